@@ -27,6 +27,17 @@ type Attempt struct {
 	Took    time.Duration
 }
 
+// Problems that a Finding can have.
+const (
+	ProblemExpired  = "expired"  // the certificate expired
+	ProblemRevoked  = "revoked"  // its primary key is revoked
+	ProblemWeak     = "weak"     // no algorithm or key of it is safe or fit to encrypt to
+	ProblemChanged  = "changed"  // another primary key than the one that is pinned
+	ProblemConflict = "conflict" // sources contradict each other
+	ProblemGone     = "gone"     // its directory has not had it for too long
+	ProblemTampered = "tampered" // the stored row was changed outside of letterlock
+)
+
 // Finding is everything known of an address when sending to it.
 type Finding struct {
 	Address address.Address
@@ -39,8 +50,8 @@ type Finding struct {
 	Stale        bool      // served from store because the source could not be asked
 	// Known tells that this address once had a certificate.
 	Known bool
-	// Problem is why a certificate that exists can't be used: "expired",
-	// "revoked", "changed", "conflict", "weak"; "" if none.
+	// Problem is why a certificate that exists can't be used, one of the
+	// Problem constants; "" if none.
 	Problem  string
 	Detail   string // for a person
 	Attempts []Attempt
