@@ -1,0 +1,263 @@
+package policy_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/policy"
+)
+
+var (
+	alice = address.Address{Local: "alice", Domain: "example.org"}
+	bob   = address.Address{Local: "bob", Domain: "partner.example"}
+	carol = address.Address{Local: "carol", Domain: "else.example"}
+	dave  = address.Address{Local: "dave", Domain: "waits.example"}
+
+	certs = []*pgp.Certificate{new(pgp.Certificate)}
+)
+
+func rules(t testing.TB, c policy.Config) *policy.Rules {
+	t.Helper()
+	r, err := policy.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func found(a address.Address, i pgp.Identity) keydir.Finding {
+	return keydir.Finding{Address: a, Outcome: keydir.Found, Certificates: certs, Identity: i, Known: true}
+}
+
+func TestRecipient(t *testing.T) {
+	absent := keydir.Finding{Address: bob, Outcome: keydir.Absent}
+	noDirectory := keydir.Finding{Address: bob, Outcome: keydir.NoDirectory}
+	down := keydir.Finding{Address: bob, Outcome: keydir.Unavailable, Detail: "timeout"}
+	known := keydir.Finding{Address: bob, Outcome: keydir.Absent, Known: true}
+	knownNone := keydir.Finding{Address: bob, Outcome: keydir.NoDirectory, Known: true}
+	trouble := func(p string) keydir.Finding {
+		return keydir.Finding{Address: bob, Outcome: keydir.Found, Known: true, Problem: p}
+	}
+	stale := found(bob, pgp.Directory)
+	stale.Stale = true
+	conflict := found(bob, pgp.Conflict)
+	tests := []struct {
+		name string
+		mode policy.Mode
+		f    keydir.Finding
+		want policy.Action
+		says string // in the reason or the hint
+	}{
+		{"require encrypts to who is in a directory", policy.Require, found(bob, pgp.Directory), policy.Encrypt, "directory"},
+		{"require encrypts to who was confirmed", policy.Require, found(bob, pgp.Confirmed), policy.Encrypt, "confirmed"},
+		{"require refuses who was only seen", policy.Require, found(bob, pgp.FirstSeen), policy.RefuseMessage, "letterlock cert verify bob@partner.example"},
+		{"require refuses a certificate bound to nothing", policy.Require, found(bob, pgp.Unknown), policy.RefuseMessage, "known as unknown"},
+		{"require refuses who has none", policy.Require, absent, policy.RefuseMessage, "letterlock cert import"},
+		{"require refuses where there is no directory", policy.Require, noDirectory, policy.RefuseMessage, "no key directory"},
+		{"require defers while the directory is down", policy.Require, down, policy.Defer, "timeout"},
+		{"require says that the certificate is stale", policy.Require, stale, policy.Encrypt, "kept from earlier"},
+		{"prefer encrypts to who was seen", policy.Prefer, found(bob, pgp.FirstSeen), policy.Encrypt, "first-seen"},
+		{"prefer doesn't use a certificate bound to nothing, and doesn't send in clear beside it", policy.Prefer, found(bob, pgp.Unknown), policy.RefuseMessage, "cert verify"},
+		{"prefer sends in clear to who has none", policy.Prefer, absent, policy.SendClear, "has no certificate"},
+		{"prefer sends in clear where there is no directory", policy.Prefer, noDirectory, policy.SendClear, "no key directory"},
+		{"prefer defers while the directory is down", policy.Prefer, down, policy.Defer, "could not be asked"},
+		{"a contact who had a certificate doesn't silently lose it", policy.Prefer, known, policy.RefuseMessage, "letterlock cert forget bob@partner.example"},
+		{"nor with the whole directory", policy.Prefer, knownNone, policy.RefuseMessage, "once had"},
+		{"expired is never cleartext", policy.Prefer, trouble(keydir.ProblemExpired), policy.RefuseMessage, "cert import"},
+		{"revoked is never cleartext", policy.Prefer, trouble(keydir.ProblemRevoked), policy.RefuseMessage, "revoked"},
+		{"weak is never cleartext", policy.Prefer, trouble(keydir.ProblemWeak), policy.RefuseMessage, "safely"},
+		{"changed is never cleartext", policy.Prefer, trouble(keydir.ProblemChanged), policy.RefuseMessage, "letterlock cert accept bob@partner.example"},
+		{"a conflict is never cleartext", policy.Prefer, trouble(keydir.ProblemConflict), policy.RefuseMessage, "contradict"},
+		{"gone is never cleartext", policy.Prefer, trouble(keydir.ProblemGone), policy.RefuseMessage, "no longer"},
+		{"a problem without a name is never cleartext", policy.Prefer, trouble("odd"), policy.RefuseMessage, "odd"},
+		{"a conflicting identity is never used", policy.Prefer, conflict, policy.RefuseMessage, "contradict"},
+		{"found without certificates is deferred", policy.Prefer, keydir.Finding{Address: bob, Outcome: keydir.Found}, policy.Defer, "fault of letterlock"},
+		{"absent with certificates is deferred", policy.Prefer, keydir.Finding{Address: bob, Outcome: keydir.Absent, Certificates: certs}, policy.Defer, "fault of letterlock"},
+		{"the zero finding is deferred", policy.Prefer, keydir.Finding{Address: bob}, policy.Defer, "fault of letterlock"},
+		{"sign signs", policy.Sign, down, policy.SignOnly, "signed"},
+		{"cleartext is sent in clear", policy.Cleartext, found(bob, pgp.Confirmed), policy.SendClear, "without encryption"},
+		{"refuse refuses", policy.Refuse, found(bob, pgp.Confirmed), policy.RefuseMessage, "not allowed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := rules(t, policy.Config{Rules: []policy.Rule{{Name: "the rule", To: []string{"*@partner.example"}, Mode: tt.mode}}})
+			d := r.Recipient(alice, tt.f)
+			if d.Action != tt.want {
+				t.Errorf("action %q, want %q (%s)", d.Action, tt.want, d.Reason)
+			}
+			if text := d.Reason + " " + d.Hint; !strings.Contains(text, tt.says) {
+				t.Errorf("%q does not say %q", text, tt.says)
+			}
+			if d.Rule != "the rule" || !strings.Contains(d.Reason, `rule "the rule"`) {
+				t.Errorf("rule %q, reason %q: want the rule named in both", d.Rule, d.Reason)
+			}
+			if (d.Action == policy.RefuseMessage || d.Action == policy.Defer) && d.Hint == "" {
+				t.Error("no hint")
+			}
+			if (d.Action == policy.Encrypt) != (len(d.Certificates) > 0) {
+				t.Errorf("%s with %d certificates", d.Action, len(d.Certificates))
+			}
+		})
+	}
+}
+
+func TestSettings(t *testing.T) {
+	down := keydir.Finding{Address: bob, Outcome: keydir.Unavailable}
+	r := rules(t, policy.Config{
+		Unavailable: policy.UnavailableRefuse,
+		MinTrust:    policy.MinTrust{Require: pgp.Confirmed, Prefer: pgp.Directory},
+		Rules: []policy.Rule{
+			{Name: "waits", From: []string{"alice@example.org"}, Mode: policy.Require, Unavailable: policy.UnavailableDefer},
+			{Name: "must", To: []string{"*@partner.example"}, Mode: policy.Require},
+		},
+	})
+	if d := r.Recipient(carol, down); d.Action != policy.RefuseMessage || d.Rule != "must" {
+		t.Errorf("unavailable = refuse: %q by %q, want a refusal by must", d.Action, d.Rule)
+	}
+	if d := r.Recipient(alice, down); d.Action != policy.Defer || d.Rule != "waits" {
+		t.Errorf("a rule's own unavailable: %q by %q, want defer by waits", d.Action, d.Rule)
+	}
+	if d := r.Recipient(carol, found(bob, pgp.Organisation)); d.Action != policy.RefuseMessage {
+		t.Errorf("below min_trust.require: %q, want a refusal", d.Action)
+	}
+	if d := r.Recipient(carol, found(dave, pgp.FirstSeen)); d.Action != policy.RefuseMessage || d.Rule != policy.DefaultRule {
+		t.Errorf("below min_trust.prefer: %q by %q, want a refusal by default, not cleartext", d.Action, d.Rule)
+	}
+	if d := r.Recipient(carol, found(dave, pgp.Directory)); d.Action != policy.Encrypt {
+		t.Errorf("at min_trust.prefer: %q, want encrypt", d.Action)
+	}
+}
+
+func TestEveryProblemOfAConfiguration(t *testing.T) {
+	_, err := policy.New(policy.Config{
+		Default: "always", Missing: policy.MissingHold, Unavailable: "cleartext", Mixed: "both",
+		MinTrust: policy.MinTrust{Require: pgp.Conflict, Prefer: "verified"},
+		Rules: []policy.Rule{
+			{Name: "", To: []string{"*"}},
+			{Name: "default", Mode: policy.Require, To: []string{"*@*"}},
+			{Name: "twice", Mode: policy.Require, To: []string{"bob*@x.example"}, Missing: "clear"},
+			{Name: "twice", Mode: "encrypt", From: []string{"no address"}},
+			{Name: "line\nbreak", Mode: policy.Require, To: []string{"*@"}, Unavailable: "x", Mixed: "x"},
+			{Name: "all", Mode: policy.Require},
+		},
+	})
+	want := map[string]string{
+		"policy.default":             `"require", "prefer", "sign", "cleartext" or "refuse"`,
+		"policy.missing":             `write "refuse"`,
+		"policy.unavailable":         `write "defer" or "refuse"`,
+		"policy.mixed":               `"refuse", "clear" or "split"`,
+		"policy.min_trust.require":   `"first-seen", "directory", "organisation" or "confirmed"`,
+		"policy.min_trust.prefer":    `"verified"`,
+		"policy.rule[0].mode":        "is missing",
+		"policy.rule[0].name":        "is missing",
+		"policy.rule[1].name":        "no rule matches",
+		"policy.rule[1].to":          `"*@*" is not a pattern`,
+		"policy.rule[2].to":          `"bob*@x.example" is not a pattern`,
+		"policy.rule[2].missing":     `write "refuse"`,
+		"policy.rule[3].name":        "earlier rule",
+		"policy.rule[3].mode":        `"encrypt" is not known`,
+		"policy.rule[3].from":        `"no address" is not a pattern`,
+		"policy.rule[4].name":        "control characters",
+		"policy.rule[4].to":          `"*@" is not a pattern`,
+		"policy.rule[4].unavailable": `"x" is not known`,
+		"policy.rule[4].mixed":       `"x" is not known`,
+		"policy.rule[5].to":          "match everything",
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		t.Fatalf("New gave %v, want joined problems", err)
+	}
+	for _, e := range joined.Unwrap() {
+		var p *policy.Problem
+		if !errors.As(e, &p) {
+			t.Fatalf("%v is no Problem", e)
+		}
+		text, ok := want[p.Key]
+		if !ok || !strings.Contains(p.Text, text) {
+			t.Errorf("%s, want %q", p, text)
+		}
+		delete(want, p.Key)
+	}
+	if text := err.Error(); !strings.Contains(text, "policy.missing: ") {
+		t.Errorf("%q does not name where it is", text)
+	}
+	for key := range want {
+		t.Errorf("no problem reported for %s", key)
+	}
+}
+
+func TestFirstMatchDecides(t *testing.T) {
+	r := rules(t, policy.Config{Rules: []policy.Rule{
+		{Name: "one person", To: []string{"Bob@Partner.Example"}, From: []string{"*@boss.example"}, Mode: policy.Cleartext},
+		{Name: "domain", To: []string{"*@partner.example", "carol@else.example"}, Mode: policy.Require},
+		{Name: "below", To: []string{"*@*.partner.example"}, Mode: policy.Sign},
+		{Name: "from us", From: []string{"*@*.example.org", "alice@example.org"}, Mode: policy.Refuse},
+		{Name: "rest", To: []string{"*"}, Mode: policy.Prefer},
+	}})
+	boss := address.Address{Local: "b", Domain: "boss.example"}
+	tests := []struct {
+		name     string
+		from, to address.Address
+		want     string
+	}{
+		{"both ends match", boss, address.Address{Local: "BOB", Domain: "partner.example"}, "one person"},
+		{"only one end matches", carol, bob, "domain"},
+		{"a second pattern of the rule", carol, carol, "domain"},
+		{"a domain below", carol, address.Address{Local: "x", Domain: "a.partner.example"}, "below"},
+		{"far below", carol, address.Address{Local: "x", Domain: strings.Repeat("a.", 60) + "partner.example"}, "below"},
+		{"a domain that only ends alike", carol, address.Address{Local: "x", Domain: "notpartner.example"}, "rest"},
+		{"the sender alone", alice, dave, "from us"},
+		{"a sender below", address.Address{Local: "x", Domain: "m.example.org"}, dave, "from us"},
+		{"nothing but *", carol, dave, "rest"},
+		{"a domain without a dot", carol, address.Address{Local: "root", Domain: "localhost"}, "rest"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if d := r.Recipient(tt.from, keydir.Finding{Address: tt.to, Outcome: keydir.Absent}); d.Rule != tt.want {
+				t.Errorf("rule %q, want %q", d.Rule, tt.want)
+			}
+		})
+	}
+}
+
+// Compiled patterns and address.Match are two readings of one text.
+func TestPatternsMeanWhatMatchSays(t *testing.T) {
+	patterns := []string{"*", "bob@partner.example", "*@partner.example", "*@*.partner.example", "*@*.example", "*@example"}
+	addresses := []address.Address{alice, bob, carol, {Local: "BOB", Domain: "partner.example"}, {Local: "x", Domain: "a.partner.example"},
+		{Local: "x", Domain: "a.b.partner.example"}, {Local: "x", Domain: "xpartner.example"}, {Local: "x", Domain: "example"}}
+	for _, p := range patterns {
+		r := rules(t, policy.Config{Rules: []policy.Rule{{Name: "it", To: []string{p}, Mode: policy.Sign}}})
+		for _, a := range addresses {
+			got := r.Recipient(alice, keydir.Finding{Address: a}).Rule == "it"
+			if want := a.Match(p); got != want {
+				t.Errorf("%s matches %s: %v, want %v", a, p, got, want)
+			}
+		}
+	}
+}
+
+func BenchmarkRecipient(b *testing.B) {
+	for _, kind := range []string{"distinct", "alike"} {
+		b.Run(kind, func(b *testing.B) {
+			var c policy.Config
+			for i := range 1000 {
+				to, from := fmt.Sprintf("*@d%d.example", i), "*"
+				if kind == "alike" {
+					to, from = "*@partner.example", fmt.Sprintf("u%d@example.org", i)
+				}
+				c.Rules = append(c.Rules, policy.Rule{Name: fmt.Sprint("rule ", i), To: []string{to}, From: []string{from}, Mode: policy.Require})
+			}
+			r := rules(b, c)
+			f := keydir.Finding{Address: bob, Outcome: keydir.Absent}
+			b.ResetTimer()
+			for range b.N {
+				r.Recipient(alice, f)
+			}
+		})
+	}
+}
