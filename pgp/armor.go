@@ -1,0 +1,82 @@
+package pgp
+
+import (
+	"encoding/base64"
+	"io"
+)
+
+// armorLine is the bytes in one line of armor: 48 give 64 characters
+// (RFC 9580, Section 6.2: at most 76).
+const (
+	armorLine  = 48
+	armorBatch = 64 // lines written at once
+)
+
+// armorWriter encodes ASCII armor without checksum (RFC 9580, Section 6.1: it
+// SHOULD NOT be made). It writes many lines at a time and allocates once, where
+// the engine's own writes and allocates for each line. Lines end in CRLF, as
+// mail has them.
+type armorWriter struct {
+	w     io.Writer
+	typ   string
+	begun bool
+	in    []byte // not yet encoded, less than a batch
+	out   []byte
+	err   error
+}
+
+// newArmor begins a block of that type.
+func newArmor(w io.Writer, typ string) *armorWriter {
+	return &armorWriter{
+		w: w, typ: typ,
+		in:  make([]byte, 0, armorLine*armorBatch),
+		out: make([]byte, 0, (armorLine/3*4+2)*armorBatch+128),
+	}
+}
+
+// Write implements io.Writer.
+func (a *armorWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 && a.err == nil {
+		if len(a.in) == 0 && len(p) >= cap(a.in) {
+			a.encode(p[:cap(a.in)])
+			p = p[cap(a.in):]
+			continue
+		}
+		m := copy(a.in[len(a.in):cap(a.in)], p)
+		a.in, p = a.in[:len(a.in)+m], p[m:]
+		if len(a.in) == cap(a.in) {
+			a.encode(a.in)
+			a.in = a.in[:0]
+		}
+	}
+	return n, a.err
+}
+
+// encode writes b as whole lines, the last of which may be shorter.
+func (a *armorWriter) encode(b []byte) {
+	a.out = a.out[:0]
+	if !a.begun {
+		a.begun = true
+		a.out = append(a.out, "-----BEGIN "+a.typ+"-----\r\n\r\n"...)
+	}
+	for len(b) > 0 {
+		n := min(armorLine, len(b))
+		a.out = base64.StdEncoding.AppendEncode(a.out, b[:n])
+		a.out = append(a.out, "\r\n"...)
+		b = b[n:]
+	}
+	if a.err == nil {
+		_, a.err = a.w.Write(a.out)
+	}
+}
+
+// Close ends the block. It doesn't close the underlying writer.
+func (a *armorWriter) Close() error {
+	a.encode(a.in)
+	if a.err != nil {
+		return a.err
+	}
+	_, a.err = io.WriteString(a.w, "-----END "+a.typ+"-----\r\n")
+	return a.err
+}

@@ -1,0 +1,225 @@
+package pgp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+// Packet tags of RFC 9580, Section 5.
+const (
+	tagPKESK        = 1
+	tagSignature    = 2
+	tagSecretKey    = 5
+	tagPublicKey    = 6
+	tagSecretSubkey = 7
+	tagUserID       = 13
+	tagPublicSubkey = 14
+)
+
+// maxKeyFile bounds what ParseKeys reads, in bytes.
+const maxKeyFile = 4 << 20
+
+// maxArgonMemory is the greatest memory exponent (KiB) of an Argon2 S2K that we
+// try: 1 GiB. The engine would accept 2 TiB.
+const maxArgonMemory = 20
+
+// Passphrase asks for the passphrase of a locked key. It may be asked once for
+// each key of a file.
+type Passphrase func(c *Certificate) ([]byte, error)
+
+// ParseKeys reads transferable secret keys, binary or armored, one or several.
+// Locked ones are unlocked with what ask returns; a nil ask, or a wrong
+// passphrase, is ErrLocked. A file of certificates or stubs is ErrNoSecret.
+func ParseKeys(b []byte, ask Passphrase) (keys []*Key, err error) {
+	defer caught(&err)
+	if len(b) > maxKeyFile {
+		return nil, fmt.Errorf("key file of more than %d bytes: %w", maxKeyFile, ErrMalformed)
+	}
+	raw, err := dearmorKeys(b)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := keyGroups(raw)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range groups {
+		k, err := unlock(g, ask)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// dearmorKeys gives the binary packets of every armor block, or b itself.
+func dearmorKeys(b []byte) ([]byte, error) {
+	begin := []byte("-----BEGIN PGP ")
+	if i := bytes.Index(b, begin); i < 0 {
+		return b, nil
+	}
+	var raw []byte
+	for {
+		i := bytes.Index(b, begin)
+		if i < 0 {
+			return raw, nil
+		}
+		block, err := armor.Decode(bytes.NewReader(b[i:]))
+		if err != nil {
+			return nil, fmt.Errorf("reading armor: %w: %w", ErrMalformed, err)
+		}
+		body, err := io.ReadAll(block.Body)
+		if err != nil {
+			return nil, fmt.Errorf("reading armor: %w: %w", ErrMalformed, err)
+		}
+		raw = append(raw, body...)
+		b = b[i+len(begin):]
+	}
+}
+
+// keyGroups cuts packets into keys, each beginning with its primary key.
+// Packets of certificates among them are left out, unless there is nothing else.
+func keyGroups(raw []byte) ([][]*packet.OpaquePacket, error) {
+	var groups [][]*packet.OpaquePacket
+	public, inSecret := 0, false
+	r := packet.NewOpaqueReader(bytes.NewReader(raw))
+	for {
+		p, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading packets: %w: %w", ErrMalformed, err)
+		}
+		switch p.Tag {
+		case tagSecretKey:
+			groups, inSecret = append(groups, nil), true
+		case tagPublicKey:
+			public, inSecret = public+1, false
+		}
+		if inSecret {
+			groups[len(groups)-1] = append(groups[len(groups)-1], p)
+		}
+	}
+	switch {
+	case len(groups) > 0:
+		return groups, nil
+	case public > 0:
+		return nil, fmt.Errorf("the file holds a certificate only; export the secret key (gpg --export-secret-keys): %w", ErrNoSecret)
+	}
+	return nil, fmt.Errorf("the file holds no OpenPGP key: %w", ErrMalformed)
+}
+
+// unlock makes a Key of one group.
+func unlock(group []*packet.OpaquePacket, ask Passphrase) (*Key, error) {
+	secrets, err := secretPackets(group)
+	if err != nil {
+		return nil, err
+	}
+	var locked []*packet.PrivateKey
+	present := 0
+	for _, s := range secrets {
+		switch {
+		case s == nil || s.Dummy():
+		case s.Encrypted:
+			locked = append(locked, s)
+			present++
+		default:
+			present++
+		}
+	}
+	if present == 0 {
+		return nil, fmt.Errorf("the file holds only stubs of the key; its secrets are on a smart card or in another place: %w", ErrNoSecret)
+	}
+	if len(locked) > 0 {
+		if err := decryptSecrets(group, locked, ask); err != nil {
+			return nil, err
+		}
+	}
+	var out bytes.Buffer
+	for i, p := range group {
+		if secrets[i] == nil {
+			err = p.Serialize(&out)
+		} else {
+			err = secrets[i].Serialize(&out)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading a secret key: %w: %w", ErrMalformed, err)
+		}
+	}
+	return newKey(out.Bytes())
+}
+
+// secretPackets parses the secret key packets of a group; nil for others and
+// for subkeys that the engine doesn't know, which stay as they are.
+func secretPackets(group []*packet.OpaquePacket) ([]*packet.PrivateKey, error) {
+	secrets := make([]*packet.PrivateKey, len(group))
+	for i, p := range group {
+		if p.Tag != tagSecretKey && p.Tag != tagSecretSubkey {
+			continue
+		}
+		if heavyArgon(p.Contents) {
+			return nil, fmt.Errorf("the key's Argon2 parameters need too much memory: %w", ErrLocked)
+		}
+		parsed, err := p.Parse()
+		s, ok := parsed.(*packet.PrivateKey)
+		if err != nil || !ok {
+			if isCardStub(p.Contents) {
+				return nil, fmt.Errorf("the key is on a smart card: %w", ErrNoSecret)
+			}
+			return nil, fmt.Errorf("reading a secret key packet: %w: %w", ErrMalformed, errors.Join(err))
+		}
+		secrets[i] = s
+	}
+	return secrets, nil
+}
+
+func decryptSecrets(group []*packet.OpaquePacket, locked []*packet.PrivateKey, ask Passphrase) error {
+	if ask == nil {
+		return fmt.Errorf("the key has a passphrase: %w", ErrLocked)
+	}
+	var cert *Certificate
+	if public, _, err := publicGroup(group); err == nil {
+		if certs, _ := ParseCertificates(public); len(certs) == 1 {
+			cert = certs[0]
+		}
+	}
+	passphrase, err := ask(cert)
+	if err != nil {
+		return fmt.Errorf("asking for the passphrase: %w", err)
+	}
+	if err := packet.DecryptPrivateKeys(locked, passphrase); err != nil {
+		return fmt.Errorf("the passphrase does not open the key: %w", ErrLocked)
+	}
+	return nil
+}
+
+// isCardStub finds GnuPG's S2K "divert to card" (GNU, mode 2).
+func isCardStub(contents []byte) bool { return bytes.Contains(contents, []byte("GNU\x02")) }
+
+// heavyArgon looks for an Argon2 S2K specifier (RFC 9580, Section 3.7.1.4) that
+// asks for more memory than maxArgonMemory. It looks where one may stand, after
+// a usage octet of 253, and may refuse an odd key needlessly, never the reverse.
+func heavyArgon(contents []byte) bool {
+	public, err := publicLength(contents)
+	if err != nil {
+		return false // the engine refuses it before it derives anything
+	}
+	c := contents[public:]
+	if len(c) == 0 || c[0] != 253 {
+		return false
+	}
+	// usage, [count], cipher, AEAD, [length], specifier
+	for _, at := range []int{3, 5} {
+		if len(c) > at+19 && c[at] == 4 && c[at+19] > maxArgonMemory {
+			return true
+		}
+	}
+	return false
+}
