@@ -1,55 +1,245 @@
 package pgp
 
 import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"letterlock.org/letterlock/internal/address"
 )
 
 // Certificate is somebody's public key, immutable, safe for concurrent use. It
-// keeps its original bytes.
-type Certificate struct{ todo int }
+// keeps its original bytes: what we can't read (user attributes, foreign
+// signatures, newer packets) has no effect, and is not lost.
+type Certificate struct {
+	bytes  []byte
+	parts  []component // the primary key first
+	key    *packet.PublicKey
+	checks sync.Once // guards checked
+	facts  *checked
+}
 
 // ParseCertificates reads binary or armored certificates, one or several. A
 // certificate that is malformed is left out of the answer and told in err
-// beside the ones that are well; secret key material is ErrSecretKey.
-func ParseCertificates(b []byte) ([]*Certificate, error) { panic("not built yet") }
+// beside the ones that are well; secret key material is ErrSecretKey, and then
+// nothing of the input is returned. A certificate without user ID, as
+// directories give it (keys.openpgp.org), is well but of use only to Merge.
+func ParseCertificates(b []byte) ([]*Certificate, error) {
+	if len(b) > maxCertificatesInput {
+		return nil, fmt.Errorf("%d bytes of certificates are too many: %w", len(b), ErrMalformed)
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil, fmt.Errorf("no certificate: %w", ErrMalformed)
+	}
+	if b[0]&0x80 != 0 {
+		return parseBinary(b)
+	}
+	var all []*Certificate
+	var errs []error
+	blocks := 0
+	for {
+		block, rest, ok := nextArmor(b)
+		if !ok {
+			break
+		}
+		b = rest
+		blocks++
+		if block.kind == blockSecret {
+			return nil, ErrSecretKey
+		}
+		if block.kind != blockPublic {
+			errs = append(errs, fmt.Errorf("armor of another kind than a public key: %w", ErrMalformed))
+			continue
+		}
+		data, err := block.decode()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		some, err := parseBinary(data)
+		if errors.Is(err, ErrSecretKey) {
+			return nil, err
+		}
+		all, errs = append(all, some...), append(errs, err)
+	}
+	if blocks == 0 {
+		return nil, fmt.Errorf("neither packets nor an armored public key: %w", ErrMalformed)
+	}
+	return all, errors.Join(errs...)
+}
 
-func (c *Certificate) Fingerprint() Fingerprint { panic("not built yet") }
-func (c *Certificate) Version() int             { panic("not built yet") }
+// parseBinary cuts b where primary keys begin.
+func parseBinary(b []byte) ([]*Certificate, error) {
+	packets, cutErr := cutPackets(bytes.Clone(b))
+	var all []*Certificate
+	var errs []error
+	start := -1
+	flush := func(end int) {
+		if start < 0 {
+			return
+		}
+		c, err := newCertificate(packets[start:end])
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		all = append(all, c)
+	}
+	for i, p := range packets {
+		switch p.tag {
+		case tagSecretKey, tagSecretSubkey:
+			return nil, ErrSecretKey
+		case tagPublicKey:
+			flush(i)
+			start = i
+		}
+	}
+	if cutErr != nil { // whatever the fault cut off belongs to the last one
+		start = -1
+		errs = append(errs, cutErr)
+	}
+	flush(len(packets))
+	if len(all) == 0 && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("no public key among the packets: %w", ErrMalformed))
+	}
+	return all, errors.Join(errs...)
+}
 
-// KeyIDs are those of the primary key and every subkey.
-func (c *Certificate) KeyIDs() []uint64 { panic("not built yet") }
+// newCertificate makes one of packets that begin with its primary key.
+func newCertificate(packets []rawPacket) (*Certificate, error) {
+	size := 0
+	for _, p := range packets {
+		size += len(p.raw)
+	}
+	if size > maxCertificateSize || len(packets) > maxCertificatePackets {
+		return nil, fmt.Errorf("certificate of %d bytes and %d packets is too large: %w", size, len(packets), ErrMalformed)
+	}
+	p, err := parsePacket(packets[0].raw)
+	if err != nil {
+		return nil, fmt.Errorf("primary key: %v: %w", err, ErrMalformed)
+	}
+	key, ok := p.(*packet.PublicKey)
+	if !ok || key.IsSubkey || key.Version != 4 && key.Version != 6 || !key.PubKeyAlgo.CanSign() {
+		return nil, fmt.Errorf("primary key is of a version or algorithm that we don't know: %w", ErrMalformed)
+	}
+	c := &Certificate{key: key, parts: group(packets)}
+	c.bytes = make([]byte, 0, size)
+	for _, p := range packets {
+		c.bytes = append(c.bytes, p.raw...)
+	}
+	return c, nil
+}
+
+// Fingerprint is that of the primary key.
+func (c *Certificate) Fingerprint() Fingerprint { return fingerprintOf(c.key.Fingerprint) }
+
+func fingerprintOf(b []byte) Fingerprint {
+	return Fingerprint(strings.ToUpper(hex.EncodeToString(b)))
+}
+
+// Version is that of the primary key, 4 or 6.
+func (c *Certificate) Version() int { return c.key.Version }
+
+// KeyIDs are those of the primary key and every subkey, bound or not.
+func (c *Certificate) KeyIDs() []uint64 {
+	ids := []uint64{c.key.KeyId}
+	for _, s := range c.checked().subkeys {
+		ids = append(ids, s.key.KeyId)
+	}
+	return ids
+}
 
 // Bytes are the original packets, binary. The caller must not change them.
-func (c *Certificate) Bytes() []byte      { panic("not built yet") }
-func (c *Certificate) Armored() string    { panic("not built yet") }
-func (c *Certificate) Created() time.Time { panic("not built yet") }
+func (c *Certificate) Bytes() []byte { return c.bytes }
 
-// Expires is when the primary key expires; zero means never.
-func (c *Certificate) Expires() time.Time { panic("not built yet") }
-func (c *Certificate) Algorithm() string  { panic("not built yet") }
+// Armored is Bytes as an armor block.
+func (c *Certificate) Armored() string {
+	return encodeArmor(blockPublic, c.bytes, c.key.Version < 6)
+}
 
-// UserIDs are those with a valid self-signature (not SHA-1 of after 2019… see
-// the implementation), made safe to show.
-func (c *Certificate) UserIDs() []string { panic("not built yet") }
+// Created is when the primary key was made, in UTC.
+func (c *Certificate) Created() time.Time { return c.key.CreationTime.UTC() }
+
+// Expires is when the primary key expires, as its newest self-signatures say;
+// zero means never, or that no self-signature is valid.
+func (c *Certificate) Expires() time.Time {
+	var end time.Time
+	for _, sig := range c.checked().primarySignatures(time.Time{}, strict) {
+		if sig.KeyLifetimeSecs == nil || *sig.KeyLifetimeSecs == 0 {
+			continue
+		}
+		at := c.Created().Add(time.Duration(*sig.KeyLifetimeSecs) * time.Second)
+		if end.IsZero() || at.Before(end) {
+			end = at
+		}
+	}
+	return end
+}
+
+// Algorithm is the primary key's, in words, such as "EdDSA Curve25519" or
+// "RSA 3072".
+func (c *Certificate) Algorithm() string { return algorithmName(c.key) }
+
+// UserIDs are those with a valid self-signature by SHA-2 or better and not
+// revoked, whether expired or not, in their order, made safe to show. User IDs
+// with control characters don't count.
+func (c *Certificate) UserIDs() []string {
+	var ids []string
+	for _, u := range c.checked().users {
+		if u.plain() && u.newest(time.Time{}, strict) != nil && !u.revoked(time.Time{}) {
+			ids = append(ids, showable(u.text))
+		}
+	}
+	return ids
+}
 
 // Has tells whether a valid user ID names exactly this address.
-func (c *Certificate) Has(a address.Address) bool { panic("not built yet") }
+func (c *Certificate) Has(a address.Address) bool {
+	for _, u := range c.checked().users {
+		if u.names(a) && u.newest(time.Time{}, strict) != nil && !u.revoked(time.Time{}) {
+			return true
+		}
+	}
+	return false
+}
+
+// Revoked tells whether the primary key is revoked: at any time if the reason
+// is unknown, none or compromise; from the revocation on if it was retired.
+func (c *Certificate) Revoked(now time.Time) bool { return c.checked().revoked(now) }
 
 // CheckEncrypt is nil if the certificate can be encrypted to at that time; else
 // ErrExpired, ErrRevoked, ErrWeak or ErrUnusable.
-func (c *Certificate) CheckEncrypt(now time.Time) error { panic("not built yet") }
-
-// Revoked tells whether the primary key is revoked.
-func (c *Certificate) Revoked(now time.Time) bool { panic("not built yet") }
-
-// Minimal is the certificate with only the user ID of that address, live
-// subkeys and newest self-signatures (RFC 9580 packets kept byte for byte).
-func (c *Certificate) Minimal(a address.Address, now time.Time) (*Certificate, error) {
-	panic("not built yet")
+func (c *Certificate) CheckEncrypt(now time.Time) (err error) {
+	defer caught(&err)
+	if c.Revoked(now) {
+		return ErrRevoked
+	}
+	e := c.entity(strict)
+	if _, err := e.EncryptionKeyWithError(now, strictConfig(now)); err == nil {
+		return nil
+	}
+	if _, err := c.entity(lenient).EncryptionKeyWithError(now, lenientConfig(now)); err == nil {
+		return ErrWeak
+	}
+	return c.checked().whyNot(now)
 }
 
-// Merge is the union of two states of one certificate (same primary key).
-func Merge(a, b *Certificate) (*Certificate, error) { panic("not built yet") }
+// entity is the engine's view of c, fresh, for one goroutine: what verified,
+// without foreign signatures. The engine caches verdicts inside, so that one
+// entity must not serve two goroutines, nor two times.
+func (c *Certificate) entity(s strictness) *openpgp.Entity { return c.checked().entity(s) }
 
+// engineEntity is the entity for encrypting to c: strict, and fresh.
+func (c *Certificate) engineEntity() *openpgp.Entity { return c.entity(strict) }
+
+func (c *Certificate) checked() *checked {
+	c.checks.Do(func() { c.facts = check(c.key, c.parts) })
+	return c.facts
+}

@@ -12,4 +12,3 @@ var (
 	ErrMalformed = errors.New("malformed OpenPGP data")
 	ErrLocked    = errors.New("secret key is locked")
 )
-

@@ -16,6 +16,23 @@ const (
 	Conflict     Identity = "conflict"     // sources contradict each other
 )
 
-// AtLeast tells whether i is as sure as min. Conflict and Unknown are below all.
-func (i Identity) AtLeast(min Identity) bool { panic("not built yet") }
+// rank orders identities; Unknown, Conflict and words we don't know are 0.
+func (i Identity) rank() int {
+	switch i {
+	case FirstSeen:
+		return 1
+	case Directory:
+		return 2
+	case Organisation:
+		return 3
+	case Confirmed:
+		return 4
+	}
+	return 0
+}
 
+// AtLeast tells whether i is as sure as min. Conflict and Unknown are below all,
+// themselves included.
+func (i Identity) AtLeast(min Identity) bool {
+	return i.rank() > 0 && i.rank() >= min.rank()
+}

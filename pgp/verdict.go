@@ -22,4 +22,3 @@ type Verdict struct {
 	Signer    Fingerprint // primary key; "" without a certificate
 	Warnings  []string    // words such as "replayed", "from-mismatch", "not-for-us", "date"
 }
-

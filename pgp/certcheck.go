@@ -1,0 +1,278 @@
+package pgp
+
+import (
+	"crypto"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+)
+
+// strictness says which self-signatures count: strict ones are SHA-2 or better,
+// lenient ones may be SHA-1 and MD5, which is for decrypting with old keys and
+// for telling weak from wrong.
+type strictness bool
+
+const (
+	strict  strictness = true
+	lenient strictness = false
+)
+
+// weakHash are the hashes that no strict signature may have.
+func weakHash(h crypto.Hash) bool {
+	return h == crypto.SHA1 || h == crypto.MD5 || h == crypto.RIPEMD160
+}
+
+// maxSelfChecks bounds the signatures that are verified in one certificate.
+const maxSelfChecks = 500
+
+// signature is one that verified, with its packet.
+type signature struct {
+	raw    rawPacket
+	parsed *packet.Signature
+}
+
+// checked is what a certificate says of itself: only what its own primary key
+// signed, each signature verified once.
+type checked struct {
+	key         *packet.PublicKey
+	direct      []signature
+	revocations []signature
+	users       []*userID
+	subkeys     []*subkey
+	budget      int
+}
+
+// userID is a user ID with its own self-signatures.
+type userID struct {
+	raw         rawPacket
+	text        string
+	selfs       []signature
+	revocations []signature
+}
+
+// subkey is a subkey that the engine can read, with its own bindings.
+type subkey struct {
+	raw         rawPacket
+	key         *packet.PublicKey
+	bindings    []signature
+	revocations []signature
+}
+
+// check verifies the self-signatures of a certificate. Malformed subkeys and
+// signatures, foreign ones, and those that a stranger appended under the
+// primary's name are left out, each alone.
+func check(key *packet.PublicKey, parts []component) *checked {
+	ch := &checked{key: key, budget: maxSelfChecks}
+	for i, c := range union(parts, nil) {
+		switch {
+		case i == 0:
+			ch.revocations = ch.verified(c, packet.SigTypeKeyRevocation, key.VerifyRevocationSignature)
+			ch.direct = ch.verified(c, packet.SigTypeDirectSignature, key.VerifyDirectKeySignature)
+		case c.head.tag == tagUserID && len(c.head.body) <= 2048:
+			ch.addUser(c)
+		case c.head.tag == tagPublicSubkey:
+			ch.addSubkey(c)
+		}
+	}
+	return ch
+}
+
+func (ch *checked) addUser(c component) {
+	u := &userID{raw: c.head, text: string(c.head.body)}
+	verify := func(s *packet.Signature) error {
+		return ch.key.VerifyUserIdSignature(u.text, ch.key, s)
+	}
+	for t := packet.SigTypeGenericCert; t <= packet.SigTypePositiveCert; t++ {
+		u.selfs = append(u.selfs, ch.verified(c, t, verify)...)
+	}
+	u.revocations = ch.verified(c, packet.SigTypeCertificationRevocation, verify)
+	ch.users = append(ch.users, u)
+}
+
+func (ch *checked) addSubkey(c component) {
+	p, err := parsePacket(c.head.raw)
+	pub, ok := p.(*packet.PublicKey)
+	if err != nil || !ok || pub.Version != ch.key.Version {
+		return
+	}
+	s := &subkey{raw: c.head, key: pub}
+	s.bindings = ch.verified(c, packet.SigTypeSubkeyBinding, func(sig *packet.Signature) error {
+		return ch.key.VerifyKeySignature(pub, sig)
+	})
+	s.revocations = ch.verified(c, packet.SigTypeSubkeyRevocation, func(sig *packet.Signature) error {
+		return ch.key.VerifySubkeyRevocationSignature(sig, pub)
+	})
+	ch.subkeys = append(ch.subkeys, s)
+}
+
+// verified gives those signatures of c of one type that the primary key made.
+func (ch *checked) verified(c component, t packet.SignatureType, verify func(*packet.Signature) error) []signature {
+	var good []signature
+	for _, raw := range c.signatures {
+		// The type stands second in versions 4 and 6; it saves parsing.
+		if raw.tag != tagSignature || len(raw.body) < 2 || raw.body[1] != byte(t) {
+			continue
+		}
+		p, err := parsePacket(raw.raw)
+		sig, ok := p.(*packet.Signature)
+		if err != nil || !ok || !sig.CheckKeyIdOrFingerprint(ch.key) || hasCritical(sig) {
+			continue
+		}
+		if ch.budget--; ch.budget < 0 {
+			break
+		}
+		if recoverCall(func() error { return verify(sig) }) == nil {
+			good = append(good, signature{raw: raw, parsed: sig})
+		}
+	}
+	return good
+}
+
+// hasCritical tells of a critical notation, none of which we know in
+// self-signatures (RFC 9580, Section 5.2.3.24).
+func hasCritical(sig *packet.Signature) bool {
+	for _, n := range sig.Notations {
+		if n.IsCritical {
+			return true
+		}
+	}
+	return false
+}
+
+func recoverCall(f func() error) (err error) {
+	defer caught(&err)
+	return f()
+}
+
+// allowed tells whether the strictness lets a signature count.
+func (s strictness) allowed(sig *packet.Signature) bool {
+	if !s {
+		return true
+	}
+	return !weakHash(sig.Hash) && (sig.EmbeddedSignature == nil || !weakHash(sig.EmbeddedSignature.Hash))
+}
+
+// newestOf is the newest signature that counts at that time; a zero time asks
+// for the newest of all, expired or not.
+func newestOf(all []signature, now time.Time, s strictness) *signature {
+	var best *signature
+	for i, sig := range all {
+		if !s.allowed(sig.parsed) || !now.IsZero() && (sig.parsed.CreationTime.After(now) || sig.parsed.SigExpired(now)) {
+			continue
+		}
+		if best == nil || sig.parsed.CreationTime.After(best.parsed.CreationTime) {
+			best = &all[i]
+		}
+	}
+	return best
+}
+
+func (u *userID) newest(now time.Time, s strictness) *signature { return newestOf(u.selfs, now, s) }
+func (s *subkey) newest(now time.Time, st strictness) *signature {
+	return newestOf(s.bindings, now, st)
+}
+
+// revoked tells whether a revocation is not older than every self-signature.
+func (u *userID) revoked(now time.Time) bool {
+	r := newestOf(u.revocations, now, lenient)
+	if r == nil {
+		return false
+	}
+	s := u.newest(now, lenient)
+	return s == nil || !s.parsed.CreationTime.After(r.parsed.CreationTime)
+}
+
+// revoked follows RFC 9580, Section 5.2.3.31 as [Certificate.Revoked] does.
+func (s *subkey) revoked(now time.Time) bool { return revokedBy(s.revocations, now) }
+func (ch *checked) revoked(now time.Time) bool {
+	return revokedBy(ch.revocations, now)
+}
+
+func revokedBy(all []signature, now time.Time) bool {
+	for _, r := range all {
+		if hardReason(r.parsed) || now.IsZero() || !r.parsed.CreationTime.After(now) && !r.parsed.SigExpired(now) {
+			return true
+		}
+	}
+	return false
+}
+
+func hardReason(sig *packet.Signature) bool {
+	r := sig.RevocationReason
+	return r == nil || *r == packet.NoReason || *r == packet.Unknown || *r == packet.KeyCompromised
+}
+
+// primarySignatures are those that carry the primary key's expiry: of the
+// newest valid user ID, and the direct one (RFC 9580, Section 5.2.3.10).
+func (ch *checked) primarySignatures(now time.Time, s strictness) []*packet.Signature {
+	var all []*packet.Signature
+	if d := newestOf(ch.direct, now, s); d != nil {
+		all = append(all, d.parsed)
+	}
+	if ch.key.Version == 6 {
+		return all
+	}
+	e := ch.entity(s)
+	if sig, _ := e.PrimaryIdentity(now, strictConfig(now)); sig != nil {
+		all = append(all, sig)
+	}
+	return all
+}
+
+// entity builds the engine's view; see [Certificate.entity].
+func (ch *checked) entity(s strictness) *openpgp.Entity {
+	e := &openpgp.Entity{PrimaryKey: ch.key, Identities: map[string]*openpgp.Identity{}}
+	e.Revocations = marked(ch.revocations, lenient)
+	e.DirectSignatures = marked(ch.direct, s)
+	for _, u := range ch.users {
+		if selfs := marked(u.selfs, s); len(selfs) > 0 && u.plain() {
+			e.Identities[u.text] = &openpgp.Identity{Primary: e, Name: u.text, UserId: &packet.UserId{Id: u.text},
+				SelfCertifications: selfs, Revocations: marked(u.revocations, lenient)}
+		}
+	}
+	for _, k := range ch.subkeys {
+		if b := marked(k.bindings, s); len(b) > 0 {
+			e.Subkeys = append(e.Subkeys, openpgp.Subkey{Primary: e, PublicKey: k.key, Bindings: b, Revocations: marked(k.revocations, lenient)})
+		}
+	}
+	return e
+}
+
+// marked gives the engine signatures that it need not verify again.
+func marked(all []signature, s strictness) []*packet.VerifiableSignature {
+	var out []*packet.VerifiableSignature
+	for _, sig := range all {
+		if s.allowed(sig.parsed) {
+			v, yes := packet.NewVerifiableSig(sig.parsed), true
+			v.Valid = &yes
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// whyNot says why there is nothing to encrypt to, when there isn't.
+func (ch *checked) whyNot(now time.Time) error {
+	for _, sig := range ch.primarySignatures(time.Time{}, strict) {
+		if ch.key.KeyExpired(sig, now) || sig.SigExpired(now) {
+			return ErrExpired
+		}
+	}
+	err := ErrUnusable
+	for _, s := range ch.subkeys {
+		b := s.newest(time.Time{}, strict)
+		if b == nil || !b.parsed.FlagEncryptCommunications && !b.parsed.FlagEncryptStorage || !s.key.PubKeyAlgo.CanEncrypt() {
+			continue
+		}
+		switch {
+		case s.revoked(now):
+			if err == ErrUnusable {
+				err = ErrRevoked
+			}
+		case s.key.KeyExpired(b.parsed, now) || b.parsed.SigExpired(now):
+			err = ErrExpired
+		}
+	}
+	return err
+}

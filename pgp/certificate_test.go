@@ -1,0 +1,385 @@
+package pgp_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/pgp"
+)
+
+var keyTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// at is the engine's configuration for a time.
+func at(t time.Time) *packet.Config {
+	return &packet.Config{Time: func() time.Time { return t }, Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: 2 * 365 * 86400}
+}
+
+// engineKey makes an entity with the engine, for tests that bend it.
+func engineKey(t testing.TB, userID string, when time.Time) *openpgp.Entity {
+	t.Helper()
+	e, err := openpgp.NewEntity("", "", userID, at(when))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func public(t testing.TB, e *openpgp.Entity) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := e.Serialize(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func one(t testing.TB, b []byte) *pgp.Certificate {
+	t.Helper()
+	certs, err := pgp.ParseCertificates(b)
+	if err != nil || len(certs) != 1 {
+		t.Fatalf("got %d certificates and %v, want 1", len(certs), err)
+	}
+	return certs[0]
+}
+
+func addr(t testing.TB, s string) address.Address {
+	t.Helper()
+	a, err := address.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// cut splits a certificate into raw packets, knowing only what the engine writes.
+func cut(t testing.TB, b []byte) (tags []byte, raws [][]byte) {
+	t.Helper()
+	r := packet.NewOpaqueReader(bytes.NewReader(b))
+	for {
+		p, err := r.Next()
+		if err != nil {
+			return tags, raws
+		}
+		var out bytes.Buffer
+		if err := p.Serialize(&out); err != nil {
+			t.Fatal(err)
+		}
+		tags, raws = append(tags, p.Tag), append(raws, out.Bytes())
+	}
+}
+
+func TestCertificateFacts(t *testing.T) {
+	e := engineKey(t, "alice@example.org", keyTime)
+	raw := public(t, e)
+	c := one(t, raw)
+	if got := c.Bytes(); !bytes.Equal(got, raw) {
+		t.Error("Bytes are not the original ones")
+	}
+	if again := one(t, []byte("some text\n"+c.Armored())); !bytes.Equal(again.Bytes(), raw) {
+		t.Error("Armored does not lead back to the same bytes")
+	}
+	if got, want := c.UserIDs(), []string{"<alice@example.org>"}; len(got) != 1 || got[0] != want[0] {
+		t.Errorf("UserIDs = %q, want %q", got, want)
+	}
+	if got, want := c.Expires(), keyTime.Add(2*365*24*time.Hour); !got.Equal(want) {
+		t.Errorf("Expires = %s, want %s", got, want)
+	}
+	if c.Version() != 4 || len(c.Fingerprint()) != 40 || len(c.KeyIDs()) != 2 {
+		t.Errorf("version %d, fingerprint %q, key IDs %x", c.Version(), c.Fingerprint(), c.KeyIDs())
+	}
+	if !c.Has(addr(t, "Alice@Example.org")) || c.Has(addr(t, "bob@example.org")) {
+		t.Error("Has is wrong about alice or bob")
+	}
+}
+
+func TestCheckEncryptTellsExpiredRevokedWeakUnusableApart(t *testing.T) {
+	plain := engineKey(t, "a@example.org", keyTime)
+	revoked := engineKey(t, "a@example.org", keyTime)
+	if err := revoked.Revoke(packet.KeyCompromised, "", at(keyTime.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	retired := engineKey(t, "a@example.org", keyTime)
+	if err := retired.Revoke(packet.KeyRetired, "", at(keyTime.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	cfg := at(keyTime)
+	cfg.RSABits, cfg.MinRSABits, cfg.Algorithm = 1024, 1024, packet.PubKeyAlgoRSA
+	short, err := openpgp.NewEntity("", "", "a@example.org", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signOnly := engineKey(t, "a@example.org", keyTime)
+	signOnly.Subkeys = nil
+	sha1 := engineKey(t, "a@example.org", keyTime)
+	for _, id := range sha1.Identities {
+		weakSelf(t, sha1, id)
+	}
+	tests := []struct {
+		name string
+		e    *openpgp.Entity
+		now  time.Time
+		want error
+	}{
+		{"a live certificate is well", plain, keyTime.Add(time.Hour), nil},
+		{"one past its expiry is expired", plain, keyTime.AddDate(3, 0, 0), pgp.ErrExpired},
+		{"a compromised one is revoked even before its revocation", revoked, keyTime.Add(time.Minute), pgp.ErrRevoked},
+		{"a retired one is well before it was retired", retired, keyTime.Add(time.Minute), nil},
+		{"and revoked after", retired, keyTime.Add(2 * time.Hour), pgp.ErrRevoked},
+		{"RSA of 1024 bits is weak", short, keyTime.Add(time.Hour), pgp.ErrWeak},
+		{"without encryption subkey it is unusable", signOnly, keyTime.Add(time.Hour), pgp.ErrUnusable},
+		{"a SHA-1 self-signature is weak", sha1, keyTime.Add(time.Hour), pgp.ErrWeak},
+		{"before its creation it is unusable", plain, keyTime.Add(-time.Hour), pgp.ErrUnusable},
+	}
+	for _, tt := range tests {
+		if got := one(t, public(t, tt.e)).CheckEncrypt(tt.now); !errors.Is(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// weakSelf replaces the self-signature of an identity by one with SHA-1.
+func weakSelf(t testing.TB, e *openpgp.Entity, id *openpgp.Identity) {
+	t.Helper()
+	sig := id.SelfCertifications[0].Packet
+	sig.Hash = 3 // crypto.SHA1
+	cfg := at(keyTime)
+	if err := sig.SignUserId(id.Name, e.PrimaryKey, e.PrivateKey, cfg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUserIDsThatDoNotCount(t *testing.T) {
+	tests := []struct {
+		name, id string
+		want     bool
+	}{
+		{"a bare address counts", "a@example.org", true},
+		{"an address in brackets counts", "Alice (x) <A@EXAMPLE.org>", true},
+		{"a bracketed address alone counts", "<a@example.org>", true},
+		{"two addresses in brackets do not", "<a@example.org> <b@example.org>", false},
+		{"text after the bracket does not", "<a@example.org> b", false},
+		{"an address in the name only does not", "a@example.org <mallory@example.net>", false},
+		{"two bare addresses do not", "a@example.org, b@example.org", false},
+		{"a line end within does not", "a@example.org\r\nX: y", false},
+		{"a NUL does not", "a@example.org\x00", false},
+	}
+	for _, tt := range tests {
+		// NewEntity refuses some of these; put the text in afterwards and sign.
+		e := engineKey(t, "x@example.org", keyTime)
+		id := e.Identities["x@example.org"]
+		if id == nil {
+			for _, v := range e.Identities {
+				id = v
+			}
+		}
+		e.Identities = map[string]*openpgp.Identity{tt.id: id}
+		id.Name, id.UserId = tt.id, &packet.UserId{Id: tt.id}
+		if err := id.SelfCertifications[0].Packet.SignUserId(tt.id, e.PrimaryKey, e.PrivateKey, at(keyTime)); err != nil {
+			t.Fatal(err)
+		}
+		c := one(t, userIDBytes(t, e, tt.id))
+		if got := c.Has(addr(t, "a@example.org")); got != tt.want {
+			t.Errorf("%s: Has = %v, want %v", tt.name, got, tt.want)
+		}
+		for _, s := range c.UserIDs() {
+			if strings.ContainsAny(s, "\r\n\x00") {
+				t.Errorf("%s: UserIDs shows control characters", tt.name)
+			}
+		}
+	}
+}
+
+// userIDBytes serialises e with the user ID packet written as it is.
+func userIDBytes(t testing.TB, e *openpgp.Entity, id string) []byte {
+	t.Helper()
+	tags, raws := cut(t, public(t, e))
+	var out []byte
+	for i, tag := range tags {
+		if tag == 13 {
+			raws[i] = append([]byte{0xcd, byte(len(id))}, id...)
+		}
+		out = append(out, raws[i]...)
+	}
+	return out
+}
+
+func TestPoisonedCertificateStillWorks(t *testing.T) {
+	e := engineKey(t, "a@example.org", keyTime)
+	mallory := engineKey(t, "m@example.org", keyTime)
+	_, raws := cut(t, public(t, e)) // key, user ID, signature, subkey, binding
+	_, bad := cut(t, public(t, mallory))
+	if err := mallory.Revoke(packet.KeyCompromised, "", at(keyTime)); err != nil {
+		t.Fatal(err)
+	}
+	tags, withRevocation := cut(t, public(t, mallory))
+	var foreign []byte
+	for i, tag := range tags {
+		if tag == 2 && i == 1 {
+			foreign = withRevocation[i]
+		}
+	}
+	if foreign == nil {
+		t.Fatal("no revocation where it was expected")
+	}
+	junkSub := []byte{0xce, 6, 4, 0, 0, 0, 0, 99} // subkey of an unknown algorithm
+	attribute := []byte{0xd1, 3, 2, 1, 0}         // user attribute
+	unknown := []byte{0xc0 | 40, 2, 1, 2}         // unassigned, critical or not
+	junkSig := []byte{0xc2, 4, 9, 0x18, 1, 1}     // signature of version 9
+	spliced := bytes.Join([][]byte{raws[0], foreign, unknown, raws[1], raws[2], bad[2], attribute, bad[2], raws[3], junkSig, raws[4], bad[3], bad[4], junkSub, bad[4]}, nil)
+	c := one(t, spliced)
+	if !bytes.Equal(c.Bytes(), spliced) {
+		t.Error("Bytes dropped something")
+	}
+	if err := c.CheckEncrypt(keyTime.Add(time.Hour)); err != nil {
+		t.Errorf("CheckEncrypt = %v, want nil", err)
+	}
+	if !c.Has(addr(t, "a@example.org")) || c.Revoked(keyTime.Add(time.Hour)) {
+		t.Error("lost its user ID, or counts as revoked by a stranger")
+	}
+	m, err := c.Minimal(addr(t, "a@example.org"), keyTime.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := bytes.Join(raws, nil); !bytes.Equal(m.Bytes(), want) {
+		t.Errorf("Minimal has %d bytes, want the %d of the five own packets", len(m.Bytes()), len(want))
+	}
+}
+
+func TestMergeRefreshesFromACertificateWithoutUserID(t *testing.T) {
+	e := engineKey(t, "a@example.org", keyTime)
+	_, raws := cut(t, public(t, e))
+	stored := one(t, public(t, e))
+	if err := e.AddEncryptionSubkey(at(keyTime.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	_, now := cut(t, public(t, e))
+	update := one(t, bytes.Join(append([][]byte{raws[0]}, now[3:]...), nil))
+	if err := update.CheckEncrypt(keyTime.Add(2 * time.Hour)); !errors.Is(err, pgp.ErrUnusable) {
+		t.Errorf("without user ID CheckEncrypt = %v, want unusable", err)
+	}
+	merged, err := pgp.Merge(stored, update)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := bytes.Join(now, nil); !bytes.Equal(merged.Bytes(), want) {
+		t.Errorf("merged has %d bytes, want %d", len(merged.Bytes()), len(want))
+	}
+	again, err := pgp.Merge(merged, update)
+	if err != nil || !bytes.Equal(again.Bytes(), merged.Bytes()) {
+		t.Errorf("merging again changes it (%v)", err)
+	}
+	if other := one(t, public(t, engineKey(t, "a@example.org", keyTime))); other != nil {
+		if _, err := pgp.Merge(stored, other); err == nil {
+			t.Error("merged two primary keys")
+		}
+	}
+}
+
+func TestParseCertificatesRefuses(t *testing.T) {
+	e := engineKey(t, "a@example.org", keyTime)
+	good := public(t, e)
+	var secret bytes.Buffer
+	if err := e.SerializePrivate(&secret, at(keyTime)); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name  string
+		in    []byte
+		certs int
+		want  error
+	}{
+		{"nothing", nil, 0, pgp.ErrMalformed},
+		{"text", []byte("hello"), 0, pgp.ErrMalformed},
+		{"a secret key", secret.Bytes(), 0, pgp.ErrSecretKey},
+		{"a certificate and a secret key", append(bytes.Clone(good), secret.Bytes()...), 0, pgp.ErrSecretKey},
+		{"a certificate that is cut off", good[:len(good)-3], 0, pgp.ErrMalformed},
+		{"a good one before one that is cut off", append(bytes.Clone(good), good[:len(good)-3]...), 1, pgp.ErrMalformed},
+		{"packets without a key", []byte{0xcd, 1, 'a'}, 0, pgp.ErrMalformed},
+	}
+	for _, tt := range tests {
+		got, err := pgp.ParseCertificates(tt.in)
+		if len(got) != tt.certs || !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %d certificates and %v, want %d and %v", tt.name, len(got), err, tt.certs, tt.want)
+		}
+	}
+}
+
+// TestCorpusCertificates reads every key file of the corpus as certificates.
+func TestCorpusCertificates(t *testing.T) {
+	dir := corpus(t)
+	f, err := os.Open(filepath.Join(dir, "KEYS.tsv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := csv.NewReader(f)
+	r.Comma, r.LazyQuotes, r.FieldsPerRecord = '\t', true, -1
+	rows, err := r.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows[1:] {
+		b, err := os.ReadFile(filepath.Join(dir, row[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		certs, err := pgp.ParseCertificates(b)
+		for _, c := range certs {
+			c.UserIDs()
+			_ = c.CheckEncrypt(keyTime)
+			if _, err := pgp.Merge(c, c); err != nil {
+				t.Errorf("%s: merging with itself: %v", row[0], err)
+			}
+		}
+		ours := "ok"
+		if len(certs) == 0 {
+			ours = "none"
+		}
+		secret := row[5] == "true"
+		if secret != errors.Is(err, pgp.ErrSecretKey) && row[1] == "ok" {
+			t.Errorf("%s: secret is %v, but err is %v", row[0], secret, err)
+		}
+		if row[1] == "ok" && !secret && ours != "ok" {
+			t.Errorf("%s: go-crypto reads it, we don't: %v", row[0], err)
+		}
+	}
+}
+
+// corpus is the folder of real messages, or the test is skipped.
+func corpus(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("LETTERLOCK_CORPUS")
+	if dir == "" {
+		t.Skip("LETTERLOCK_CORPUS is not set")
+	}
+	return dir
+}
+
+func FuzzParseCertificates(f *testing.F) {
+	e := engineKey(f, "a@example.org", keyTime)
+	f.Add(public(f, e))
+	c := one(f, public(f, e))
+	f.Add([]byte(c.Armored()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		certs, _ := pgp.ParseCertificates(b)
+		for _, c := range certs {
+			c.UserIDs()
+			c.Expires()
+			c.KeyIDs()
+			_ = c.CheckEncrypt(keyTime)
+			if _, err := pgp.Merge(c, c); err != nil {
+				t.Errorf("merging with itself: %v", err)
+			}
+		}
+	})
+}

@@ -1,0 +1,53 @@
+package pgp
+
+import (
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+)
+
+// Merge is the union of two states of one certificate (same primary key): the
+// packets of a in their order, then what only b has, each signature under the
+// packet that it is about. An update without user ID thus refreshes a stored
+// certificate. Nothing is forgotten; what a union means (a revocation, a newer
+// self-signature) is decided where it is asked.
+func Merge(a, b *Certificate) (*Certificate, error) {
+	if a.Fingerprint() != b.Fingerprint() {
+		return nil, fmt.Errorf("merging certificates of two primary keys: %w", ErrMalformed)
+	}
+	return newCertificate(packets(union(a.parts, b.parts)))
+}
+
+// Minimal is the certificate with only the user ID of that address, live
+// subkeys and newest self-signatures (packets kept byte for byte), and
+// revocations of the primary key. Without such a user ID it is ErrUnusable.
+func (c *Certificate) Minimal(a address.Address, now time.Time) (*Certificate, error) {
+	ch := c.checked()
+	out := []rawPacket{c.parts[0].head}
+	for _, r := range ch.revocations {
+		out = append(out, r.raw)
+	}
+	if d := newestOf(ch.direct, now, strict); d != nil {
+		out = append(out, d.raw)
+	}
+	var chosen *userID
+	for _, u := range ch.users {
+		if !u.names(a) || u.newest(now, strict) == nil || u.revoked(now) {
+			continue
+		}
+		if chosen == nil || u.newest(now, strict).parsed.CreationTime.After(chosen.newest(now, strict).parsed.CreationTime) {
+			chosen = u
+		}
+	}
+	if chosen == nil {
+		return nil, fmt.Errorf("certificate %s has no user ID of %s: %w", c.Fingerprint(), a, ErrUnusable)
+	}
+	out = append(out, chosen.raw, chosen.newest(now, strict).raw)
+	for _, s := range ch.subkeys {
+		if b := s.newest(now, strict); b != nil && !s.revoked(now) && !s.key.KeyExpired(b.parsed, now) {
+			out = append(out, s.raw, b.raw)
+		}
+	}
+	return newCertificate(out)
+}
