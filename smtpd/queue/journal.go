@@ -1,0 +1,241 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/store"
+)
+
+// Schema is the queue's tables. queue_body holds bodies in pieces, so that a
+// large one never has to be in memory as a whole.
+var Schema = store.Schema{Name: "queue", Steps: []string{
+	`CREATE TABLE queue_entry (
+		id TEXT PRIMARY KEY, account TEXT NOT NULL, submission TEXT NOT NULL,
+		state TEXT NOT NULL, due INTEGER NOT NULL, touched INTEGER NOT NULL,
+		body INTEGER NOT NULL, entry BLOB NOT NULL)`,
+	`CREATE INDEX queue_entry_submission ON queue_entry (submission)`,
+	`CREATE INDEX queue_entry_due ON queue_entry (state, due)`,
+	`CREATE TABLE queue_body (
+		id TEXT NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (id, n))`,
+}}
+
+// piece is the bytes of a body in one row of queue_body.
+const piece = 256 << 10
+
+// Change is the new state of one entry.
+type Change struct {
+	Entry Entry
+	// Body is stored where the entry had none; nil leaves what there is.
+	Body message.Source
+	// Forget removes the entry: nothing of it was sent and nobody waits.
+	Forget bool
+}
+
+// Begin syncs entries before the first final dot: Sending ones without body,
+// Prepared ones with it. After an error nothing may be sent.
+func (q *Queue) Begin(ctx context.Context, changes []Change) error {
+	return q.Settle(ctx, changes)
+}
+
+// Settle syncs what became of entries. Recipients that are Failed are reported
+// to the sender by a new entry in the same sync, once.
+func (q *Queue) Settle(ctx context.Context, changes []Change) error {
+	err := q.write(ctx, q.apply(changes))
+	for _, c := range changes {
+		if c.Entry.State == Waiting || c.Entry.State == Failed {
+			q.awaken()
+		}
+	}
+	return err
+}
+
+// SettleLater is Settle without waiting for the sync, for what is already
+// decided by the upstream's answer: if it gets lost, the entry becomes Unknown.
+func (q *Queue) SettleLater(changes []Change) {
+	q.async.Add(1)
+	go func() {
+		defer q.async.Done()
+		if err := q.Settle(context.Background(), changes); err != nil {
+			q.c.Logger.Error("journal not written", "err", err)
+		}
+	}()
+}
+
+// apply makes the statements of some changes. The function that it returns may
+// run more than once.
+func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
+	now := q.c.Now()
+	var reports []report
+	for i := range changes {
+		if r, ok := reportOn(&changes[i].Entry, now, q.c.Lifetime); ok && !changes[i].Forget {
+			reports = append(reports, r)
+		}
+	}
+	return func(tx store.Tx) (grown int64, err error) {
+		for _, c := range changes {
+			n, err := q.put(tx, c, now)
+			if err != nil {
+				return 0, err
+			}
+			grown += n
+		}
+		for _, r := range reports {
+			n, err := q.put(tx, Change{Entry: r.entry, Body: message.Bytes(r.body)}, now)
+			if err != nil {
+				return 0, err
+			}
+			grown += n
+		}
+		return grown, nil
+	}
+}
+
+// put writes one entry and keeps its body as long as it may be sent again. It
+// returns by how many bytes the bodies grew.
+func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
+	e := c.Entry
+	var had int64
+	err := tx.Row(`SELECT body FROM queue_entry WHERE id = ?`, []any{e.ID}, &had)
+	if err != nil && !errors.Is(err, store.ErrNoRow) {
+		return 0, err
+	}
+	keep := !c.Forget && (e.State == Prepared || e.State == Waiting || e.State == Held || e.State == Sending || e.State == Unknown)
+	has := had
+	if had > 0 && !keep {
+		if _, err := tx.Exec(`DELETE FROM queue_body WHERE id = ?`, e.ID); err != nil {
+			return 0, err
+		}
+		has = 0
+	}
+	if c.Forget {
+		_, err := tx.Exec(`DELETE FROM queue_entry WHERE id = ?`, e.ID)
+		return has - had, err
+	}
+	if had == 0 && keep && c.Body != nil {
+		if err := putBody(tx, e.ID, c.Body); err != nil {
+			return 0, err
+		}
+		has = c.Body.Size()
+	}
+	row, err := json.Marshal(e)
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.Exec(`INSERT INTO queue_entry (id, account, submission, state, due, touched, body, entry)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due,
+			touched = excluded.touched, body = excluded.body, entry = excluded.entry`,
+		e.ID, e.Account, e.Submission, string(e.State), e.Next.UnixMicro(), now.UnixMicro(), has, row)
+	return has - had, err
+}
+
+func putBody(tx store.Tx, id string, body message.Source) error {
+	buf := make([]byte, min(piece, body.Size()))
+	for n, off := int64(0), int64(0); off < body.Size(); n++ {
+		b := buf[:min(int64(len(buf)), body.Size()-off)]
+		if _, err := body.ReadAt(b, off); err != nil && err != io.EOF {
+			return fmt.Errorf("reading a body for the queue: %w", err)
+		}
+		if _, err := tx.Exec(`INSERT INTO queue_body (id, n, data) VALUES (?, ?, ?)`, id, n, b); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
+// body reads the body of an entry into w.
+func (q *Queue) body(ctx context.Context, id string, w io.Writer) error {
+	for n := 0; ; n++ {
+		var data []byte
+		err := q.c.Store.View(ctx, func(tx store.Tx) error {
+			return tx.Row(`SELECT data FROM queue_body WHERE id = ? AND n = ?`, []any{id, n}, &data)
+		})
+		if errors.Is(err, store.ErrNoRow) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(data); err != nil {
+			return err
+		}
+	}
+}
+
+// Earlier returns the entries of the same submission, from an earlier attempt.
+func (q *Queue) Earlier(ctx context.Context, key string) ([]Entry, error) {
+	if key == "" {
+		return nil, nil
+	}
+	return q.entries(ctx, `WHERE submission = ?`, key)
+}
+
+func (q *Queue) entries(ctx context.Context, where string, args ...any) (es []Entry, err error) {
+	err = q.c.Store.View(ctx, func(tx store.Tx) error {
+		es = nil
+		return tx.Rows(`SELECT entry FROM queue_entry `+where, args, func(scan func(...any) error) error {
+			var row []byte
+			var e Entry
+			if err := scan(&row); err != nil {
+				return err
+			}
+			if err := json.Unmarshal(row, &e); err != nil {
+				return fmt.Errorf("queue entry: %w", err)
+			}
+			es = append(es, e)
+			return nil
+		})
+	})
+	return es, err
+}
+
+// recover settles what the last process left and counts what is stored.
+func (q *Queue) recover(ctx context.Context) error {
+	es, err := q.entries(ctx, `WHERE state IN ('prepared', 'sending')`)
+	if err != nil {
+		return err
+	}
+	var changes []Change
+	for _, e := range es {
+		for i, r := range e.Recipients {
+			if r.State == Sending {
+				e.Recipients[i].State = Unknown
+				e.Recipients[i].Text = "letterlock stopped while the mail server was answering"
+			}
+		}
+		c := Change{Entry: e, Forget: e.State == Prepared}
+		c.Entry.State = Overall(e.Recipients)
+		changes = append(changes, c)
+	}
+	if len(changes) > 0 {
+		if err := q.Settle(ctx, changes); err != nil {
+			return err
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.c.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT COALESCE(SUM(body), 0) FROM queue_entry`, nil, &q.stored)
+	})
+}
+
+// Overall is the state of an entry with these recipients.
+func Overall(rs []Recipient) State {
+	seen := map[State]bool{}
+	for _, r := range rs {
+		seen[r.State] = true
+	}
+	for _, s := range []State{Sending, Waiting, Unknown, Failed} {
+		if seen[s] {
+			return s
+		}
+	}
+	return Sent
+}
