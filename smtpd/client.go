@@ -1,0 +1,332 @@
+package smtpd
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"crypto/tls"
+
+	"letterlock.org/letterlock/internal/message"
+)
+
+// errLogin means that the upstream refused the account's user or password.
+var errLogin = errors.New("the mail server refused the login")
+
+// client is one authenticated connection to an upstream. Not for concurrent use.
+type client struct {
+	*wire
+	caps      Capabilities
+	pipelines bool     // RFC 2920
+	auth      []string // mechanisms
+	starttls  bool
+	t         Timeouts
+	reused    bool // it carried a transaction before: it may be dead, and needs RSET
+	broken    bool // it must not be used again
+	idleSince time.Time
+}
+
+// heloName is what we call ourselves: our host's name is nobody's business.
+const heloName = "[127.0.0.1]"
+
+// dial connects to the upstream, through TLS and login.
+func dial(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
+	c, err := connect(ctx, u, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.login(u); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// connect is dial without login.
+func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.Connect)
+	defer cancel()
+	conn, err := u.Dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUpstream, err)
+	}
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if u.Mode == ImplicitTLS {
+		tc := tls.Client(conn, u.TLS)
+		if err := tc.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("TLS with the mail server: %w: %w", errUpstream, err)
+		}
+		conn = tc
+	}
+	c := &client{wire: newWire(conn, t.Block), t: t}
+	if err := c.greet(ctx, u); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// greet reads the greeting, says EHLO and switches to TLS where it must.
+func (c *client) greet(ctx context.Context, u Upstream) error {
+	r, err := c.reply(c.t.Connect)
+	if err != nil {
+		return err
+	}
+	if r.Code != 220 {
+		return fmt.Errorf("greeting: %w", r)
+	}
+	if err := c.ehlo(); err != nil {
+		return err
+	}
+	if u.Mode != STARTTLS {
+		return nil
+	}
+	// Mandatory: a server or attacker that doesn't offer it gets no password.
+	if !c.starttls {
+		return fmt.Errorf("the mail server offers no STARTTLS: %w", errUpstream)
+	}
+	if r, err := c.ask("STARTTLS", c.t.Connect); err != nil {
+		return err
+	} else if r.Code != 220 {
+		return fmt.Errorf("STARTTLS: %w", r)
+	}
+	// CVE-2011-0411 and its like: what came before TLS is not of the server.
+	if c.r.Buffered() > 0 {
+		return fmt.Errorf("the mail server sent text before TLS: %w", errUpstream)
+	}
+	tc := tls.Client(c.conn, u.TLS)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS with the mail server: %w: %w", errUpstream, err)
+	}
+	c.wire = newWire(tc, c.t.Block)
+	return c.ehlo()
+}
+
+func (c *client) ehlo() error {
+	c.caps, c.pipelines, c.auth, c.starttls = Capabilities{}, false, nil, false
+	if err := c.command("EHLO " + heloName); err != nil {
+		return err
+	}
+	if err := c.flush(); err != nil {
+		return fmt.Errorf("%w: %w", errUpstream, err)
+	}
+	c.conn.SetReadDeadline(time.Now().Add(c.t.Connect))
+	lines, r, err := c.lines()
+	if err != nil {
+		return err
+	}
+	if r.Code != 250 {
+		return fmt.Errorf("EHLO: %w", r)
+	}
+	for _, l := range lines[1:] {
+		c.capability(strings.Fields(strings.ToUpper(l)))
+	}
+	return nil
+}
+
+func (c *client) capability(words []string) {
+	if len(words) == 0 {
+		return
+	}
+	switch words[0] {
+	case "8BITMIME":
+		c.caps.EightBit = true
+	case "SMTPUTF8":
+		c.caps.UTF8 = true
+	case "DSN":
+		c.caps.DSN = true
+	case "SIZE":
+		if len(words) > 1 {
+			c.caps.Size, _ = strconv.ParseInt(words[1], 10, 64)
+		}
+	case "PIPELINING":
+		c.pipelines = true
+	case "STARTTLS":
+		c.starttls = true
+	case "AUTH":
+		c.auth = words[1:]
+	}
+}
+
+// login uses PLAIN (RFC 4616), else LOGIN. The caller's Mode has made sure that
+// the connection may carry a password.
+func (c *client) login(u Upstream) error {
+	if u.User == "" {
+		return nil
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	has := func(mech string) bool {
+		for _, m := range c.auth {
+			if m == mech {
+				return true
+			}
+		}
+		return false
+	}
+	var steps []string
+	switch {
+	case has("PLAIN"):
+		steps = []string{"AUTH PLAIN " + b64([]byte("\x00"+u.User+"\x00"+u.Password))}
+	case has("LOGIN"):
+		steps = []string{"AUTH LOGIN", b64([]byte(u.User)), b64([]byte(u.Password))}
+	default:
+		return fmt.Errorf("it offers neither PLAIN nor LOGIN: %w", errLogin)
+	}
+	for i, s := range steps {
+		r, err := c.ask(s, c.t.Connect)
+		switch {
+		case err != nil:
+			return err
+		case r.Code == 235 && i == len(steps)-1:
+			return nil
+		case r.Code/100 == 3 && i < len(steps)-1:
+		case r.temporary():
+			return fmt.Errorf("login: %w", r)
+		default:
+			return fmt.Errorf("%w: %d %s", errLogin, r.Code, r.Status)
+		}
+	}
+	return nil
+}
+
+// ask sends one command and reads its reply. Errors break the connection.
+func (c *client) ask(line string, d time.Duration) (reply, error) {
+	rs, err := c.askAll([]string{line}, d)
+	if err != nil {
+		return reply{}, err
+	}
+	return rs[0], nil
+}
+
+// askAll sends commands in one go where the upstream allows it (RFC 2920),
+// else one by one, and reads all replies. Errors break the connection.
+func (c *client) askAll(lines []string, d time.Duration) (rs []reply, err error) {
+	defer func() {
+		if err != nil {
+			c.broken = true
+		}
+	}()
+	for i, l := range lines {
+		if err := c.command(l); err != nil {
+			return nil, err
+		}
+		if c.pipelines && i < len(lines)-1 {
+			continue
+		}
+		if err := c.flush(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errUpstream, err)
+		}
+		for len(rs) <= i {
+			r, err := c.reply(d)
+			if err != nil {
+				return nil, err
+			}
+			if r.Code == 421 {
+				c.broken = true
+			}
+			rs = append(rs, r)
+		}
+	}
+	return rs, nil
+}
+
+// begin starts a transaction: MAIL and RCPTs. The first reply is MAIL's.
+func (c *client) begin(mail string, rcpts []string) ([]reply, error) {
+	lines := make([]string, 0, len(rcpts)+2)
+	if c.reused {
+		lines = append(lines, "RSET")
+	}
+	lines = append(append(lines, mail), rcpts...)
+	rs, err := c.askAll(lines, c.t.Command)
+	if err != nil {
+		return nil, err
+	}
+	if c.reused {
+		if rs[0].Code != 250 {
+			c.broken = true
+			return nil, fmt.Errorf("RSET: %w: %w", errUpstream, rs[0])
+		}
+		rs = rs[1:]
+	}
+	c.reused = true
+	return rs, nil
+}
+
+// data sends DATA and the message, all but the final dot. A reply that is no
+// 354 is returned as an error of type reply.
+func (c *client) data(body message.Source) error {
+	r, err := c.ask("DATA", c.t.Command)
+	if err != nil {
+		return err
+	}
+	if r.Code != 354 {
+		return r
+	}
+	if err := c.body(body); err != nil {
+		c.broken = true
+		return err
+	}
+	return nil
+}
+
+// hold passes on what is still in our buffer, while the transaction is open.
+func (c *client) hold() error {
+	if err := c.flush(); err != nil {
+		c.broken = true
+		return fmt.Errorf("%w: %w", errUpstream, err)
+	}
+	return nil
+}
+
+// final sends the final dot and reads the reply. After an error nobody knows
+// whether the message was taken (RFC 1047).
+func (c *client) final() (reply, error) {
+	if err := c.command("."); err != nil {
+		c.broken = true
+		return reply{}, err
+	}
+	err := c.flush()
+	if err == nil {
+		var r reply
+		if r, err = c.reply(c.t.Final); err == nil {
+			c.broken = c.broken || r.Code == 421
+			return r, nil
+		}
+	}
+	c.broken = true
+	return reply{}, fmt.Errorf("%w: %w", errUpstream, err)
+}
+
+// close ends the connection at once; an open transaction is thereby void.
+func (c *client) close() {
+	c.broken = true
+	c.conn.Close()
+}
+
+// quit ends the connection politely, without waiting for the answer.
+func (c *client) quit() {
+	c.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	c.command("QUIT")
+	c.w.Flush()
+	c.close()
+}
+
+// xtext encodes a value of an ESMTP parameter: RFC 3461, Section 4.
+func xtext(s string) string {
+	var b bytes.Buffer
+	for i := 0; i < len(s); i++ {
+		if ch := s[i]; ch < '!' || ch > '~' || ch == '+' || ch == '=' {
+			fmt.Fprintf(&b, "+%02X", ch)
+		} else {
+			b.WriteByte(ch)
+		}
+	}
+	return b.String()
+}
