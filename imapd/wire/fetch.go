@@ -1,0 +1,264 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+)
+
+// Item is one data item of a FETCH response. Its bytes are valid until the next
+// read; whoever keeps them copies them.
+type Item struct {
+	Name  []byte // as the server spells it: "FLAGS", "BODY[HEADER]<0>" …
+	Value []byte // text of the value, with the literals within it; nil for a Literal
+	// Literal is true where the value is one literal of Size bytes, to be read
+	// with FetchReader.Copy; what is not read is dropped.
+	Literal bool
+	Size    int64
+}
+
+// FetchReader goes through the items of one FETCH response.
+type FetchReader struct {
+	r    *ResponseReader
+	line []byte // the line under way
+	p    int    // where we are in it
+	left int64  // of the literal under way
+	lit  bool   // the last item was a literal
+	done bool
+	val  []byte
+	name []byte
+}
+
+// Fetch begins to read a FETCH response, after Next said that one comes.
+func (r *ResponseReader) Fetch() (*FetchReader, error) {
+	line, err := r.line()
+	if err != nil {
+		return nil, err
+	}
+	open := bytes.IndexByte(line, '(')
+	if open < 0 {
+		return nil, fmt.Errorf("%w: FETCH without items", ErrDesync)
+	}
+	return &FetchReader{r: r, line: line, p: open + 1}, nil
+}
+
+var errFetch = fmt.Errorf("%w: malformed FETCH", ErrDesync)
+
+// Next gives the next item, or io.EOF after the last, when the whole response
+// has been consumed.
+func (f *FetchReader) Next() (Item, error) {
+	if f.done {
+		return Item{}, io.EOF
+	}
+	if f.lit {
+		if err := f.Copy(io.Discard); err != nil {
+			return Item{}, err
+		}
+		if err := f.more(); err != nil {
+			return Item{}, err
+		}
+		f.lit = false
+	}
+	for f.p < len(f.line) && f.line[f.p] == ' ' {
+		f.p++
+	}
+	if f.p >= len(f.line) {
+		return Item{}, errFetch
+	}
+	if f.line[f.p] == ')' {
+		f.done = true
+		if rest := bytes.TrimRight(f.line[f.p+1:], " \r\n"); len(rest) > 0 {
+			return Item{}, errFetch
+		}
+		return Item{}, io.EOF
+	}
+	name, err := f.itemName()
+	if err != nil {
+		return Item{}, err
+	}
+	return f.value(name)
+}
+
+// itemName reads a name: an atom with a section and an origin.
+func (f *FetchReader) itemName() ([]byte, error) {
+	start := f.p
+	for f.p < len(f.line) {
+		switch c := f.line[f.p]; {
+		case c == ' ':
+			if f.p == start {
+				return nil, errFetch
+			}
+			name := f.line[start:f.p]
+			f.p++
+			return name, nil
+		case c == '[':
+			in := false
+			for f.p++; f.p < len(f.line) && (in || f.line[f.p] != ']'); f.p++ {
+				if f.line[f.p] == '"' {
+					in = !in
+				} else if in && f.line[f.p] == '\\' {
+					f.p++
+				}
+			}
+			f.p++
+		case c < ' ' || c == '(' || c == ')' || c == '"' || c == '{':
+			return nil, errFetch
+		default:
+			f.p++
+		}
+	}
+	return nil, errFetch
+}
+
+// value reads the value of the item.
+func (f *FetchReader) value(name []byte) (Item, error) {
+	if size, ok, err := f.literal(); err != nil {
+		return Item{}, err
+	} else if ok {
+		f.name = append(f.name[:0], name...)
+		f.left, f.lit = size, true
+		return Item{Name: f.name, Literal: true, Size: size}, nil
+	}
+	start, depth := f.p, 0
+	spilled := false // the value crosses lines: collected in f.val
+	for {
+		if f.p >= len(f.line) {
+			return Item{}, errFetch
+		}
+		switch c := f.line[f.p]; {
+		case c == '"':
+			if err := f.skipQuoted(); err != nil {
+				return Item{}, err
+			}
+			continue
+		case c == '(':
+			if depth++; depth > f.r.l.Depth*2 {
+				return Item{}, fmt.Errorf("%w: nested too deep", ErrDesync)
+			}
+		case c == ')' && depth > 0:
+			depth--
+		case (c == ' ' || c == ')') && depth == 0:
+			v := f.line[start:f.p]
+			if spilled {
+				f.val = append(f.val, v...)
+				v = f.val
+			}
+			if len(v) == 0 {
+				return Item{}, errFetch
+			}
+			return Item{Name: name, Value: v}, nil
+		case c == '{':
+			size, ok, err := f.literal()
+			if err != nil {
+				return Item{}, err
+			}
+			if !ok {
+				break
+			}
+			if !spilled {
+				f.name = append(f.name[:0], name...)
+				name, f.val, spilled = f.name, f.val[:0], true
+			}
+			f.val = append(f.val, f.line[start:]...)
+			w := &collector{b: f.val, limit: f.r.l.Response}
+			if err := f.r.copyLiteral(w, size); err != nil {
+				return Item{}, err
+			}
+			f.val = w.b
+			if err := f.more(); err != nil {
+				return Item{}, err
+			}
+			start = 0
+			continue
+		case c == '\r' || c == '\n':
+			return Item{}, errFetch
+		}
+		f.p++
+	}
+}
+
+// literal tells whether a literal is announced at p, at the end of the line.
+func (f *FetchReader) literal() (size int64, ok bool, err error) {
+	p := f.p
+	if p < len(f.line) && f.line[p] == '~' {
+		p++
+	}
+	if p >= len(f.line) || f.line[p] != '{' {
+		return 0, false, nil
+	}
+	at, size, _, _, ok, huge := announcement(bytes.TrimSuffix(f.line, []byte("\r\n")))
+	if !ok || at != p {
+		return 0, false, nil
+	}
+	if huge {
+		return 0, false, errFetch
+	}
+	return size, true, nil
+}
+
+func (f *FetchReader) skipQuoted() error {
+	for f.p++; f.p < len(f.line); f.p++ {
+		switch f.line[f.p] {
+		case '"':
+			f.p++
+			return nil
+		case '\\':
+			f.p++
+		case '\r', '\n':
+			return errFetch
+		}
+	}
+	return errFetch
+}
+
+// more reads the line after a literal.
+func (f *FetchReader) more() error {
+	line, err := f.r.line()
+	f.line, f.p = line, 0
+	return err
+}
+
+// Copy passes what is left of the literal that Next announced on to w.
+func (f *FetchReader) Copy(w io.Writer) error {
+	n := f.left
+	f.left = 0
+	return f.r.copyLiteral(w, n)
+}
+
+// CopyN passes up to n bytes of the literal on to w.
+func (f *FetchReader) CopyN(w io.Writer, n int64) error {
+	n = min(n, f.left)
+	f.left -= n
+	return f.r.copyLiteral(w, n)
+}
+
+// Left is how much of the literal has not been read.
+func (f *FetchReader) Left() int64 { return f.left }
+
+// Drain reads to the end of the response.
+func (f *FetchReader) Drain() error {
+	for {
+		if _, err := f.Next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// String says what a quoted or literal Value says, and nil for NIL and all else.
+func (i Item) String() []byte {
+	v := i.Value
+	if len(v) < 2 || v[0] != '"' {
+		if at := bytes.Index(v, []byte("}\r\n")); at > 0 && v[0] == '{' {
+			return v[at+3:]
+		}
+		return nil
+	}
+	s := &scanner{b: v}
+	q, err := s.quoted()
+	if err != nil {
+		return nil
+	}
+	return q
+}
