@@ -1,10 +1,31 @@
 // Package address parses, normalises and compares mail addresses.
+//
+// An [Address] that exists is well formed: [Parse] and [ParseList] are the only
+// ways to one, and what they refuse can reach no envelope, no lookup and no log
+// line. Domains are kept as A-labels in lower case; local parts as they were
+// spelled, and compared without regard to ASCII case.
 package address
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
 
 // ErrInvalid means that a string is not one mail address.
 var ErrInvalid = errors.New("not a mail address")
+
+// Lengths in bytes. RFC 5321, Section 4.5.3.1.1 has 64 for a local part and wants
+// longer ones accepted where possible: bounce addresses in use are longer.
+const (
+	maxLocal  = 128
+	maxDomain = 255
+)
 
 // Address is one mail address (addr-spec), parsed. The zero value is no
 // address. Addresses are comparable with ==, which compares their spelling;
@@ -12,39 +33,174 @@ var ErrInvalid = errors.New("not a mail address")
 type Address struct {
 	// Local is the local part, unquoted, in its own spelling.
 	Local string
-	// Domain is the domain in lower case, as A-labels (RFC 5890).
+	// Domain is the domain in lower case, as A-labels (RFC 5890), or an address
+	// literal in brackets.
 	Domain string
 }
 
 // Parse reads one addr-spec (RFC 5321, Section 4.1.2; RFC 6531 for UTF-8),
 // without display name or angle brackets. CR, LF, NUL, spaces outside quotes
 // and control characters are refused.
-func Parse(s string) (Address, error) { panic("not built yet") }
+func Parse(s string) (Address, error) {
+	if len(s) > 4*(maxLocal+maxDomain) { // quoting can at most double, U-labels take less
+		return Address{}, fmt.Errorf("%w: too long", ErrInvalid)
+	}
+	local, rest, err := readLocal(s)
+	if err != nil {
+		return Address{}, err
+	}
+	if rest == "" || rest[0] != '@' {
+		return Address{}, fmt.Errorf("%w: no domain", ErrInvalid)
+	}
+	return join(local, rest[1:])
+}
+
+// join makes an Address of an unquoted local part and a domain as written.
+func join(local, domain string) (Address, error) {
+	if err := checkLocal(local); err != nil {
+		return Address{}, err
+	}
+	d, err := Domain(domain)
+	if err != nil {
+		return Address{}, err
+	}
+	return Address{local, d}, nil
+}
+
+func checkLocal(s string) error {
+	switch {
+	case s == "":
+		return fmt.Errorf("%w: empty local part", ErrInvalid)
+	case len(s) > maxLocal:
+		return fmt.Errorf("%w: local part of more than %d bytes", ErrInvalid, maxLocal)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%w: local part is not UTF-8", ErrInvalid)
+	}
+	for _, r := range s {
+		if !isText(r) {
+			return fmt.Errorf("%w: control character in the local part", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// isText tells whether r may stand in a local part, quoted if need be: no
+// control, and nothing invisible that changes how an address reads.
+func isText(r rune) bool {
+	return r >= ' ' && r < 0x7f ||
+		r >= 0x80 && r != utf8.RuneError && unicode.IsGraphic(r) && !unicode.IsSpace(r)
+}
+
+// lookup maps as IDNA2008 look-ups do (RFC 5891, Section 5; UTS 46 for case),
+// lower case first. Underscores and the like are refused.
+var lookup = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength(true), idna.StrictDomainName(true), idna.Transitional(false))
+
+// Domain normalises a domain: lower case, A-labels; an address literal (RFC
+// 5321, Section 4.1.3) is kept in brackets. A final dot is refused, as it is
+// in SMTP.
+func Domain(s string) (string, error) {
+	if literal, ok := strings.CutPrefix(s, "["); ok {
+		return domainLiteral(literal)
+	}
+	if s == "" || len(s) > maxDomain || !utf8.ValidString(s) {
+		return "", fmt.Errorf("%w: no domain, or too long a one", ErrInvalid)
+	}
+	for _, r := range s {
+		if r <= ' ' || r == 0x7f || unicode.IsControl(r) || unicode.IsSpace(r) {
+			return "", fmt.Errorf("%w: space or control character in the domain", ErrInvalid)
+		}
+	}
+	d, err := lookup.ToASCII(s)
+	if err != nil || d == "" || strings.HasSuffix(d, ".") {
+		return "", fmt.Errorf("%w: malformed domain", ErrInvalid)
+	}
+	return d, nil
+}
+
+// domainLiteral normalises "192.0.2.1]" and "IPv6:2001:db8::1]". General
+// address literals are not used on any network and are refused.
+func domainLiteral(s string) (string, error) {
+	s, ok := strings.CutSuffix(s, "]")
+	v6 := len(s) > 5 && strings.EqualFold(s[:5], "IPv6:")
+	if v6 {
+		s = s[5:]
+	}
+	ip, err := netip.ParseAddr(s)
+	if !ok || err != nil || ip.Is6() != v6 || ip.Zone() != "" {
+		return "", fmt.Errorf("%w: malformed address literal", ErrInvalid)
+	}
+	if v6 {
+		return "[IPv6:" + ip.String() + "]", nil
+	}
+	return "[" + ip.String() + "]", nil
+}
 
 // String gives the address as it stands in an envelope, quoting the local
-// part where it needs it.
-func (a Address) String() string { panic("not built yet") }
+// part where it needs it. The zero Address is "".
+func (a Address) String() string {
+	if a.IsZero() {
+		return ""
+	}
+	return quoteLocal(a.Local) + "@" + a.Domain
+}
 
 // IsZero tells whether a is no address.
 func (a Address) IsZero() bool { return a == Address{} }
 
+// IsASCII tells whether a can be sent without SMTPUTF8 (RFC 6531).
+func (a Address) IsASCII() bool {
+	for i := 0; i < len(a.Local); i++ {
+		if a.Local[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
 // Key is the form under which addresses are stored and compared: ASCII letters
 // of the local part in lower case, the domain as A-labels in lower case.
-func (a Address) Key() string { panic("not built yet") }
+func (a Address) Key() string { return Address{lowerASCII(a.Local), a.Domain}.String() }
+
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
 
 // Equal tells whether a and b have one Key.
 func (a Address) Equal(b Address) bool { return a.Key() == b.Key() }
 
 // Match tells whether a matches pattern: "user@domain", "*@domain",
-// "*@*.domain" or "*". Case is ignored.
-func (a Address) Match(pattern string) bool { panic("not built yet") }
-
-// Mailbox is one entry of an address list: a display name and an address.
-type Mailbox struct {
-	Name    string // decoded (RFC 2047), without CR, LF, NUL and control characters
-	Address Address
+// "*@*.domain" or "*". Case is ignored; a domain in the pattern may be written
+// with U-labels. "*.domain" is every domain below, not domain itself. The zero
+// Address matches nothing.
+func (a Address) Match(pattern string) bool {
+	if a.IsZero() {
+		return false
+	}
+	if pattern == "*" {
+		return true
+	}
+	at := strings.LastIndexByte(pattern, '@')
+	if at < 0 {
+		return false
+	}
+	local, domain := pattern[:at], pattern[at+1:]
+	if local != "*" {
+		p, err := Parse(pattern)
+		return err == nil && a.Equal(p)
+	}
+	parent, below := strings.CutPrefix(domain, "*.")
+	d, err := Domain(parent)
+	if err != nil {
+		return false
+	}
+	if below {
+		return strings.HasSuffix(a.Domain, "."+d)
+	}
+	return a.Domain == d
 }
-
-// ParseList reads the value of a From, To, Cc, Reply-To… header field: groups
-// are flattened. Malformed lists are an error, never a partial answer.
-func ParseList(value string) ([]Mailbox, error) { panic("not built yet") }

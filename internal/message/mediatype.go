@@ -256,7 +256,7 @@ func unpercent(s string) string {
 }
 
 func toUTF8(s, cs string) string {
-	if cs == "" || isPlain(s) {
+	if cs == "" {
 		return s
 	}
 	r, err := charset.Reader(cs, strings.NewReader(s))
