@@ -254,6 +254,9 @@ func marked(all []signature, s strictness) []*packet.VerifiableSignature {
 
 // whyNot says why there is nothing to encrypt to, when there isn't.
 func (ch *checked) whyNot(now time.Time) error {
+	if now.Before(ch.key.CreationTime) {
+		return ErrUnusable
+	}
 	for _, sig := range ch.primarySignatures(time.Time{}, strict) {
 		if ch.key.KeyExpired(sig, now) || sig.SigExpired(now) {
 			return ErrExpired

@@ -35,7 +35,7 @@ func nextArmor(b []byte) (block armorBlock, rest []byte, ok bool) {
 			return block, nil, false
 		}
 		b = next
-		s := strings.TrimRight(string(line), " \t")
+		s := strings.Trim(string(line), " \t")
 		if strings.HasPrefix(s, begin) && strings.HasSuffix(s, "-----") && len(s) >= len(begin)+5 {
 			block.kind = s[len(begin) : len(s)-5]
 			break
