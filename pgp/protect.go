@@ -1,7 +1,9 @@
 package pgp
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -14,30 +16,73 @@ type Protection struct {
 	// Signer signs; required.
 	Signer Signer
 	// Recipients are who can read it, all named in the packets. Empty means
-	// sign only (multipart/signed).
+	// sign only (multipart/signed). Whoever gets a blind copy needs a Protect of
+	// their own.
 	Recipients []*Certificate
 	// Autocrypt is our own certificate and address for the Autocrypt header,
 	// outside and inside; nil for none.
 	Autocrypt *Certificate
-	From      address.Address
-	Now       time.Time
-	Spool     message.SpoolOptions
+	// From is the sender's address; if zero, that of the From field.
+	From address.Address
+	// Now is the time of the signature, and at which certificates must be
+	// usable; zero means now.
+	Now time.Time
+	// Spool is where a message that is only signed waits for its signature.
+	Spool message.SpoolOptions
 }
 
-// Protect writes src as one PGP/MIME message.
-func Protect(ctx context.Context, w io.Writer, src message.Source, p Protection) error {
-	panic("not built yet")
+// Protect writes src as one PGP/MIME message: signed, then encrypted in one
+// OpenPGP message (RFC 3156, Section 6.2), its header inside (RFC 9788); or with
+// a detached signature where there are no recipients (Section 5).
+//
+// It reads src three times, in pieces, and keeps none of it in memory. What w
+// has got is worth nothing if there is an error: ErrUnfit if the message itself
+// is why, the errors of [Certificate.CheckEncrypt] if a recipient is, and then
+// nobody has got anything. Protect may run concurrently with itself.
+func Protect(ctx context.Context, w io.Writer, src message.Source, p Protection) (err error) {
+	defer caught(&err)
+	if p.Now.IsZero() {
+		p.Now = time.Now()
+	}
+	c, err := compose(ctx, src, p)
+	if err != nil {
+		return fmt.Errorf("protecting a message: %w", err)
+	}
+	if len(p.Recipients) == 0 {
+		err = signed(ctx, w, c, p)
+	} else {
+		err = encrypted(ctx, w, c.outer, c.write, encryption{signer: p.Signer, recipients: p.Recipients, now: p.Now})
+	}
+	if err != nil {
+		return fmt.Errorf("protecting a message: %w", err)
+	}
+	return nil
 }
 
-// Sealing says how Seal stores a message for its owner.
-type Sealing struct {
-	Signer  Signer
-	Storage *Certificate // whom it is sealed to; the owner's own
-	Now     time.Time
-	Spool   message.SpoolOptions
-}
-
-// Seal writes src, whole, sealed for its owner; Open gives back its very bytes.
-func Seal(ctx context.Context, w io.Writer, src message.Source, s Sealing) error {
-	panic("not built yet")
+// encrypted writes a multipart/encrypted (RFC 3156, Section 4) under the outer
+// fields.
+func encrypted(ctx context.Context, w io.Writer, outer []byte, content func(io.Writer) error, e encryption) error {
+	out := bufio.NewWriterSize(w, 16<<10)
+	boundary := newBoundary()
+	out.Write(outer)
+	fmt.Fprintf(out, "MIME-Version: 1.0\r\n"+
+		"Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\";\r\n"+
+		" boundary=\"%[1]s\"\r\n"+
+		"\r\n"+
+		"This is an OpenPGP/MIME encrypted message (RFC 3156).\r\n"+
+		"--%[1]s\r\n"+
+		"Content-Type: application/pgp-encrypted\r\n"+
+		"Content-Description: PGP/MIME version identification\r\n"+
+		"\r\n"+
+		"Version: 1\r\n"+
+		"\r\n--%[1]s\r\n"+
+		"Content-Type: application/octet-stream; name=\"encrypted.asc\"\r\n"+
+		"Content-Description: OpenPGP encrypted message\r\n"+
+		"Content-Disposition: inline; filename=\"encrypted.asc\"\r\n"+
+		"\r\n", boundary)
+	if err := e.write(ctx, out, content); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\r\n--%s--\r\n", boundary)
+	return out.Flush()
 }

@@ -1,0 +1,148 @@
+package pgp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+)
+
+// errPackets means that the engine wrote other session key packets than asked.
+var errPackets = errors.New("the engine did not encrypt to every recipient")
+
+// encryption is one OpenPGP message to be made: signed, then encrypted (RFC
+// 3156, Section 6.2).
+type encryption struct {
+	signer     Signer
+	recipients []*Certificate
+	now        time.Time
+	notations  []*packet.Notation
+}
+
+// write writes the message, armored; content writes what is inside. What w has
+// got is worth nothing if there is an error.
+func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writer) error) error {
+	to, entities, err := e.entities()
+	if err != nil {
+		return err
+	}
+	config := engineConfig(e.now)
+	config.SignatureNotations = e.notations
+	armored := newArmor(w, blockMessage)
+	gate := &keyGate{w: armored, recipients: to}
+	plain, err := openpgp.EncryptWithParams(gate, entities, nil, &openpgp.EncryptParams{
+		KeyWriter: &gate.keys,
+		Signers:   []*openpgp.Entity{e.signer.signingEntity()},
+		Config:    config,
+	})
+	if err != nil {
+		return fmt.Errorf("encrypting: %w", err)
+	}
+	buffered := bufio.NewWriterSize(ctxWriter{ctx, plain}, 32<<10)
+	if err := content(buffered); err != nil {
+		return err
+	}
+	if err := buffered.Flush(); err != nil {
+		return err
+	}
+	if err := plain.Close(); err != nil {
+		return fmt.Errorf("encrypting: %w", err)
+	}
+	return armored.Close()
+}
+
+// entities gives the engine's view of the recipients, each once. One that can't
+// be encrypted to is an error: nobody is left out silently.
+func (e encryption) entities() ([]*Certificate, []*openpgp.Entity, error) {
+	var to []*Certificate
+	var entities []*openpgp.Entity
+	for _, c := range e.recipients {
+		if slices.ContainsFunc(to, func(o *Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
+			continue
+		}
+		if err := c.CheckEncrypt(e.now); err != nil {
+			return nil, nil, fmt.Errorf("encrypting to %s: %w", c.Fingerprint(), err)
+		}
+		to, entities = append(to, c), append(entities, c.engineEntity())
+	}
+	if len(to) == 0 {
+		return nil, nil, fmt.Errorf("encrypting to nobody: %w", ErrUnusable)
+	}
+	return to, entities, nil
+}
+
+// keyGate holds the session key packets back until the first byte of data, and
+// lets them pass only if there is exactly one for each recipient.
+type keyGate struct {
+	w          io.Writer
+	keys       bytes.Buffer
+	recipients []*Certificate
+	open       bool
+}
+
+func (g *keyGate) Write(p []byte) (int, error) {
+	if !g.open {
+		if err := g.check(); err != nil {
+			return 0, err
+		}
+		if _, err := g.w.Write(g.keys.Bytes()); err != nil {
+			return 0, err
+		}
+		g.open = true
+	}
+	return g.w.Write(p)
+}
+
+// Close implements io.Closer, which the engine looks for.
+func (g *keyGate) Close() error { return nil }
+
+func (g *keyGate) check() error {
+	packets, err := cutPackets(g.keys.Bytes())
+	if err != nil || len(packets) != len(g.recipients) {
+		return errPackets
+	}
+	for i, p := range packets {
+		id, ok := pkeskRecipient(p.body)
+		if p.tag != tagPKESK || !ok || !slices.Contains(g.recipients[i].KeyIDs(), id) {
+			return errPackets
+		}
+	}
+	return nil
+}
+
+// pkeskRecipient reads whom a session key packet is for, as a key ID: 0 for
+// nobody named (RFC 9580, Section 5.1). false means that it can't be read.
+func pkeskRecipient(body []byte) (uint64, bool) {
+	switch {
+	case len(body) >= 9 && body[0] == 3:
+		return binary.BigEndian.Uint64(body[1:9]), true
+	case len(body) >= 2 && body[0] == 6 && body[1] == 0:
+		return 0, true
+	case len(body) >= 23 && body[0] == 6 && body[1] == 21 && body[2] == 4:
+		return binary.BigEndian.Uint64(body[15:23]), true
+	case len(body) >= 35 && body[0] == 6 && body[1] == 33 && body[2] == 6:
+		return binary.BigEndian.Uint64(body[3:11]), true
+	}
+	return 0, false
+}
+
+// ctxWriter stops when its context does.
+type ctxWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c ctxWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}

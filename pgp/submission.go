@@ -1,0 +1,135 @@
+package pgp
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime/quotedprintable"
+	"slices"
+	"strings"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"letterlock.org/letterlock/internal/message"
+)
+
+// SealKind is how a submitted message is encrypted already.
+type SealKind string
+
+const (
+	NotSealed SealKind = ""       // in clear
+	PGPMIME   SealKind = "pgp"    // multipart/encrypted, RFC 3156
+	InlinePGP SealKind = "inline" // the body is one armored message
+	SMIME     SealKind = "smime"  // application/pkcs7-mime, enveloped
+)
+
+// Submission is what can be seen from outside of a message that its sender
+// encrypted.
+type Submission struct {
+	Kind SealKind
+	// KeyIDs are whom the session key packets name; 0 for one who isn't named.
+	// S/MIME has none: we can't tell whom it covers.
+	KeyIDs []uint64
+}
+
+// maxSessionKeys bounds the session key packets that are read.
+const maxSessionKeys = 1000
+
+// IsSealedSubmission tells whether a message is encrypted already, and to whom.
+// It goes by the packets and not by the labels: what only claims to be encrypted
+// is NotSealed. The error is only of reading src.
+func IsSealedSubmission(root *message.Part, src message.Source) (s Submission, err error) {
+	defer caught(&err)
+	switch {
+	case root.Is("multipart/encrypted"):
+		if len(root.Children) != 2 || !root.Children[0].Is("application/pgp-encrypted") {
+			return s, nil
+		}
+		s.Kind, root = PGPMIME, root.Children[1]
+	case root.Is("text/plain"):
+		s.Kind = InlinePGP
+	case root.Is("application/pkcs7-mime"), root.Is("application/x-pkcs7-mime"):
+		return smimeSubmission(root), nil
+	default:
+		return s, nil
+	}
+	ids, err := sessionKeys(decodedBody(root, src), s.Kind == InlinePGP)
+	switch {
+	case errors.Is(err, ErrMalformed):
+		return Submission{}, nil
+	case err != nil:
+		return Submission{}, fmt.Errorf("reading a submission: %w", err)
+	}
+	s.KeyIDs = ids
+	return s, nil
+}
+
+func smimeSubmission(root *message.Part) Submission {
+	switch strings.ToLower(root.Params["smime-type"]) {
+	case "enveloped-data", "authenveloped-data":
+		return Submission{Kind: SMIME}
+	}
+	return Submission{}
+}
+
+// Covers tells whether session key packets name a key of the certificate.
+func Covers(keyIDs []uint64, c *Certificate) bool {
+	return slices.ContainsFunc(c.KeyIDs(), func(id uint64) bool { return id != 0 && slices.Contains(keyIDs, id) })
+}
+
+func decodedBody(p *message.Part, src message.Source) io.Reader {
+	r := io.NewSectionReader(src, p.Body, p.End-p.Body)
+	switch transferEncoding(p.Header) {
+	case "quoted-printable":
+		return quotedprintable.NewReader(r)
+	case "base64":
+		return base64.NewDecoder(base64.StdEncoding, r)
+	}
+	return r
+}
+
+// sessionKeys reads the session key packets of an armored message, which must
+// be followed by encrypted data; else ErrMalformed. alone asks that nothing but
+// white space stands before the armor.
+func sessionKeys(r io.Reader, alone bool) ([]uint64, error) {
+	if alone {
+		head := make([]byte, 512)
+		n, err := io.ReadFull(r, head)
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return nil, err
+		}
+		head = bytes.TrimLeft(head[:n], " \t\r\n")
+		if !bytes.HasPrefix(head, []byte("-----BEGIN PGP MESSAGE-----")) {
+			return nil, ErrMalformed
+		}
+		r = io.MultiReader(bytes.NewReader(head), r)
+	}
+	block, err := armor.Decode(io.LimitReader(r, 4<<20)) // the packets that we need come first
+	if err != nil || block.Type != blockMessage {
+		return nil, ErrMalformed
+	}
+	var ids []uint64
+	packets := packet.NewReader(block.Body)
+	for range maxSessionKeys {
+		p, err := packets.NextWithUnsupported()
+		if err != nil {
+			return nil, ErrMalformed
+		}
+		if u, ok := p.(*packet.UnsupportedPacket); ok {
+			p = u.IncompletePacket
+		}
+		switch p := p.(type) {
+		case *packet.EncryptedKey:
+			ids = append(ids, p.KeyId)
+		case *packet.SymmetricKeyEncrypted, *packet.Marker, *packet.Padding:
+		case *packet.SymmetricallyEncrypted, *packet.AEADEncrypted:
+			return ids, nil
+		default:
+			return nil, ErrMalformed
+		}
+	}
+	return nil, ErrMalformed
+}

@@ -1,0 +1,90 @@
+package pgp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+
+	"letterlock.org/letterlock/internal/message"
+)
+
+// maxLine is the longest line that mail may have, without its end (RFC 5322,
+// Section 2.1.1).
+const maxLine = 998
+
+// traits are what makes a body unsafe to sign or to pass on as it is.
+type traits struct {
+	size       int64
+	high       int64 // bytes above 127
+	nul        bool
+	bareCR     bool
+	bareLF     bool
+	longLine   bool
+	trailingWS bool // a line ends in white space (RFC 3156, Section 5)
+	fromLine   bool // a line begins with "From ", which mailboxes escape
+}
+
+// sevenBit tells whether the body is as RFC 2045, Section 2.7 defines 7bit, but
+// for its line ends.
+func (t traits) sevenBit() bool { return t.high == 0 && !t.nul && !t.bareCR && !t.longLine }
+
+// scan reads the bytes of src from off to end.
+func scan(ctx context.Context, src message.Source, off, end int64) (traits, error) {
+	var t traits
+	r := bufio.NewReaderSize(io.NewSectionReader(src, off, end-off), 64<<10)
+	for whole := true; ; {
+		line, err := r.ReadSlice('\n')
+		t.add(line, whole)
+		whole = err == nil
+		switch {
+		case err == nil, errors.Is(err, bufio.ErrBufferFull):
+		case err == io.EOF:
+			return t, nil
+		default:
+			return t, err
+		}
+		if err := ctx.Err(); err != nil {
+			return t, err
+		}
+	}
+}
+
+// add counts a line with its end, or a piece of one longer than the buffer;
+// whole tells that the piece begins a line.
+func (t *traits) add(line []byte, whole bool) {
+	t.size += int64(len(line))
+	text, ended := bytes.CutSuffix(line, []byte{'\n'})
+	if ended {
+		var crlf bool
+		if text, crlf = bytes.CutSuffix(text, []byte{'\r'}); !crlf {
+			t.bareLF = true
+		}
+	}
+	t.longLine = t.longLine || len(text) > maxLine
+	t.nul = t.nul || bytes.IndexByte(text, 0) >= 0
+	t.bareCR = t.bareCR || bytes.IndexByte(text, '\r') >= 0
+	t.high += highBytes(text)
+	if n := len(text); n > 0 {
+		t.trailingWS = t.trailingWS || text[n-1] == ' ' || text[n-1] == '\t'
+		t.fromLine = t.fromLine || whole && text[0] == 'F' && bytes.HasPrefix(text, []byte("From "))
+	}
+}
+
+// highBytes counts the bytes above 127, fast where there are none.
+func highBytes(b []byte) (n int64) {
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b)&0x8080808080808080 != 0 {
+			break
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c >= 0x80 {
+			n++
+		}
+	}
+	return n
+}
