@@ -1,0 +1,253 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/policy"
+)
+
+// check judges the values and fills in what they mean.
+func (d *decoder) check(c *Config) {
+	if c.StateDir == "" || !filepath.IsAbs(c.StateDir) {
+		d.add("state_dir", "%q is no absolute path; write for example %q", c.StateDir, "/var/lib/letterlock")
+	}
+	if _, _, err := splitUnlock(c.Unlock); err != nil {
+		d.add("unlock", "%v", err)
+	}
+	if !strings.HasPrefix(c.Store.URL, "sqlite:") && !strings.HasPrefix(c.Store.URL, "postgres://") {
+		d.add("store.url", `%q is neither "sqlite:" nor postgres://…`, c.Store.URL)
+	} else if c.Store.URL != "sqlite:" {
+		d.add("store.url", `only "sqlite:" (in state_dir) is built so far; PostgreSQL is not`)
+	}
+	var level slog.Level
+	if level.UnmarshalText([]byte(c.Log.Level)) != nil {
+		d.add("log.level", "%q is no level; write debug, info, warn or error", c.Log.Level)
+	}
+	owners := map[string]string{}
+	for i := range c.Bridges {
+		d.bridge(fmt.Sprintf("bridge[%d]", i), &c.Bridges[i], owners)
+	}
+	d.listeners(c)
+	d.discovery(&c.Discovery)
+	d.policy(c)
+	d.roles(c)
+}
+
+// LogLevel is the level of [log].
+func (c *Config) LogLevel() slog.Level {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(c.Log.Level)) // checked
+	return l
+}
+
+func (d *decoder) bridge(key string, b *Bridge, owners map[string]string) {
+	own := func(k, s string) address.Address {
+		a, err := address.Parse(s)
+		if err != nil {
+			d.add(k, `%q is no mail address; write for example "alice@example.org"`, s)
+			return a
+		}
+		if other, taken := owners[a.Key()]; taken {
+			d.add(k, "%s belongs to %s already; one address has one account", a, other)
+		}
+		owners[a.Key()] = key
+		return a
+	}
+	if b.Address == "" {
+		d.add(key+".address", `is missing; write address = "alice@example.org"`)
+	} else {
+		b.Account = own(key+".address", b.Address)
+	}
+	for _, s := range b.Aliases {
+		b.Alias = append(b.Alias, own(key+".aliases", s))
+	}
+	if b.UpstreamUser == "" {
+		b.UpstreamUser = b.Address
+	}
+	d.oneOf(key+".auth", b.Auth, "local", "passthrough")
+	d.oneOf(key+".append", b.Append, "all", "private", "none")
+	d.oneOf(key+".sent", b.Sent, "client", "provider")
+	if kind, _, _ := strings.Cut(b.UpstreamPassword, ":"); b.UpstreamPassword != "store" && (kind != "file" && kind != "credential" || len(kind)+2 > len(b.UpstreamPassword)) {
+		d.add(key+".upstream_password", `is none of "store", "file:/path", "credential:NAME" (the password itself does not belong here; give it to: letterlock account password %s)`, b.Address)
+	}
+	if b.UpstreamCA != "" {
+		if _, err := endpoint.Roots(b.UpstreamCA); err != nil {
+			d.add(key+".upstream_ca", "%v", err)
+		}
+	}
+	if (b.TLSCertificate == "") != (b.TLSKey == "") {
+		d.add(key+".tls_certificate", "tls_certificate and tls_key belong together")
+	}
+	if b.IMAP == nil && b.SMTP == nil {
+		d.add(key, `has neither imap nor smtp; write imap = { listen = "127.0.0.1:1143", upstream = "imaps://HOST" }`)
+	}
+	d.service(key+".imap", endpoint.IMAP, b, b.IMAP)
+	d.service(key+".smtp", endpoint.SMTP, b, b.SMTP)
+}
+
+func (d *decoder) service(key string, p endpoint.Protocol, b *Bridge, s *Service) {
+	if s == nil {
+		return
+	}
+	if len(s.Listen) == 0 {
+		d.add(key+".listen", `is missing; write listen = "127.0.0.1:%d"`, map[endpoint.Protocol]int{endpoint.IMAP: 1143, endpoint.SMTP: 1025}[p])
+	}
+	for _, l := range s.Listen {
+		a, err := endpoint.ParseListen(p, l)
+		if err == nil {
+			err = a.Check(b.Expose)
+		}
+		if err == nil && !a.Loopback() && b.TLSCertificate == "" {
+			err = errors.New("other machines need a certificate for the name they connect to: set tls_certificate and tls_key (our own authority vouches for localhost only)")
+		}
+		if err != nil {
+			d.add(key+".listen", "%v", err)
+		}
+		s.Addresses = append(s.Addresses, a)
+	}
+	if s.Upstream == "" {
+		d.add(key+".upstream", `is missing; write for example upstream = "%s"`, map[endpoint.Protocol]string{endpoint.IMAP: "imaps://imap.example.org", endpoint.SMTP: "submissions://smtp.example.org"}[p])
+		return
+	}
+	u, err := endpoint.ParseUpstream(p, s.Upstream)
+	if err != nil {
+		d.add(key+".upstream", "%v", err)
+	}
+	u.Roots, _ = endpoint.Roots(b.UpstreamCA) // its problem is told where it stands
+	s.Server = u
+}
+
+// listeners: one address is one listener, so those who share it must agree.
+func (d *decoder) listeners(c *Config) {
+	type user struct {
+		key      string
+		address  endpoint.Address
+		cert, tk string
+	}
+	seen := map[string]user{}
+	for i := range c.Bridges {
+		b := &c.Bridges[i]
+		for name, s := range map[string]*Service{"imap": b.IMAP, "smtp": b.SMTP} {
+			if s == nil {
+				continue
+			}
+			for _, a := range s.Addresses {
+				if a.Port == 0 {
+					continue
+				}
+				u := user{fmt.Sprintf("bridge[%d].%s.listen", i, name), a, b.TLSCertificate, b.TLSKey}
+				first, taken := seen[a.HostPort()]
+				if !taken {
+					seen[a.HostPort()] = u
+				} else if first.address != u.address || first.cert != u.cert || first.tk != u.tk {
+					d.add(u.key, "%s is taken by %s, with another protocol, TLS or certificate; choose another port", a.HostPort(), first.key)
+				}
+			}
+		}
+	}
+}
+
+func (d *decoder) discovery(v *Discovery) {
+	for _, s := range v.Sources {
+		d.oneOf("discovery.sources", s, "wkd", "autocrypt", "vks", "hkp", "dane")
+		if slices.Contains([]string{"vks", "hkp", "dane"}, s) {
+			d.add("discovery.sources", `%q is not built yet; write "wkd" and "autocrypt"`, s)
+		}
+	}
+	if v.Proxy != "" {
+		if u, err := url.Parse(v.Proxy); err != nil || u.Scheme != "socks5" || u.Host == "" {
+			d.add("discovery.proxy", `is no proxy that is understood; write "socks5://127.0.0.1:9050"`)
+		}
+	}
+	for domain, base := range v.WKDOverride {
+		if u, err := url.Parse(base); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			d.add(join("discovery.wkd_override", domain), `%q is no base URL; write for example "https://keys.example.org"`, base)
+		}
+	}
+}
+
+func (d *decoder) policy(c *Config) {
+	p := c.Policy
+	pc := policy.Config{
+		Default: policy.Mode(p.Default), Missing: policy.Missing(p.Missing),
+		Unavailable: policy.Unavailable(p.Unavailable), Mixed: policy.Mixed(p.Mixed),
+		MinTrust: policy.MinTrust{Require: pgp.Identity(p.MinTrust.Require), Prefer: pgp.Identity(p.MinTrust.Prefer)},
+	}
+	for _, r := range p.Rules {
+		pc.Rules = append(pc.Rules, policy.Rule{Name: r.Name, From: r.From, To: r.To, Mode: policy.Mode(r.Mode),
+			Missing: policy.Missing(r.Missing), Unavailable: policy.Unavailable(r.Unavailable), Mixed: policy.Mixed(r.Mixed)})
+	}
+	rules, err := policy.New(pc)
+	c.Rules = rules
+	for _, e := range flatten(err) {
+		var one *policy.Problem
+		if errors.As(e, &one) {
+			d.add(one.Key, "%s", one.Text)
+		} else {
+			d.add("policy", "%v", e)
+		}
+	}
+}
+
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		return j.Unwrap()
+	}
+	return []error{err}
+}
+
+func (d *decoder) roles(c *Config) {
+	if r := c.Relay; r != nil {
+		if len(r.Listen) == 0 {
+			d.add("relay.listen", `is missing; write listen = "127.0.0.1:10026"`)
+		}
+		for _, l := range r.Listen {
+			if _, err := endpoint.ParseListen(endpoint.SMTP, l); err != nil {
+				d.add("relay.listen", "%v", err)
+			}
+		}
+		if _, err := endpoint.ParseUpstream(endpoint.SMTP, r.Smarthost); err != nil {
+			d.add("relay.smarthost", "%v", err)
+		}
+	}
+	if k := c.Keydir; k != nil {
+		if len(k.Listen) == 0 {
+			d.add("keydir.listen", `is missing; write listen = "127.0.0.1:8080"`)
+		}
+		if len(k.Domains) == 0 {
+			d.add("keydir.domains", `is missing; write domains = ["example.org"]`)
+		}
+	}
+	if c.Metrics.Listen != "" {
+		d.add("metrics.listen", "metrics are not built yet; leave this empty")
+	}
+	for i, b := range c.Bridges {
+		if b.TLSCertificate == "" {
+			continue
+		}
+		for _, f := range []string{b.TLSCertificate, b.TLSKey} {
+			if _, err := os.Stat(f); f != "" && err != nil {
+				d.add(fmt.Sprintf("bridge[%d].tls_certificate", i), "%v", err)
+			}
+		}
+	}
+}
+
+func (d *decoder) oneOf(key, got string, allowed ...string) {
+	if !slices.Contains(allowed, got) {
+		d.add(key, "%q is none of %s", got, strings.Join(allowed, ", "))
+	}
+}

@@ -1,0 +1,147 @@
+// Package config is the syntax of Letterlock's one configuration file, and the
+// checks on it. Only cmd imports it: what a package needs, it gets as values.
+//
+// [Load] reads and checks; its error is a [Problems] with everything that is
+// wrong, each with file, line and what to write instead. Unknown settings are
+// problems too: a misspelt safeguard must not be a missing one.
+package config
+
+import (
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/policy"
+)
+
+// Config is a checked file. The fields with a toml tag are as written, with
+// defaults filled in; those tagged "-" are what the checks made of them.
+type Config struct {
+	File      string    `toml:"-"` // where it was read, "" for none
+	StateDir  string    `toml:"state_dir"`
+	Unlock    string    `toml:"unlock"`
+	Bridges   []Bridge  `toml:"bridge"`
+	Relay     *Relay    `toml:"relay"`
+	Keydir    *Keydir   `toml:"keydir"`
+	Store     Store     `toml:"store"`
+	Discovery Discovery `toml:"discovery"`
+	Policy    Policy    `toml:"policy"`
+	Log       Log       `toml:"log"`
+	Metrics   Metrics   `toml:"metrics"`
+
+	Rules *policy.Rules `toml:"-"`
+}
+
+// Bridge is one [[bridge]]: one person's account.
+type Bridge struct {
+	Address          string   `toml:"address"`
+	Aliases          []string `toml:"aliases"`
+	Auth             string   `toml:"auth"`
+	IMAP             *Service `toml:"imap"`
+	SMTP             *Service `toml:"smtp"`
+	UpstreamUser     string   `toml:"upstream_user"`
+	UpstreamPassword string   `toml:"upstream_password"`
+	UpstreamCA       string   `toml:"upstream_ca"`
+	Append           string   `toml:"append"`
+	Sent             string   `toml:"sent"`
+	SearchUpstream   bool     `toml:"search_upstream"`
+	Expose           bool     `toml:"expose"`
+	TLSCertificate   string   `toml:"tls_certificate"`
+	TLSKey           string   `toml:"tls_key"`
+
+	Account address.Address   `toml:"-"`
+	Alias   []address.Address `toml:"-"`
+}
+
+// Service is one protocol of a bridge: where mail programs connect, and the
+// server behind.
+type Service struct {
+	Listen   Strings `toml:"listen"`
+	Upstream string  `toml:"upstream"`
+
+	Addresses []endpoint.Address `toml:"-"`
+	Server    endpoint.Upstream  `toml:"-"`
+}
+
+// Relay is the organisation's gateway.
+type Relay struct {
+	Listen    Strings  `toml:"listen"`
+	Smarthost string   `toml:"smarthost"`
+	Domains   []string `toml:"domains"`
+	Trusted   []string `toml:"trusted"`
+}
+
+// Keydir is the directory that we serve.
+type Keydir struct {
+	Listen  Strings  `toml:"listen"`
+	Domains []string `toml:"domains"`
+}
+
+// Store is where state lies.
+type Store struct {
+	URL string `toml:"url"`
+}
+
+// Discovery is how certificates are found.
+type Discovery struct {
+	Sources     []string          `toml:"sources"`
+	Proxy       string            `toml:"proxy"`
+	WKDOverride map[string]string `toml:"wkd_override"`
+}
+
+// Policy is the rules, as written.
+type Policy struct {
+	Default     string   `toml:"default"`
+	Missing     string   `toml:"missing"`
+	Unavailable string   `toml:"unavailable"`
+	Mixed       string   `toml:"mixed"`
+	MinTrust    MinTrust `toml:"min_trust"`
+	Rules       []Rule   `toml:"rule"`
+}
+
+// MinTrust is how sure we must be of a certificate.
+type MinTrust struct {
+	Require string `toml:"require"`
+	Prefer  string `toml:"prefer"`
+}
+
+// Rule is one [[policy.rule]].
+type Rule struct {
+	Name        string   `toml:"name"`
+	From        []string `toml:"from"`
+	To          []string `toml:"to"`
+	Mode        string   `toml:"mode"`
+	Missing     string   `toml:"missing"`
+	Unavailable string   `toml:"unavailable"`
+	Mixed       string   `toml:"mixed"`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	Level string `toml:"level"`
+}
+
+// Metrics is where figures are served.
+type Metrics struct {
+	Listen string `toml:"listen"`
+}
+
+// Strings is one string or a list of them.
+type Strings []string
+
+// Default is what holds where the file says nothing.
+func Default() *Config {
+	return &Config{
+		StateDir:  defaultStateDir(),
+		Unlock:    "keyring",
+		Store:     Store{URL: "sqlite:"},
+		Discovery: Discovery{Sources: []string{"wkd", "autocrypt"}},
+		Policy: Policy{Default: "prefer", Missing: "refuse", Unavailable: "defer", Mixed: "refuse",
+			MinTrust: MinTrust{Require: "directory", Prefer: "first-seen"}},
+		Log: Log{Level: "info"},
+	}
+}
+
+// setDefaults is called for each [[bridge]] before it is read.
+func (b *Bridge) setDefaults() {
+	b.Auth, b.Append, b.Sent = "local", "all", "client"
+	b.UpstreamPassword, b.SearchUpstream = "store", true
+}

@@ -1,0 +1,243 @@
+package config_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"letterlock.org/letterlock/internal/config"
+	"letterlock.org/letterlock/internal/endpoint"
+)
+
+// good is the example of the design, less what is not built yet.
+const good = `
+state_dir = "/var/lib/letterlock"
+unlock    = "key-file:/etc/letterlock/key"
+
+[[bridge]]
+address = "alice@example.org"
+aliases = ["a.liddell@example.org"]
+auth    = "local"
+imap    = { listen = "127.0.0.1:1143", upstream = "imaps://imap.example.org" }
+smtp    = { listen = ["127.0.0.1:1025", "submissions://[::1]:0"], upstream = "submissions://smtp.example.org" }
+upstream_user     = "alice@example.org"
+upstream_password = "store"
+upstream_ca       = ""
+append  = "all"
+sent    = "client"
+search_upstream = true
+
+[[bridge]]
+address = "bob@example.org"
+imap    = { listen = "127.0.0.1:1143", upstream = "imap+insecure://127.0.0.1:143" }
+
+[relay]
+listen    = "127.0.0.1:10026"
+smarthost = "submission://mx.example.org:587"
+domains   = ["example.org"]
+trusted   = ["127.0.0.0/8", "::1/128"]
+
+[keydir]
+listen  = "127.0.0.1:8080"
+domains = ["example.org"]
+
+[store]
+url = "sqlite:"
+
+[discovery]
+sources = ["wkd", "autocrypt"]
+proxy   = ""
+wkd_override = { "example.org" = "http://127.0.0.1:8080" }
+
+[policy]
+default     = "prefer"
+missing     = "refuse"
+unavailable = "defer"
+mixed       = "refuse"
+min_trust   = { require = "directory", prefer = "first-seen" }
+[[policy.rule]]
+name = "partners are always encrypted"
+to   = ["*@partner.example"]
+mode = "require"
+
+[log]
+level = "debug"
+[metrics]
+listen = ""
+`
+
+func TestDesignsExampleIsUnderstood(t *testing.T) {
+	c, err := config.Parse("x.toml", good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := c.Bridges[0], c.Bridges[1]
+	if a.Account.String() != "alice@example.org" || len(a.Alias) != 1 || a.IMAP.Addresses[0].HostPort() != "127.0.0.1:1143" ||
+		a.SMTP.Addresses[1].Security != endpoint.TLS || a.IMAP.Server.HostPort() != "imap.example.org:993" {
+		t.Errorf("first bridge is %+v", a)
+	}
+	if b.Auth != "local" || b.Append != "all" || b.Sent != "client" || !b.SearchUpstream || b.UpstreamPassword != "store" || b.UpstreamUser != "bob@example.org" || b.SMTP != nil {
+		t.Errorf("second bridge lacks its defaults: %+v", b)
+	}
+	if c.Rules == nil || c.Discovery.WKDOverride["example.org"] != "http://127.0.0.1:8080" || c.LogLevel().String() != "DEBUG" {
+		t.Errorf("config is %+v", c)
+	}
+}
+
+func TestEmptyFileIsTheDefaults(t *testing.T) {
+	c, err := config.Parse("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Default()
+	want.Rules = c.Rules
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v, want %+v", c, want)
+	}
+}
+
+func TestProblemsNameFileLineAndRemedy(t *testing.T) {
+	for _, tt := range []struct {
+		name, old, new string
+		want           string // one line of the error
+	}{
+		{"misspelt setting at the top", "unlock    =", "unlok     =", `x.toml:3: unlok: unknown setting; did you mean "unlock"?`},
+		{"setting that is like no other", "auth    = ", "zzz     = ", `x.toml:8: bridge[0].zzz: unknown setting; here belong address, aliases, append`},
+		{"misspelt within an inline table", `imap    = { listen = "127.0.0.1:1143", upstream = "imaps:`, `imap    = { lisen = "127.0.0.1:1143", upstream = "imaps:`, `x.toml:9: bridge[0].imap.lisen: unknown setting; did you mean "listen"?`},
+		{"misspelt in a rule", `to   = [`, `too  = [`, `x.toml:48: policy.rule[0].too: unknown setting; did you mean "to"?`},
+		{"unknown table", "[metrics]", "[metric]", `x.toml:53: metric: unknown setting; did you mean "metrics"?`},
+		{"number for a text", `auth    = "local"`, `auth    = 1`, `x.toml:8: bridge[0].auth: is a number; write a text in quotes`},
+		{"text for a switch", `search_upstream = true`, `search_upstream = "yes"`, `x.toml:16: bridge[0].search_upstream: is a text; write true or false`},
+		{"text for a list", `aliases = ["a.liddell@example.org"]`, `aliases = "a.liddell@example.org"`, `x.toml:7: bridge[0].aliases: is a text; write a list`},
+		{"not TOML", `mixed       = "refuse"`, `mixed       = refuse`, `x.toml:44: not TOML: `},
+		{"no such login", `"local"`, `"locale"`, `x.toml:8: bridge[0].auth: "locale" is none of local, passthrough`},
+		{"relative state_dir", `"/var/lib/letterlock"`, `"state"`, `x.toml:2: state_dir: "state" is no absolute path`},
+		{"unlock that is none", `"key-file:/etc/letterlock/key"`, `"keyfile:/x"`, `x.toml:3: unlock: "keyfile:/x" is none of "key-file:/path"`},
+		{"password in the file", `upstream_password = "store"`, `upstream_password = "hunter2"`, `x.toml:12: bridge[0].upstream_password: is none of "store"`},
+		{"CA file that is missing", `upstream_ca       = ""`, `upstream_ca       = "/nonexistent/ca.pem"`, `x.toml:13: bridge[0].upstream_ca: reading CA certificates: open /nonexistent/ca.pem`},
+		{"address that is none", `address = "bob@example.org"`, `address = "bob"`, `x.toml:19: bridge[1].address: "bob" is no mail address`},
+		{"address of two accounts", `address = "bob@example.org"`, `address = "A.Liddell@example.org"`, `x.toml:19: bridge[1].address: A.Liddell@example.org belongs to bridge[0] already`},
+		{"cleartext upstream elsewhere", `imap+insecure://127.0.0.1:143`, `imap+insecure://192.0.2.1:143`, `x.toml:20: bridge[1].imap.upstream: cleartext is accepted for loopback addresses only: 192.0.2.1 (write imap://`},
+		{"listener off loopback", `bob@example.org"
+imap    = { listen = "127.0.0.1:1143"`, `bob@example.org"
+imap    = { listen = "0.0.0.0:1143"`, `x.toml:20: bridge[1].imap.listen: listener would be reachable from other machines`},
+		{"exposed listener without a certificate", `bob@example.org"
+imap    = { listen = "127.0.0.1:1143"`, `bob@example.org"
+expose  = true
+imap    = { listen = "0.0.0.0:1143"`, `x.toml:21: bridge[1].imap.listen: other machines need a certificate`},
+		{"listener of two protocols", `"127.0.0.1:1025"`, `"127.0.0.1:1143"`, `127.0.0.1:1143 is taken by`},
+		{"no mode in a rule", `mode = "require"`, ``, `x.toml:46: policy.rule[0].mode: is missing`},
+		{"source that isn't built", `["wkd", "autocrypt"]`, `["wkd", "hkp"]`, `x.toml:36: discovery.sources: "hkp" is not built yet`},
+		{"override that is no URL", `"http://127.0.0.1:8080"`, `"127.0.0.1:8080"`, `x.toml:38: discovery.wkd_override.example.org: "127.0.0.1:8080" is no base URL`},
+		{"level that is none", `"debug"`, `"loud"`, `x.toml:52: log.level: "loud" is no level`},
+		{"PostgreSQL", `"sqlite:"`, `"postgres://db/x"`, `x.toml:33: store.url: only "sqlite:" (in state_dir) is built so far`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			text := strings.Replace(good, tt.old, tt.new, 1)
+			if text == good {
+				t.Fatalf("%q is not in the good file", tt.old)
+			}
+			_, err := config.Parse("x.toml", text)
+			var p config.Problems
+			if !errors.As(err, &p) {
+				t.Fatalf("error is %v, want Problems", err)
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("problems are\n%v\nwant one with\n%s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestEveryProblemIsTold(t *testing.T) {
+	_, err := config.Parse("x.toml", "unlok = 1\nstate_dir = 2\n[[bridge]]\nauth = \"x\"\n[log]\nlevel = \"y\"\n")
+	var p config.Problems
+	if !errors.As(err, &p) {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"x.toml:1: unlok", "x.toml:2: state_dir", "x.toml:3: bridge[0].address: is missing", "x.toml:4: bridge[0].auth", "x.toml:3: bridge[0]: has neither", "x.toml:6: log.level"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("problems lack %q:\n%v", want, err)
+		}
+	}
+}
+
+// The description must be what a newcomer can start from: every line that it
+// comments out is a setting that exists, with the default that holds.
+func TestDescriptionIsTrue(t *testing.T) {
+	if _, err := config.Parse("describe.toml", config.Description); err != nil {
+		t.Errorf("as printed: %v", err)
+	}
+	setting := regexp.MustCompile(`(?m)^#(\[|[a-z_]+ *=)`)
+	all := setting.ReplaceAllString(config.Description, "$1")
+	c, err := config.Parse("describe.toml", all)
+	if err != nil {
+		t.Fatalf("with every setting written out: %v", err)
+	}
+	def := config.Default()
+	b := c.Bridges[0]
+	if b.Auth != "local" || b.UpstreamPassword != "store" || b.Append != "all" || b.Sent != "client" || !b.SearchUpstream || b.Expose {
+		t.Errorf("described defaults of a bridge are %+v", b)
+	}
+	if c.Unlock != def.Unlock || c.Store != def.Store || !reflect.DeepEqual(c.Discovery.Sources, def.Discovery.Sources) || c.Log != def.Log || c.Policy.MinTrust != def.Policy.MinTrust {
+		t.Errorf("described defaults are %+v, real ones %+v", c, def)
+	}
+}
+
+func TestKeySources(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		f := filepath.Join(dir, name)
+		if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	hex := strings.Repeat("0f", 32)
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	file("cred", hex+"\n")
+	key := func(unlock string, exists bool) ([32]byte, error) {
+		c := config.Default()
+		c.StateDir, c.Unlock = dir, unlock
+		return c.Key(exists)
+	}
+	for _, tt := range []struct{ name, unlock, err string }{
+		{"hex digits in a file", "key-file:" + file("hex", hex+"\n"), ""},
+		{"hex digits as a credential", "credential:cred", ""},
+		{"too few digits", "key-file:" + file("short", hex[2:]), "64 hex digits"},
+		{"no digits", "key-file:" + file("words", strings.Repeat("zz", 32)), "64 hex digits"},
+		{"no file", "key-file:" + dir + "/none", "openssl rand"},
+		{"no credential", "credential:none", "none"},
+		{"empty passphrase", "passphrase-file:" + file("empty", "\n"), "passphrase is empty"},
+		{"keyring", "keyring", "not built yet"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := key(tt.unlock, false)
+			if tt.err == "" {
+				if err != nil || got[0] != 0x0f {
+					t.Errorf("got %x, %v", got, err)
+				}
+			} else if !errors.Is(err, config.ErrLocked) || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("error is %v, want ErrLocked about %q", err, tt.err)
+			}
+		})
+	}
+	pass := "passphrase-file:" + file("pass", "correct horse\n")
+	if _, err := key(pass, true); !errors.Is(err, config.ErrLocked) {
+		t.Errorf("a store without its salt gives %v; a new salt would lose it", err)
+	}
+	first, err := key(pass, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := key(pass, true); err != nil || again != first {
+		t.Errorf("the same passphrase gives another key, %v", err)
+	}
+	if other, _ := key("passphrase-file:"+file("pass2", "correct hors\n"), true); other == first {
+		t.Error("another passphrase gives the same key")
+	}
+}

@@ -1,0 +1,205 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// decoder fills the structs from what TOML's parser gave, and collects every
+// problem where a decoder of the library would stop at the first.
+type decoder struct {
+	file     string
+	lines    map[string]int // by key path
+	problems Problems
+}
+
+func valueOf(c *Config) reflect.Value { return reflect.ValueOf(c).Elem() }
+
+// add records a problem at a key; it blames the line of the nearest key above
+// that the file has.
+func (d *decoder) add(key, format string, args ...any) {
+	d.problems = append(d.problems, Problem{File: d.file, Line: d.line(key), Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+func (d *decoder) line(key string) int {
+	for key != "" {
+		if n := d.lines[key]; n > 0 {
+			return n
+		}
+		key = key[:max(strings.LastIndexAny(key, ".["), 0)]
+	}
+	return 0
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// table fills the struct v from m.
+func (d *decoder) table(path string, m map[string]any, v reflect.Value) {
+	fields := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		if tag := v.Type().Field(i).Tag.Get("toml"); tag != "-" {
+			fields[tag] = v.Field(i)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		f, ok := fields[key]
+		if !ok {
+			d.unknown(join(path, key), key, slices.Sorted(maps.Keys(fields)))
+			continue
+		}
+		d.value(join(path, key), m[key], f)
+	}
+}
+
+func (d *decoder) unknown(path, key string, known []string) {
+	if best := nearest(key, known); best != "" {
+		d.add(path, "unknown setting; did you mean %q?", best)
+		return
+	}
+	d.add(path, "unknown setting; here belong %s", strings.Join(known, ", "))
+}
+
+// value fills v from x by v's type.
+func (d *decoder) value(path string, x any, v reflect.Value) {
+	switch v.Interface().(type) {
+	case string:
+		if s, ok := x.(string); ok {
+			v.SetString(s)
+			return
+		}
+		d.wrong(path, x, `a text in quotes, such as "…"`)
+	case bool:
+		if b, ok := x.(bool); ok {
+			v.SetBool(b)
+			return
+		}
+		d.wrong(path, x, "true or false")
+	case Strings:
+		if s, ok := x.(string); ok {
+			v.Set(reflect.ValueOf(Strings{s}))
+			return
+		}
+		if l, ok := d.strings(path, x, `one text in quotes or a list of them`); ok {
+			v.Set(reflect.ValueOf(Strings(l)))
+		}
+	case []string:
+		if l, ok := d.strings(path, x, `a list, such as ["…", "…"]`); ok {
+			v.Set(reflect.ValueOf(l))
+		}
+	case map[string]string:
+		d.stringMap(path, x, v)
+	default:
+		d.nested(path, x, v)
+	}
+}
+
+func (d *decoder) wrong(path string, x any, want string) {
+	kind := map[reflect.Kind]string{reflect.String: "a text", reflect.Bool: "true or false", reflect.Int64: "a number",
+		reflect.Float64: "a number", reflect.Slice: "a list", reflect.Map: "a table"}[reflect.ValueOf(x).Kind()]
+	if kind == "" {
+		kind = "something else"
+	}
+	d.add(path, "is %s; write %s", kind, want)
+}
+
+func (d *decoder) strings(path string, x any, want string) ([]string, bool) {
+	l, ok := x.([]any)
+	if !ok {
+		d.wrong(path, x, want)
+		return nil, false
+	}
+	out := make([]string, len(l))
+	for i, e := range l {
+		if out[i], ok = e.(string); !ok {
+			d.wrong(path, e, "only texts in quotes in this list")
+			return nil, false
+		}
+	}
+	return out, true
+}
+
+func (d *decoder) stringMap(path string, x any, v reflect.Value) {
+	m, ok := x.(map[string]any)
+	if !ok {
+		d.wrong(path, x, `a table, such as { "example.org" = "…" }`)
+		return
+	}
+	out := map[string]string{}
+	for k, e := range m {
+		if out[k], ok = e.(string); !ok {
+			d.wrong(join(path, k), e, "a text in quotes")
+		}
+	}
+	v.Set(reflect.ValueOf(out))
+}
+
+// nested fills structs, pointers to them and lists of them.
+func (d *decoder) nested(path string, x any, v reflect.Value) {
+	if v.Kind() == reflect.Slice {
+		l, ok := x.([]map[string]any)
+		if !ok {
+			d.wrong(path, x, fmt.Sprintf("[[%s]] above each of them", path))
+			return
+		}
+		for i, m := range l {
+			e := reflect.New(v.Type().Elem())
+			if b, ok := e.Interface().(interface{ setDefaults() }); ok {
+				b.setDefaults()
+			}
+			d.table(path+"["+strconv.Itoa(i)+"]", m, e.Elem())
+			v.Set(reflect.Append(v, e.Elem()))
+		}
+		return
+	}
+	m, ok := x.(map[string]any)
+	if !ok {
+		d.wrong(path, x, fmt.Sprintf("[%s] above its settings", path))
+		return
+	}
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	d.table(path, m, v)
+}
+
+// nearest is the known word that differs least from s, if it differs little.
+func nearest(s string, known []string) string {
+	best, least := "", 1+max(1, len(s)/3)
+	for _, k := range known {
+		if n := distance(strings.ToLower(s), k); n < least {
+			best, least = k, n
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

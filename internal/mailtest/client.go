@@ -1,0 +1,113 @@
+package mailtest
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+)
+
+// Login is where a mail program logs in, and how.
+type Login struct {
+	Addr           string
+	User, Password string
+	// TLS upgrades by STARTTLS; nil stays in cleartext.
+	TLS *tls.Config
+}
+
+// patience is how long a conversation may take in all.
+const patience = 2 * time.Minute
+
+// Submit sends a message as a mail program does.
+func Submit(l Login, from string, to []string, raw []byte) error {
+	c, err := net.DialTimeout("tcp", l.Addr, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	var sc *smtp.Client
+	if l.TLS != nil {
+		if sc, err = smtp.NewClientStartTLS(c, l.TLS); err != nil {
+			return fmt.Errorf("STARTTLS: %w", err)
+		}
+	} else {
+		sc = smtp.NewClient(c)
+	}
+	defer sc.Close()
+	if err := sc.Auth(sasl.NewPlainClient("", l.User, l.Password)); err != nil {
+		return fmt.Errorf("login: %w", err)
+	}
+	if err := sc.SendMail(from, to, bytes.NewReader(raw)); err != nil {
+		return err
+	}
+	return sc.Quit()
+}
+
+// Dial logs in to an IMAP server. The caller closes the client.
+func Dial(l Login) (*imapclient.Client, error) {
+	c, err := net.DialTimeout("tcp", l.Addr, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	var ic *imapclient.Client
+	if l.TLS != nil {
+		if ic, err = imapclient.NewStartTLS(c, &imapclient.Options{TLSConfig: l.TLS}); err != nil {
+			return nil, fmt.Errorf("STARTTLS: %w", err)
+		}
+	} else {
+		ic = imapclient.New(c, nil)
+	}
+	if err := ic.Login(l.User, l.Password).Wait(); err != nil {
+		ic.Close()
+		return nil, fmt.Errorf("login: %w", err)
+	}
+	return ic, nil
+}
+
+// Message is one message as IMAP gives it.
+type Message struct {
+	UID   imap.UID
+	Flags []imap.Flag
+	Size  int64 // RFC822.SIZE
+	Raw   []byte
+}
+
+// Fetch gets every message of a mailbox, without marking it as read.
+func Fetch(l Login, mailbox string) ([]Message, error) {
+	c, err := Dial(l)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	box, err := c.Select(mailbox, nil).Wait()
+	if err != nil || box.NumMessages == 0 {
+		return nil, err
+	}
+	all := imap.SeqSet{}
+	all.AddRange(1, box.NumMessages)
+	got, err := c.Fetch(all, &imap.FetchOptions{UID: true, Flags: true, RFC822Size: true,
+		BodySection: []*imap.FetchItemBodySection{{Peek: true}}}).Collect()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Message, len(got))
+	for i, m := range got {
+		out[i] = Message{UID: m.UID, Flags: m.Flags, Size: m.RFC822Size}
+		if len(m.BodySection) > 0 {
+			out[i].Raw = m.BodySection[0].Bytes
+		}
+	}
+	return out, c.Logout().Wait()
+}
+
+// Stored is what the upstream itself has in a mailbox.
+func (u *Upstream) Stored(user, mailbox string) ([]Message, error) {
+	return Fetch(Login{Addr: u.IMAPAddr, User: user, Password: u.options.Users[user]}, mailbox)
+}
