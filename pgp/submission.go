@@ -35,8 +35,8 @@ type Submission struct {
 	KeyIDs []uint64
 }
 
-// maxSessionKeys bounds the session key packets that are read.
-const maxSessionKeys = 1000
+// maxPKESK bounds the session key packets that are read.
+const maxPKESK = 1000
 
 // IsSealedSubmission tells whether a message is encrypted already, and to whom.
 // It goes by the packets and not by the labels: what only claims to be encrypted
@@ -113,7 +113,7 @@ func sessionKeys(r io.Reader, alone bool) ([]uint64, error) {
 	}
 	var ids []uint64
 	packets := packet.NewReader(block.Body)
-	for range maxSessionKeys {
+	for range maxPKESK {
 		p, err := packets.NextWithUnsupported()
 		if err != nil {
 			return nil, ErrMalformed
