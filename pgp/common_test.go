@@ -87,3 +87,16 @@ func parseMail(t testing.TB, mail string) *message.Part {
 	}
 	return root
 }
+
+func mustDearmor(t testing.TB, s string) []byte {
+	t.Helper()
+	block, err := armor.Decode(strings.NewReader(s))
+	if err != nil {
+		t.Fatalf("armor: %v", err)
+	}
+	b, err := io.ReadAll(block.Body)
+	if err != nil {
+		t.Fatalf("armor: %v", err)
+	}
+	return b
+}
