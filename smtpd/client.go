@@ -26,7 +26,8 @@ type client struct {
 	auth      []string // mechanisms
 	starttls  bool
 	t         Timeouts
-	reused    bool // it carried a transaction before: it may be dead, and needs RSET
+	reused    bool // it carried a transaction before, and may be dead by now
+	dirty     bool // a transaction is open, or may be
 	broken    bool // it must not be used again
 	idleSince time.Time
 }
@@ -57,7 +58,7 @@ func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if u.Mode == ImplicitTLS {
+	if _, done := conn.(*tls.Conn); u.Mode == ImplicitTLS && !done {
 		tc := tls.Client(conn, u.TLS)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			conn.Close()
@@ -80,7 +81,7 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 		return err
 	}
 	if r.Code != 220 {
-		return fmt.Errorf("greeting: %w", r)
+		return fmt.Errorf("greeting: %w: %v", errUpstream, r)
 	}
 	if err := c.ehlo(); err != nil {
 		return err
@@ -95,7 +96,7 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	if r, err := c.ask("STARTTLS", c.t.Connect); err != nil {
 		return err
 	} else if r.Code != 220 {
-		return fmt.Errorf("STARTTLS: %w", r)
+		return fmt.Errorf("STARTTLS: %w: %v", errUpstream, r)
 	}
 	// CVE-2011-0411 and its like: what came before TLS is not of the server.
 	if c.r.Buffered() > 0 {
@@ -123,7 +124,7 @@ func (c *client) ehlo() error {
 		return err
 	}
 	if r.Code != 250 {
-		return fmt.Errorf("EHLO: %w", r)
+		return fmt.Errorf("EHLO: %w: %v", errUpstream, r)
 	}
 	for _, l := range lines[1:] {
 		c.capability(strings.Fields(strings.ToUpper(l)))
@@ -188,7 +189,7 @@ func (c *client) login(u Upstream) error {
 			return nil
 		case r.Code/100 == 3 && i < len(steps)-1:
 		case r.temporary():
-			return fmt.Errorf("login: %w", r)
+			return fmt.Errorf("login: %w: %v", errUpstream, r)
 		default:
 			return fmt.Errorf("%w: %d %s", errLogin, r.Code, r.Status)
 		}
@@ -240,18 +241,20 @@ func (c *client) askAll(lines []string, d time.Duration) (rs []reply, err error)
 // begin starts a transaction: MAIL and RCPTs. The first reply is MAIL's.
 func (c *client) begin(mail string, rcpts []string) ([]reply, error) {
 	lines := make([]string, 0, len(rcpts)+2)
-	if c.reused {
+	reset := c.dirty
+	if reset {
 		lines = append(lines, "RSET")
 	}
+	c.dirty = true
 	lines = append(append(lines, mail), rcpts...)
 	rs, err := c.askAll(lines, c.t.Command)
 	if err != nil {
 		return nil, err
 	}
-	if c.reused {
+	if reset {
 		if rs[0].Code != 250 {
 			c.broken = true
-			return nil, fmt.Errorf("RSET: %w: %w", errUpstream, rs[0])
+			return nil, fmt.Errorf("RSET: %w: %v", errUpstream, rs[0])
 		}
 		rs = rs[1:]
 	}
@@ -271,7 +274,7 @@ func (c *client) data(body message.Source) error {
 	}
 	if err := c.body(body); err != nil {
 		c.broken = true
-		return err
+		return fmt.Errorf("%w: %w", errMidway, err)
 	}
 	return nil
 }
@@ -297,6 +300,7 @@ func (c *client) final() (reply, error) {
 		var r reply
 		if r, err = c.reply(c.t.Final); err == nil {
 			c.broken = c.broken || r.Code == 421
+			c.dirty = false
 			return r, nil
 		}
 	}

@@ -133,7 +133,7 @@ const (
 
 // Upstream is an account's submission server.
 type Upstream struct {
-	// Dial opens a TCP connection, without TLS.
+	// Dial connects; it may have done implicit TLS already, never STARTTLS.
 	Dial func(ctx context.Context) (net.Conn, error)
 	Mode TLSMode
 	// TLS must have ServerName; nil only if Insecure.

@@ -219,8 +219,23 @@ func (w *wire) stuff(p []byte, start bool) error {
 // quiet tells whether the upstream has said nothing out of turn: a 421 or the
 // end of the connection before the final dot is a sure failure.
 func (w *wire) quiet() bool {
+	if w.r.Buffered() > 0 {
+		return false
+	}
+	if peek(w.conn) == silent {
+		return true
+	}
+	// TLS has records of its own, such as new session tickets: let it read.
 	w.conn.SetReadDeadline(time.Now().Add(2 * time.Millisecond))
 	_, err := w.r.Peek(1)
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
+
+// waiting is what a socket has for its reader.
+type waiting int
+
+const (
+	silent   waiting = iota // nothing, and it is open
+	speaking                // bytes, its end, or nobody knows
+)

@@ -1,0 +1,127 @@
+package smtpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/policy"
+)
+
+// group is the recipients who may share one copy: one transaction upstream.
+type group struct {
+	action policy.Action
+	rcpts  []recipient
+	certs  []*pgp.Certificate
+	body   message.Source
+	spool  *message.Spool // behind body; nil where body is the submission's
+	eight  bool           // body has bytes beyond ASCII
+}
+
+func (g *group) close() {
+	if g.spool != nil {
+		g.spool.Close()
+	}
+}
+
+// plan parts the recipients into groups. Those who read of each other in To and
+// Cc share one ciphertext; whoever got a blind copy has one of his own, since
+// the packets of a shared one would name his key to the others. Clear and passed
+// copies are the same for all, blind or not.
+func (s *session) plan(sub submission, rcpts []recipient, decisions []policy.Decision) []*group {
+	seen := visible(sub.root.Header)
+	var groups []*group
+	shared := map[policy.Action]*group{}
+	for _, r := range rcpts {
+		d := decisions[r.named]
+		g := shared[d.Action]
+		alone := d.Action == policy.Encrypt && !seen[r.address.Key()]
+		if g == nil || alone {
+			g = &group{action: d.Action}
+			groups = append(groups, g)
+			if !alone {
+				shared[d.Action] = g
+			}
+		}
+		g.rcpts = append(g.rcpts, r)
+		for _, c := range d.Certificates {
+			g.add(c)
+		}
+	}
+	for _, g := range groups {
+		s.log.Debug("group", "action", g.action, "recipients", len(g.rcpts), "certificates", len(g.certs))
+		if g.action == policy.Encrypt {
+			for _, c := range s.account.Own {
+				g.add(c)
+			}
+		}
+	}
+	return groups
+}
+
+func (g *group) add(c *pgp.Certificate) {
+	same := func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() }
+	if !slices.ContainsFunc(g.certs, same) {
+		g.certs = append(g.certs, c)
+	}
+}
+
+// protect makes the copy of a group.
+func (s *session) protect(ctx context.Context, sub submission, g *group) (err error) {
+	switch g.action {
+	case policy.Encrypt, policy.SignOnly:
+		err = s.encrypt(ctx, sub, g)
+	case policy.SendClear:
+		g.body = without(sub.src, sub.root, private)
+		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
+	case policy.PassSealed:
+		g.body = without(sub.src, sub.root, blind)
+	default:
+		return fmt.Errorf("%q is no way to send a message", g.action)
+	}
+	if err != nil {
+		return err
+	}
+	g.eight, err = eightBit(g.body)
+	return err
+}
+
+// encrypt signs, and encrypts where the group has that action. A group without
+// certificates would come out of Protect signed only: that is never meant here.
+func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
+	if g.action == policy.Encrypt && len(g.certs) == 0 {
+		return errors.New("a decision to encrypt has no certificate")
+	}
+	if g.action == policy.SignOnly {
+		g.certs = nil
+	}
+	signer, err := s.account.Signer(ctx, sub.from)
+	if err != nil {
+		return fmt.Errorf("signing key of %s: %w", sub.from, err)
+	}
+	g.spool = message.NewSpool(s.server.c.Spool)
+	g.body = g.spool
+	return pgp.Protect(ctx, g.spool, sub.src, pgp.Protection{
+		Signer: signer, Recipients: g.certs, Autocrypt: signer.Certificate(), From: sub.from,
+		Now: s.server.c.Now(), Spool: s.server.c.Spool,
+	})
+}
+
+// protectFault is the reply where a copy could not be made. Nothing was sent.
+func (s *session) protectFault(err error) error {
+	var text string
+	switch {
+	case errors.Is(err, pgp.ErrUnfit):
+		text = "this message can't be protected as it is: its structure is malformed"
+	case errors.Is(err, pgp.ErrExpired), errors.Is(err, pgp.ErrRevoked), errors.Is(err, pgp.ErrWeak), errors.Is(err, pgp.ErrUnusable):
+		text = "a recipient's certificate can't be encrypted to; `letterlock explain --to ADDRESS` tells more"
+	default:
+		return s.fault("protecting the message", err)
+	}
+	s.log.Info("submission", "outcome", "refused", "reason", err)
+	s.server.c.Count("refused")
+	return permanent(554, "5.6.0", text)
+}

@@ -1,0 +1,113 @@
+package smtpd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/policy"
+)
+
+// author checks that everyone whom the header names as author or sender is of
+// the account (RFC 6409, Section 8.1) and returns the first author.
+func (s *session) author(h message.Header) (address.Address, error) {
+	from := h.All("From")
+	if len(from) != 1 {
+		return address.Address{}, permanent(550, "5.6.0", fmt.Sprintf("the message has %d From fields and needs one", len(from)))
+	}
+	var first address.Address
+	for _, name := range []string{"From", "Sender", "Resent-From", "Resent-Sender"} {
+		for _, f := range h.All(name) {
+			list, err := address.ParseList(f.Value())
+			if err != nil || len(list) == 0 {
+				return first, permanent(550, "5.6.0", "the "+name+" field is no list of addresses")
+			}
+			for _, m := range list {
+				if !s.account.has(m.Address) {
+					return first, s.notOurs(m.Address)
+				}
+			}
+			if first.IsZero() {
+				first = list[0].Address
+			}
+		}
+	}
+	return first, nil
+}
+
+// visible are the keys of the recipients whom every reader of the message sees.
+// A field that can't be read hides its recipients: each then gets a copy of his
+// own, as if blind, which costs more and betrays nobody.
+func visible(h message.Header) map[string]bool {
+	keys := map[string]bool{}
+	for _, name := range []string{"To", "Cc", "Resent-To", "Resent-Cc"} {
+		for _, f := range h.All(name) {
+			list, err := address.ParseList(f.Value())
+			if err != nil {
+				continue
+			}
+			for _, m := range list {
+				keys[m.Address.Key()] = true
+			}
+		}
+	}
+	return keys
+}
+
+// private tells whether a header field must not leave in clear copies: blind
+// recipients, our own fields, and what Thunderbird notes for itself.
+func private(name string) bool {
+	n := strings.ToLower(name)
+	return blind(n) || strings.HasPrefix(n, "letterlock-") || strings.HasPrefix(n, "x-mozilla-")
+}
+
+func blind(name string) bool {
+	return slices.Contains([]string{"bcc", "resent-bcc"}, strings.ToLower(name))
+}
+
+// without is src without some fields of its root header, byte for byte
+// otherwise. It adds no Received field, which would name the sender's machine.
+func without(src message.Source, root *message.Part, drop func(name string) bool) message.Source {
+	h := root.Header
+	if !slices.ContainsFunc(h.Fields, func(f message.Field) bool { return drop(f.Name) }) {
+		return src
+	}
+	var kept bytes.Buffer
+	at := int64(0)
+	for _, f := range h.Fields {
+		if drop(f.Name) {
+			kept.Write(h.Raw[at:f.Start])
+			at = f.Start + int64(len(f.Raw))
+		}
+	}
+	kept.Write(h.Raw[at:])
+	n := int64(len(h.Raw))
+	return message.Concat(message.Bytes(kept.Bytes()), message.Section(src, n, src.Size()-n))
+}
+
+// eightBit tells whether src has bytes beyond ASCII.
+func eightBit(src message.Source) (bool, error) {
+	r := message.Reader(src)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		for _, b := range buf[:n] {
+			if b >= 0x80 {
+				return true, nil
+			}
+		}
+		if err == io.EOF {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// clearCopy tells whether an action sends what the upstream can read.
+func clearCopy(a policy.Action) bool { return a == policy.SendClear || a == policy.SignOnly }

@@ -1,0 +1,70 @@
+package smtpd
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// answer makes a reply for the client. go-smtp takes only a bare *SMTPError for
+// one; anything wrapped would come out as 554 with internal text.
+func answer(code int, status, text string) error {
+	e := &smtp.SMTPError{Code: code, Message: clean(text, 480)}
+	for i, n := range strings.SplitN(status, ".", 3) {
+		e.EnhancedCode[i], _ = strconv.Atoi(n)
+	}
+	return e
+}
+
+func permanent(code int, status, text string) error { return answer(code, status, text) }
+func temporary(status, text string) error           { return answer(451, status, text) }
+
+// upstreamReply passes on a refusal of the upstream. 421 would promise that we
+// close the connection.
+func upstreamReply(r reply) error {
+	code := r.Code
+	if code == 421 || code/100 != 4 && code/100 != 5 {
+		code = 451
+		if r.Code/100 != 4 {
+			r.Status = "4.3.0"
+		}
+	}
+	return answer(code, r.Status, "your mail server says: "+r.Text)
+}
+
+// fault translates an error to a reply, once, and logs its chain. The
+// unexpected is temporary: mail waits rather than being lost.
+func (s *session) fault(doing string, err error) error {
+	var said *smtp.SMTPError
+	if errors.As(err, &said) {
+		return said
+	}
+	s.log.Warn("submission", "outcome", "failed", "reason", doing, "err", err)
+	s.server.c.Count("failed")
+	var r reply
+	switch {
+	case errors.As(err, &r):
+		return upstreamReply(r)
+	case errors.Is(err, errLogin):
+		return temporary("4.7.0", "your mail server refused the login; `letterlock setup ADDRESS` sets a new password")
+	case errors.Is(err, errUpstream):
+		return temporary("4.4.1", "your mail server can't be reached now; try again later")
+	case errors.Is(err, context.DeadlineExceeded):
+		return temporary("4.4.2", doing+" took too long; try again later")
+	case errors.Is(err, message.ErrTooLarge):
+		return permanent(552, "5.3.4", "the message is too large")
+	case errors.Is(err, message.ErrLimit):
+		return permanent(554, "5.6.0", "the message has too many parts or too large a header to be protected")
+	case errors.Is(err, pgp.ErrLocked):
+		return temporary("4.7.0", "the signing key is locked; `letterlock status` tells how to unlock it")
+	case errors.Is(err, queue.ErrFull):
+		return answer(452, "4.3.1", "the queue has no room left; `letterlock queue list` shows what waits")
+	}
+	return temporary("4.3.0", "internal error while "+doing+"; `letterlock status` tells more")
+}

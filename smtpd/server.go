@@ -1,0 +1,327 @@
+package smtpd
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"letterlock.org/letterlock/internal/address"
+)
+
+// Server serves mail programs. Make it with New.
+type Server struct {
+	c      Config
+	pool   *pool
+	ctx    context.Context // ends when sessions must
+	cancel context.CancelFunc
+
+	mu       sync.Mutex // guards what follows
+	accounts map[string]*Account
+	conns    map[*guard]bool // to whether a message is being worked on
+	draining bool
+	sessions sync.WaitGroup
+	serving  sync.WaitGroup
+	stop     context.CancelFunc // of Serve
+}
+
+// New checks c and makes a server.
+func New(c Config) (*Server, error) {
+	if c.Queue == nil {
+		return nil, errors.New("smtpd: no queue configured")
+	}
+	for _, l := range c.Listeners {
+		if l.Login == nil {
+			return nil, errors.New("smtpd: a listener without Login")
+		}
+		if l.Implicit && c.TLS == nil {
+			return nil, errors.New("smtpd: implicit TLS needs a certificate")
+		}
+	}
+	c.Domain = cmp.Or(c.Domain, "letterlock.invalid")
+	c.MaxSize = cmp.Or(c.MaxSize, 64<<20)
+	c.MaxRecipients = cmp.Or(c.MaxRecipients, 100)
+	c.MaxSessions = cmp.Or(c.MaxSessions, 256)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Count == nil {
+		c.Count = func(string) {}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Timeouts = c.Timeouts.withDefaults()
+	// A protected message is longer than what was submitted: base64 twice.
+	c.Spool.Limit = max(c.Spool.Limit, 2*c.MaxSize+1<<20)
+	s := &Server{c: c, accounts: map[string]*Account{}, conns: map[*guard]bool{}}
+	s.pool = newPool(c.Timeouts, c.Now)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	return Timeouts{
+		Client:  cmp.Or(t.Client, 5*time.Minute),
+		Connect: cmp.Or(t.Connect, 30*time.Second),
+		Command: cmp.Or(t.Command, 2*time.Minute),
+		Block:   cmp.Or(t.Block, 3*time.Minute),
+		Final:   cmp.Or(t.Final, 10*time.Minute),
+		Find:    cmp.Or(t.Find, 20*time.Second),
+	}
+}
+
+// Serve accepts connections and runs the queue until ctx ends or Shutdown is
+// called. It returns the first error of a listener.
+func (s *Server) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return nil
+	}
+	s.stop = cancel
+	s.serving.Add(1)
+	s.mu.Unlock()
+	defer s.serving.Done()
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { s.c.Queue.Run(ctx, s) })
+	failed := make(chan error, len(s.c.Listeners))
+	for _, l := range s.c.Listeners {
+		context.AfterFunc(ctx, func() { l.Close() })
+		all.Go(func() {
+			if err := s.accept(ctx, l); err != nil {
+				failed <- err
+				cancel()
+			}
+		})
+	}
+	<-ctx.Done()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// accept takes connections of one listener.
+func (s *Server) accept(ctx context.Context, l Listener) error {
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				c.Close()
+			}
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("listener %s: %w", l.Addr(), err)
+		}
+		if err != nil { // such as too many open files: it passes
+			s.c.Logger.Error("accept", "listener", l.Addr().String(), "err", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		g := s.admit(c, l)
+		if g == nil {
+			c.SetWriteDeadline(time.Now().Add(time.Second))
+			io.WriteString(c, "421 4.7.0 too many sessions, try again later\r\n")
+			c.Close()
+			continue
+		}
+		go s.serve(g, l)
+	}
+}
+
+// admit registers a connection, or returns nil if there are too many.
+func (s *Server) admit(c net.Conn, l Listener) *guard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining || len(s.conns) >= s.c.MaxSessions {
+		return nil
+	}
+	g := &guard{idle: s.c.Timeouts.Client, first: true, tls: l.Implicit}
+	g.Conn = c
+	if l.Implicit {
+		g.Conn = tls.Server(c, s.c.TLS)
+	}
+	s.conns[g] = false
+	s.sessions.Add(1)
+	g.close = sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, g)
+	})
+	return g
+}
+
+// serve runs one connection through a go-smtp server of its own, since what is
+// offered in EHLO belongs to a whole server there.
+func (s *Server) serve(g *guard, l Listener) {
+	defer s.sessions.Done()
+	defer g.Close()
+	if tc, ok := g.Conn.(*tls.Conn); ok {
+		ctx, cancel := context.WithTimeout(s.ctx, s.c.Timeouts.Connect)
+		err := tc.HandshakeContext(ctx)
+		cancel()
+		if err != nil {
+			s.c.Logger.Debug("session", "err", fmt.Errorf("TLS handshake: %w", err))
+			return
+		}
+	}
+	var caps Capabilities
+	if l.Capabilities != nil {
+		caps = l.Capabilities()
+	}
+	sessions := &backend{server: s, listener: l, guard: g}
+	srv := smtp.NewServer(sessions)
+	srv.Domain = s.c.Domain
+	srv.MaxRecipients = s.c.MaxRecipients
+	srv.MaxMessageBytes = s.maxSize(caps)
+	srv.MaxLineLength = 1 << 20  // encryption wraps lines anew
+	srv.AllowInsecureAuth = true // Session.AuthMechanisms decides
+	srv.EnableSMTPUTF8 = caps.UTF8
+	srv.EnableDSN = caps.DSN
+	srv.ErrorLog = errorLog{s.c.Logger}
+	if !l.Implicit {
+		srv.TLSConfig = s.c.TLS
+	}
+	srv.Serve(&oneConn{conn: g}) // ends at once; the connection goes on
+	srv.Shutdown(context.Background())
+	sessions.end()
+}
+
+// maxSize is the SIZE that we offer: what we take, and what the upstream takes
+// less what encryption adds (base64 over base64 of 78-byte lines).
+func (s *Server) maxSize(caps Capabilities) int64 {
+	if caps.Size > 0 {
+		return min(s.c.MaxSize, max(caps.Size*10/14-64<<10, 64<<10))
+	}
+	return s.c.MaxSize
+}
+
+// Shutdown stops accepting, lets messages that are under way finish, ends
+// sessions that are idle, and waits for all of it until ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	if s.stop != nil {
+		s.stop()
+	}
+	for g, busy := range s.conns {
+		if !busy {
+			go g.Close()
+		}
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		s.sessions.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.cancel()
+	s.mu.Lock()
+	for g := range s.conns {
+		go g.Close()
+	}
+	s.mu.Unlock()
+	s.pool.close()
+	s.c.Queue.Close()
+	return err
+}
+
+// working marks a connection as having a message under way, or not any more:
+// then a server that drains ends it.
+func (s *Server) working(g *guard, busy bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.conns[g]; ok {
+		s.conns[g] = busy
+	}
+	if !busy && s.draining {
+		g.fail(errEnded) // after the reply; the next read ends the session
+	}
+}
+
+// remember keeps the account of a login for the queue.
+func (s *Server) remember(a *Account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accounts[a.key()] = a
+}
+
+// account finds an account for the queue.
+func (s *Server) account(ctx context.Context, key string) (*Account, error) {
+	if s.c.Account != nil {
+		if a, err := s.c.Account(ctx, key); err == nil {
+			return a, nil
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.accounts[key]; a != nil {
+		return a, nil
+	}
+	return nil, fmt.Errorf("account %s has not logged in since letterlock started", key)
+}
+
+func (a *Account) key() string { return a.Addresses[0].Key() }
+
+// has tells whether the account may send from an address.
+func (a *Account) has(b address.Address) bool {
+	for _, own := range a.Addresses {
+		if own.Equal(b) {
+			return true
+		}
+	}
+	return false
+}
+
+// oneConn is a net.Listener with one connection.
+type oneConn struct{ conn net.Conn }
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	return nil, io.EOF
+}
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// errorLog takes what go-smtp logs: its first line only, since stacks are of no
+// use to an operator.
+type errorLog struct{ l *slog.Logger }
+
+func (e errorLog) Printf(format string, v ...any) {
+	first, _, _ := strings.Cut(fmt.Sprintf(format, v...), "\n")
+	if strings.HasPrefix(first, "panic") {
+		e.l.Error("session", "err", first)
+	} else {
+		e.l.Debug("session", "err", first)
+	}
+}
+
+func (e errorLog) Println(v ...any) { e.Printf("%s", fmt.Sprintln(v...)) }

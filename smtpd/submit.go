@@ -1,0 +1,140 @@
+package smtpd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// Send implements queue.Sender: one attempt at an entry that waits.
+func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, attempt queue.Attempt) ([]queue.Recipient, error) {
+	a, err := s.account(ctx, e.Account)
+	if err != nil {
+		return nil, err
+	}
+	if e.Report && a.Notify != nil {
+		return s.notify(ctx, a, e, body)
+	}
+	c, err := s.fresh(ctx, a.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	rs, err := sendEntry(ctx, c, e, body, attempt)
+	if err != nil {
+		c.close()
+		return rs, err
+	}
+	s.pool.put(a.Upstream, c)
+	return rs, nil
+}
+
+// fresh is a connection that is known to be alive.
+func (s *Server) fresh(ctx context.Context, u Upstream) (*client, error) {
+	for {
+		c, err := s.pool.get(ctx, u)
+		if err != nil || !c.reused {
+			return c, err
+		}
+		if r, err := c.ask("NOOP", c.t.Command); err == nil && r.ok() {
+			return c, nil
+		}
+		c.close()
+	}
+}
+
+// notify puts a report into the sender's own mailbox.
+func (s *Server) notify(ctx context.Context, a *Account, e queue.Entry, body message.Source) ([]queue.Recipient, error) {
+	to, err := address.Parse(e.From)
+	if err != nil {
+		return nil, err
+	}
+	text, err := message.ReadAll(body, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Notify(ctx, to, text); err != nil {
+		return nil, fmt.Errorf("delivering a report: %w", err)
+	}
+	rs := slices.Clone(e.Recipients)
+	for i := range rs {
+		rs[i].State = queue.Sent
+	}
+	return rs, nil
+}
+
+// sendEntry runs one transaction. Recipients may part here: each has its own
+// answer, and the body goes to those that the upstream took.
+func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Source, attempt queue.Attempt) ([]queue.Recipient, error) {
+	mail, err := mailLine(e.From, mailParams{EightBit: e.EightBit, UTF8: e.UTF8, Ret: e.Ret, Envid: e.Envid}, c.caps)
+	if err != nil {
+		return nil, err
+	}
+	rs := slices.Clone(e.Recipients)
+	var lines []string
+	var asked []*queue.Recipient
+	for i := range rs {
+		if rs[i].State == queue.Waiting {
+			lines = append(lines, rcptLine(rs[i].Address, rs[i].Notify, rs[i].Orcpt, c.caps))
+			asked = append(asked, &rs[i])
+		}
+	}
+	replies, err := c.begin(mail, lines)
+	if err != nil {
+		return nil, err
+	}
+	if !replies[0].ok() {
+		mark(asked, replies[0])
+		return rs, nil
+	}
+	var taken []*queue.Recipient
+	var keys []string
+	for i, r := range asked {
+		if answer := replies[i+1]; answer.ok() {
+			taken, keys = append(taken, r), append(keys, r.Key)
+		} else {
+			mark(asked[i:i+1], answer)
+		}
+	}
+	if len(taken) == 0 {
+		return rs, nil
+	}
+	if err := c.data(body); err != nil {
+		r, refused := err.(reply)
+		if !refused {
+			return nil, err
+		}
+		mark(taken, r)
+		return rs, nil
+	}
+	if err := attempt(ctx, keys); err != nil {
+		return nil, fmt.Errorf("writing the journal: %w", err)
+	}
+	failpoint("queue attempt")
+	r, err := c.final()
+	failpoint("queue attempted")
+	if err != nil {
+		for _, t := range taken {
+			t.State, t.Code, t.Status, t.Text = queue.Unknown, 451, "4.4.2", "no answer to the end of the message"
+		}
+		return rs, nil
+	}
+	mark(taken, r)
+	return rs, nil
+}
+
+// mark notes an answer about recipients.
+func mark(rs []*queue.Recipient, r reply) {
+	for _, rc := range rs {
+		rc.Code, rc.Status, rc.Text = r.Code, r.Status, r.Text
+		switch {
+		case r.ok():
+			rc.State = queue.Sent
+		case r.Code/100 == 5:
+			rc.State = queue.Failed
+		}
+	}
+}
