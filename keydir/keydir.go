@@ -1,8 +1,29 @@
 // Package keydir finds the certificates of mail addresses and keeps trust.
+//
+// A [Resolver] asks in order: what a person confirmed, what is stored and
+// fresh, then the Web Key Directory (draft-koch-openpgp-webkey-service), the
+// advanced method before the direct one. What came of it is a [Finding]. Absent
+// and unavailable are different facts: after [Absent] and [NoDirectory] a rule
+// may allow cleartext, after [Unavailable] none can.
+//
+// Trust is a pin per address, by fingerprint, and only rises by evidence:
+//
+//   - A certificate of the domain's own directory is pinned as [pgp.Directory].
+//     One that contradicts a pin with a history of valid signatures, or one that
+//     a person confirmed, is a conflict and is not used; without history the
+//     directory wins, and the change is recorded and told.
+//   - A certificate of an Autocrypt header is pinned as [pgp.FirstSeen] where
+//     nothing is known, and is otherwise a candidate without effect.
+//   - New states of the same primary key (subkeys, expiry, revocation) are merged.
+//   - A contact who had a certificate doesn't lose it: [Finding.Known].
+//
+// Reading a message ([Resolver.Stored], [Resolver.Issuer], [Resolver.Identity],
+// [Resolver.Observe]) touches no network.
+//
+// keydir never holds secret keys.
 package keydir
 
 import (
-	"context"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -15,17 +36,9 @@ type Outcome string
 const (
 	Found       Outcome = "found"
 	Absent      Outcome = "absent"       // the directory says that there is none
-	NoDirectory Outcome = "no-directory" // the domain has no directory
+	NoDirectory Outcome = "no-directory" // the domain has no directory, and was never seen with one
 	Unavailable Outcome = "unavailable"  // could not ask; asking again may help
 )
-
-// Attempt is one source that was asked.
-type Attempt struct {
-	Source  string // "pinned", "stored", "wkd-advanced", "wkd-direct", "autocrypt"
-	Outcome Outcome
-	Detail  string // for a person; no content
-	Took    time.Duration
-}
 
 // Problems that a Finding can have.
 const (
@@ -38,13 +51,22 @@ const (
 	ProblemTampered = "tampered" // the stored row was changed outside of letterlock
 )
 
+// Attempt is one source that was asked.
+type Attempt struct {
+	Source  string // "pinned", "stored", "wkd-advanced", "wkd-direct", "wkd-override"
+	Outcome Outcome
+	Detail  string // for a person; no content
+	Took    time.Duration
+}
+
 // Finding is everything known of an address when sending to it.
 type Finding struct {
 	Address address.Address
 	Outcome Outcome
-	// Certificates to encrypt to: usable ones only. Empty unless Found.
+	// Certificates to encrypt to: usable ones only, at most one per version of
+	// OpenPGP key. Empty unless Found and without Problem.
 	Certificates []*pgp.Certificate
-	Source       string
+	Source       string // "wkd", "autocrypt", "import", "accepted"
 	Identity     pgp.Identity
 	Fetched      time.Time // when the source said so
 	Stale        bool      // served from store because the source could not be asked
@@ -63,13 +85,4 @@ type Observation struct {
 	Autocrypt []string // values of its Autocrypt fields
 	Date      time.Time
 	Signer    pgp.Fingerprint // of a valid signature over it, "" without
-}
-
-// Resolver finds certificates. It is safe for concurrent use.
-type Resolver struct{ todo int }
-
-// Find asks pinned, stored, then directories. An error is a fault of our own
-// (store failing); what directories did is in the Finding.
-func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error) {
-	panic("not built yet")
 }

@@ -1,0 +1,95 @@
+package keydir
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/pgp"
+)
+
+// maxCertificates bounds one answer: current and revoked predecessor, of two
+// versions of OpenPGP.
+const maxCertificates = 4
+
+// answer is what the directory of a domain said of one address.
+type answer struct {
+	outcome Outcome
+	// certs are all that name exactly the address; revoked and expired too.
+	certs []*pgp.Certificate
+	// others don't name it: no news but for a certificate that is pinned, whose
+	// revocation may have taken its user IDs with it.
+	others []*pgp.Certificate
+	// unresolved: absent because the host's name doesn't exist.
+	unresolved bool
+	// directory: the domain showed that it has one.
+	directory bool
+	detail    string
+}
+
+func (a answer) attempt(source string, took time.Duration) Attempt {
+	return Attempt{Source: source, Outcome: a.outcome, Detail: a.detail, Took: took}
+}
+
+// answer reads the body of a response. What can't be read is unavailable: a
+// directory that is there, but faulty, doesn't say that there is no certificate.
+func (f fetched) answer(a address.Address) answer {
+	if f.outcome != "" {
+		return answer{outcome: f.outcome, unresolved: f.unresolved, detail: f.detail}
+	}
+	faulty := func(detail string) answer { return answer{outcome: Unavailable, detail: detail} }
+	all, err := pgp.ParseCertificates(f.body)
+	switch {
+	case errors.Is(err, pgp.ErrSecretKey):
+		return faulty("its directory answered with a secret key, which is not kept; tell its owner")
+	case len(all) == 0:
+		return faulty("the answer of its directory is no OpenPGP certificate")
+	case len(all) > maxCertificates:
+		return faulty(fmt.Sprintf("its directory answered with %d certificates; at most %d are read", len(all), maxCertificates))
+	}
+	ans := answer{outcome: Found, directory: true}
+	for _, c := range all {
+		if c.Has(a) {
+			ans.certs = append(ans.certs, c)
+		} else {
+			ans.others = append(ans.others, c)
+		}
+	}
+	if len(ans.certs) == 0 {
+		ans.outcome, ans.detail = Unavailable, "its directory answered with certificates of other addresses only"
+		return ans
+	}
+	ans.detail = fmt.Sprintf("%d certificate(s)", len(ans.certs))
+	return ans
+}
+
+// usable are the certificates that can be encrypted to; several tells that a
+// version has more than one.
+func usable(certs []*pgp.Certificate, now time.Time) (out []*pgp.Certificate, several bool) {
+	versions := map[int]int{}
+	for _, c := range certs {
+		if c.CheckEncrypt(now) != nil {
+			continue
+		}
+		out = append(out, c)
+		versions[c.Version()]++
+		several = several || versions[c.Version()] > 1
+	}
+	return out, several
+}
+
+// problem is why none of the certificates can be encrypted to.
+func problem(certs []*pgp.Certificate, now time.Time) string {
+	p := ProblemRevoked
+	for _, c := range certs {
+		switch err := c.CheckEncrypt(now); {
+		case errors.Is(err, pgp.ErrRevoked):
+		case errors.Is(err, pgp.ErrExpired):
+			return ProblemExpired
+		default:
+			p = ProblemWeak
+		}
+	}
+	return p
+}

@@ -1,0 +1,81 @@
+package keydir
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
+)
+
+var _ pgp.CertificateStore = (*Resolver)(nil)
+
+// Issuer returns every certificate, stored or our own, that has a key of that
+// ID: candidates and certificates of contacts that were forgotten too, so that
+// old mail can be verified. What they prove of an address is for Identity.
+func (r *Resolver) Issuer(ctx context.Context, keyID uint64) ([]*pgp.Certificate, error) {
+	var out []*pgp.Certificate
+	for _, c := range r.own() {
+		if slices.Contains(c.KeyIDs(), keyID) {
+			out = append(out, c)
+		}
+	}
+	err := r.store.View(ctx, func(tx store.Tx) error {
+		var fprs []string
+		err := tx.Rows(`SELECT fpr FROM keydir_keyid WHERE keyid = ? ORDER BY fpr LIMIT 16`, []any{int64(keyID)}, func(scan func(...any) error) error {
+			var f string
+			if err := scan(&f); err != nil {
+				return err
+			}
+			fprs = append(fprs, f)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, f := range fprs {
+			if slices.ContainsFunc(out, func(c *pgp.Certificate) bool { return string(c.Fingerprint()) == f }) {
+				continue
+			}
+			c, err := r.readCertificate(tx, pgp.Fingerprint(f))
+			if err != nil {
+				return err
+			}
+			if slices.Contains(c.KeyIDs(), keyID) {
+				out = append(out, c)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for certificates by key ID: %w", err)
+	}
+	return out, nil
+}
+
+// Identity says how a certificate is bound to an address: as it is pinned;
+// Conflict while sources contradict each other about the address; Unknown for a
+// candidate beside a pin, and for everything else. Our own certificates are
+// Confirmed for the addresses that they name.
+func (r *Resolver) Identity(ctx context.Context, a address.Address, f pgp.Fingerprint) (pgp.Identity, error) {
+	for _, c := range r.own() {
+		if c.Fingerprint() == f && c.Has(a) {
+			return pgp.Confirmed, nil
+		}
+	}
+	p, state, err := r.load(ctx, a)
+	if err != nil {
+		return pgp.Unknown, err
+	}
+	r.cache.keep(&cached{key: a.Key(), peer: p}, state)
+	pin := p.pin(f)
+	switch {
+	case p.Problem != "" && (pin != nil || find(p.Candidates, f) != nil):
+		return pgp.Conflict, nil
+	case pin != nil:
+		return pin.Identity, nil
+	}
+	return pgp.Unknown, nil
+}

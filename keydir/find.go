@@ -1,0 +1,172 @@
+package keydir
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
+)
+
+// findingFor bounds how long a finding is answered from memory alone.
+const findingFor = 10 * time.Minute
+
+// Find asks pinned, stored, then directories. It is for sending: it may touch
+// the network, and waits for it for at most 10 s, or 3 s where something is
+// stored that can be used; an end of ctx is as a directory that didn't answer.
+//
+// An error is a fault of our own, a store that fails or was tampered with; the
+// Finding is then Unavailable. What directories did is in the Finding.
+func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error) {
+	now := r.now()
+	if f, ok := r.cache.finding(a, a.Key(), now); ok {
+		return f, nil
+	}
+	f, ask, err := r.stored(ctx, a, now)
+	if err != nil || !ask {
+		return f, err
+	}
+	if r.wkd == nil {
+		if !f.Known {
+			f.Outcome, f.Detail = NoDirectory, "no directory is asked (discovery.sources)"
+		}
+		return f, nil
+	}
+	budget := r.timeout
+	if len(f.Certificates) > 0 {
+		budget = r.refetch
+	}
+	got, ok := r.ask(ctx, a, budget, true)
+	if !ok {
+		late := Attempt{Source: "wkd", Outcome: Unavailable, Detail: "its directory did not answer in time", Took: budget}
+		f.Attempts = append(f.Attempts, late)
+		if len(f.Certificates) == 0 {
+			f.Outcome, f.Detail = Unavailable, late.Detail
+		}
+		return f, nil
+	}
+	if got.err != nil {
+		return unavailable(a, got.err), got.err
+	}
+	f, _, err = r.stored(ctx, a, now)
+	f.Attempts = append(f.Attempts, got.attempts...)
+	return f, err
+}
+
+// Stored is what is known of an address without asking anybody, for reading: an
+// address that nothing is known of is Unavailable.
+func (r *Resolver) Stored(ctx context.Context, a address.Address) (Finding, error) {
+	f, _, err := r.stored(ctx, a, r.now())
+	return f, err
+}
+
+// stored is the finding of memory or the store, and whether to ask a directory
+// before relying on it.
+func (r *Resolver) stored(ctx context.Context, a address.Address, now time.Time) (f Finding, ask bool, err error) {
+	p, state, err := r.load(ctx, a)
+	if err != nil {
+		return unavailable(a, err), false, err
+	}
+	f, ask = p.finding(a, now)
+	source := "stored"
+	if f.Source == sourceImport || f.Source == sourceAccepted {
+		source = "pinned"
+	}
+	f.Attempts = []Attempt{{Source: source, Outcome: f.Outcome, Detail: f.Detail}}
+	v := &cached{key: a.Key(), peer: p, finding: f}
+	if !ask {
+		v.until = r.holds(f, p, now)
+	}
+	r.cache.put(v, state)
+	return f, ask, nil
+}
+
+// holds is until when a finding is right: until its source should be asked
+// again, or one of its certificates expires, and not for long in any case.
+func (r *Resolver) holds(f Finding, p *peer, now time.Time) time.Time {
+	until := now.Add(findingFor)
+	if p.Until.Before(until) {
+		until = p.Until
+	}
+	for _, c := range f.Certificates {
+		if e := c.Expires(); !e.IsZero() && e.Before(until) {
+			until = e
+		}
+	}
+	return until
+}
+
+// unavailable is the finding where our own store fails: nobody knows.
+func unavailable(a address.Address, err error) Finding {
+	f := Finding{Address: a, Outcome: Unavailable, Known: true, Detail: "the store can't be read"}
+	if errors.Is(err, store.ErrTampered) {
+		f.Problem, f.Detail = ProblemTampered, "what is stored of it was changed outside of letterlock"
+	}
+	return f
+}
+
+// ask has the directory asked, once for all who ask at a time, and waits for it.
+// The look-up goes on without its callers, and keeps what it learns.
+func (r *Resolver) ask(ctx context.Context, a address.Address, budget time.Duration, sending bool) (lookup, bool) {
+	start := func(run func()) { r.wait.Go(run) }
+	flight := r.flights.join(a.Key(), start, func() lookup { return r.lookup(a, sending) })
+	timer := time.NewTimer(budget)
+	defer timer.Stop()
+	select {
+	case <-flight.done:
+		return flight.lookup, true
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return lookup{}, false
+}
+
+// lookup asks the directory and stores what it said.
+func (r *Resolver) lookup(a address.Address, sending bool) lookup {
+	ctx, cancel := context.WithTimeout(r.base, r.timeout)
+	defer cancel()
+	now := r.now()
+	out := lookup{answer: answer{outcome: Unavailable, detail: "too many directories are being asked"}}
+	release, err := r.flights.slot(ctx)
+	if err == nil {
+		out.answer, out.attempts = r.wkd.lookup(ctx, a)
+		release()
+	}
+	ctx, cancel = context.WithTimeout(r.base, 10*time.Second)
+	defer cancel()
+	var changed, conflict bool
+	out.err = r.change(ctx, a, func(tx store.Tx, p *peer) (bool, error) {
+		ans := out.answer
+		seen, err := r.seenDirectory(tx, a.Domain, ans.directory, now)
+		if err != nil {
+			return false, err
+		}
+		if ans.outcome == NoDirectory && seen {
+			ans.outcome = Unavailable
+			ans.detail += ", but the domain had a directory before"
+		}
+		if sending {
+			p.Address, p.Used = a, now
+		}
+		changes := len(p.Changes)
+		p.apply(ans, now, func(d time.Duration) time.Duration { return jitter(a.Key(), now, d) })
+		changed, conflict = len(p.Changes) > changes, p.Problem != ""
+		return true, nil
+	})
+	if changed || conflict {
+		r.log.Warn("a contact's certificate changed; `letterlock cert list` tells more", "held", conflict)
+	}
+	r.log.Debug("directory asked", "address", a.String(), "outcome", string(out.answer.outcome), "detail", out.answer.detail)
+	return out
+}
+
+// jitter is d, give or take a quarter, so that what was asked together isn't
+// asked together again. It needs no secrecy.
+func jitter(key string, now time.Time, d time.Duration) time.Duration {
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	h.Write([]byte(now.String()))
+	return d*3/4 + time.Duration(h.Sum32())%(d/2)
+}

@@ -1,0 +1,216 @@
+package keydir
+
+import (
+	"slices"
+	"time"
+
+	"letterlock.org/letterlock/pgp"
+)
+
+// apply is what a directory's answer does to what is known of an address. It is
+// the whole of the rules in "Trust" of the design, for directories.
+func (p *peer) apply(ans answer, now time.Time, jitter func(time.Duration) time.Duration) {
+	p.Checked, p.Outcome, p.Detail = now, ans.outcome, ans.detail
+	for _, c := range slices.Concat(ans.certs, ans.others) {
+		if b := p.pin(c.Fingerprint()); b != nil || find(p.Candidates, c.Fingerprint()) != nil {
+			p.take(c)
+		}
+	}
+	switch ans.outcome {
+	case Found:
+		p.Until = now.Add(p.hold())
+		p.found(ans, now)
+		if p.Problem != "" {
+			p.Until = now.Add(jitter(absentFor)) // it may be put right soon
+		}
+	case Absent, NoDirectory:
+		p.Until = now.Add(jitter(absentFor))
+		if len(p.Pins) > 0 {
+			p.Until = now.Add(p.hold())
+		}
+		if p.fromDirectory() && p.Gone.IsZero() {
+			p.Gone = now
+		}
+	default:
+		p.Until = now.Add(failedFor)
+	}
+}
+
+// hold is how long an answer is good for.
+func (p *peer) hold() time.Duration {
+	if len(p.Pins) > 0 && !slices.ContainsFunc(p.Pins, func(b Binding) bool {
+		return !b.Identity.AtLeast(pgp.Confirmed) && b.Source != sourceImport && b.Source != sourceAccepted
+	}) {
+		return freshPinned
+	}
+	return freshFor
+}
+
+// take keeps a certificate, merged with what is stored of it.
+func (p *peer) take(c *pgp.Certificate) {
+	if old := p.certs[c.Fingerprint()]; old != nil {
+		merged, err := pgp.Merge(old, c)
+		if err != nil {
+			return // the union is too large; what we have stays
+		}
+		c = merged
+	}
+	p.certs[c.Fingerprint()] = c
+}
+
+// found applies certificates.
+func (p *peer) found(ans answer, now time.Time) {
+	confirmed := false // by this answer, and fit for use
+	var others []*pgp.Certificate
+	for _, c := range ans.certs {
+		b := p.pin(c.Fingerprint())
+		if b == nil {
+			if c.CheckEncrypt(now) == nil {
+				others = append(others, c)
+			}
+			continue
+		}
+		b.Confirmed = now
+		if !b.Identity.AtLeast(pgp.Directory) {
+			b.Identity, b.Source = pgp.Directory, sourceWKD
+		}
+		confirmed = confirmed || p.certs[c.Fingerprint()].CheckEncrypt(now) == nil
+	}
+	_, several := usable(p.merged(ans.certs), now)
+	byPerson := confirmed && !slices.ContainsFunc(p.Pins, func(b Binding) bool { return !b.Identity.AtLeast(pgp.Confirmed) })
+	switch {
+	case several && !byPerson:
+		p.contradict(others, now, "its directory has several certificates that could be used")
+	case len(p.Pins) == 0:
+		p.first(ans, others, now)
+	case confirmed:
+		p.Problem, p.Gone = "", time.Time{}
+		p.beside(others, now)
+	case len(others) == 0:
+		// It serves what we have, expired or revoked, or a stranger's revoked one.
+		if slices.ContainsFunc(ans.certs, func(c *pgp.Certificate) bool { return p.pin(c.Fingerprint()) != nil }) {
+			p.Gone = time.Time{}
+		} else if p.fromDirectory() && p.Gone.IsZero() {
+			p.Gone = now
+		}
+	case p.settled():
+		p.contradict(others, now, "its directory has another certificate than the one that signed its mail or that was confirmed")
+	default:
+		p.replace(others, now, "its directory has another certificate, and the old one had no history")
+	}
+}
+
+// merged are the certificates of an answer with what is stored of them.
+func (p *peer) merged(certs []*pgp.Certificate) (out []*pgp.Certificate) {
+	for _, c := range certs {
+		if m := p.certs[c.Fingerprint()]; m != nil {
+			c = m
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// first is first contact: believed, as the design says. Where none can be used
+// all are kept, so that the address is known to have had one.
+func (p *peer) first(ans answer, fit []*pgp.Certificate, now time.Time) {
+	if len(fit) == 0 {
+		fit = ans.certs
+	}
+	for _, c := range fit {
+		p.bind(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+	}
+	p.drop(fit)
+	p.Problem = ""
+}
+
+// beside adds a certificate of another version than what is pinned, which the
+// directory confirmed along with it. A settled contact's mail is not sealed to
+// more keys by the word of a directory: there it is a candidate.
+func (p *peer) beside(others []*pgp.Certificate, now time.Time) {
+	for _, c := range others {
+		if p.settled() || len(p.Pins) >= maxBindings {
+			p.candidate(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+			continue
+		}
+		p.bind(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+		p.drop([]*pgp.Certificate{c})
+	}
+}
+
+// contradict makes the address a conflict until a person settles it, or its
+// directory goes back to what is pinned.
+func (p *peer) contradict(others []*pgp.Certificate, now time.Time, why string) {
+	p.Problem, p.Detail = ProblemConflict, why
+	for _, c := range others {
+		p.candidate(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+	}
+}
+
+// replace puts others in the place of all pins.
+func (p *peer) replace(others []*pgp.Certificate, now time.Time, why string) {
+	change := Change{At: now, Why: why}
+	for _, b := range p.Pins {
+		change.From = append(change.From, b.Fingerprint)
+	}
+	p.Pins = nil
+	for _, c := range others {
+		p.bind(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+		change.To = append(change.To, c.Fingerprint())
+	}
+	p.drop(others)
+	p.Problem, p.Gone = "", time.Time{}
+	p.changed(change)
+}
+
+func (p *peer) changed(c Change) {
+	p.Changes = append(p.Changes, c)
+	p.Changes = p.Changes[max(0, len(p.Changes)-maxChanges):]
+}
+
+// bind pins a certificate.
+func (p *peer) bind(c *pgp.Certificate, b Binding, now time.Time) {
+	p.take(c)
+	b.Fingerprint, b.First, b.Confirmed = c.Fingerprint(), now, now
+	if old := find(p.Candidates, b.Fingerprint); old != nil {
+		b.First, b.Signed, b.Signatures = old.First, old.Signed, old.Signatures
+	}
+	p.Pins = append(p.Pins, b)
+}
+
+// candidate notes a certificate without effect; the newest are kept.
+func (p *peer) candidate(c *pgp.Certificate, b Binding, now time.Time) {
+	p.take(c)
+	b.Fingerprint, b.First, b.Confirmed = c.Fingerprint(), now, now
+	if old := find(p.Candidates, b.Fingerprint); old != nil {
+		if b.Identity.AtLeast(old.Identity) {
+			old.Identity, old.Source = b.Identity, b.Source
+		}
+		old.Confirmed = now
+		return
+	}
+	p.Candidates = append(p.Candidates, b)
+	p.Candidates = p.Candidates[max(0, len(p.Candidates)-maxBindings):]
+}
+
+// drop takes certificates off the candidates.
+func (p *peer) drop(certs []*pgp.Certificate) {
+	p.Candidates = slices.DeleteFunc(p.Candidates, func(b Binding) bool {
+		return slices.ContainsFunc(certs, func(c *pgp.Certificate) bool { return c.Fingerprint() == b.Fingerprint })
+	})
+}
+
+// signed notes a valid signature of a certificate that is known, once a day. It
+// tells whether that is news.
+func (p *peer) signed(f pgp.Fingerprint, now time.Time) bool {
+	b := p.pin(f)
+	if b == nil {
+		b = find(p.Candidates, f)
+	}
+	if b == nil || now.Sub(b.Signed) < 24*time.Hour {
+		return false
+	}
+	b.Signed = now
+	b.Signatures++
+	return true
+}
