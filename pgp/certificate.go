@@ -156,6 +156,19 @@ func (c *Certificate) KeyIDs() []uint64 {
 	return ids
 }
 
+// hasKey tells whether the primary key or a subkey has that fingerprint.
+func (c *Certificate) hasKey(f Fingerprint) bool {
+	if c.Fingerprint() == f {
+		return true
+	}
+	for _, s := range c.checked().subkeys {
+		if fingerprintOf(s.key.Fingerprint) == f {
+			return true
+		}
+	}
+	return false
+}
+
 // Bytes are the original packets, binary. The caller must not change them.
 func (c *Certificate) Bytes() []byte { return c.bytes }
 

@@ -1,0 +1,106 @@
+package pgp
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"mime/quotedprintable"
+	"strings"
+
+	"letterlock.org/letterlock/internal/message"
+)
+
+// Class is what kind of message a UID is, as far as we are concerned.
+type Class string
+
+const (
+	Unclassified Class = ""
+	Plain        Class = "plain"
+	Encrypted    Class = "encrypted" // opened, shown as its rendering
+	Signed       Class = "signed"    // multipart/signed or clear-signed: shown as it is, with keywords
+	Opaque       Class = "opaque"    // encrypted, but shown as it arrived
+)
+
+// Shape is what Classify looks at: the root of a message, as BODYSTRUCTURE, its
+// header and the first bytes of its body tell it.
+type Shape struct {
+	Type, Subtype string            // of the root, "text" and "plain" where unset
+	Params        map[string]string // of its Content-Type, names in lower case
+	Encoding      string            // its Content-Transfer-Encoding
+	Text          []byte            // first bytes of the body, as they lie there; 512 are plenty
+}
+
+// Classify says from its shape alone what Open can make of a message. Plain is
+// final. Encrypted means that Open decides, and may say Opaque or, for text
+// that only begins like an armor block, Plain; Signed may become Plain likewise.
+func Classify(s Shape) Class {
+	switch {
+	case s.Type == "multipart" && s.Subtype == "encrypted":
+		return Encrypted
+	case s.Type == "multipart" && s.Subtype == "signed":
+		if strings.EqualFold(s.Params["protocol"], "application/pgp-signature") {
+			return Signed
+		}
+	case s.Type == "text" && s.Subtype == "plain":
+		text := bytes.TrimLeft(decodePrefix(s.Text, s.Encoding), " \t\r\n")
+		switch {
+		case bytes.HasPrefix(text, []byte("-----BEGIN PGP MESSAGE-----")):
+			return Encrypted
+		case bytes.HasPrefix(text, []byte("-----BEGIN PGP SIGNED MESSAGE-----")):
+			return Signed
+		}
+	}
+	return Plain
+}
+
+// shapeOf is the Shape of a parsed message.
+func shapeOf(src message.Source, root *message.Part) (Shape, error) {
+	s := Shape{Type: root.Type, Subtype: root.Subtype, Params: root.Params, Encoding: transferEncoding(root.Header)}
+	if s.Type != "text" {
+		return s, nil
+	}
+	s.Text = make([]byte, min(512, root.End-root.Body))
+	n, err := src.ReadAt(s.Text, root.Body)
+	if n < len(s.Text) && err != nil && err != io.EOF {
+		return s, err
+	}
+	s.Text = s.Text[:n]
+	return s, nil
+}
+
+// decodePrefix decodes as much of a cut-off body as it can.
+func decodePrefix(b []byte, encoding string) []byte {
+	out, _ := io.ReadAll(transferDecoder(bytes.NewReader(b), encoding))
+	return out
+}
+
+// transferDecoder undoes a Content-Transfer-Encoding (RFC 2045, Section 6);
+// unknown ones are taken for identity, as 7bit and 8bit are.
+func transferDecoder(r io.Reader, encoding string) io.Reader {
+	switch strings.ToLower(strings.TrimSpace(encoding)) {
+	case "quoted-printable":
+		return quotedprintable.NewReader(r)
+	case "base64":
+		return base64.NewDecoder(base64.StdEncoding, &noSpace{r: r})
+	}
+	return r
+}
+
+// noSpace leaves white space out of what it reads.
+type noSpace struct{ r io.Reader }
+
+func (s *noSpace) Read(p []byte) (int, error) {
+	for {
+		n, err := s.r.Read(p)
+		k := 0
+		for _, c := range p[:n] {
+			if c > ' ' {
+				p[k] = c
+				k++
+			}
+		}
+		if k > 0 || err != nil {
+			return k, err
+		}
+	}
+}

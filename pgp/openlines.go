@@ -1,0 +1,44 @@
+package pgp
+
+import (
+	"bytes"
+	"io"
+)
+
+// crlfWriter passes on what is written with bare LF made CRLF. Nothing else
+// changes: a bare CR is data.
+type crlfWriter struct {
+	w    io.Writer
+	last byte
+	buf  []byte
+}
+
+var lineEnd = []byte("\r\n")
+
+func (c *crlfWriter) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.buf = c.buf[:0]
+	for rest := p; len(rest) > 0; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			c.buf = append(c.buf, rest...)
+			c.last = rest[len(rest)-1]
+			break
+		}
+		c.buf = append(c.buf, rest[:i]...)
+		if i > 0 {
+			c.last = rest[i-1]
+		}
+		if c.last != '\r' {
+			c.buf = append(c.buf, '\r')
+		}
+		c.buf = append(c.buf, '\n')
+		c.last, rest = '\n', rest[i+1:]
+	}
+	if _, err := c.w.Write(c.buf); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
