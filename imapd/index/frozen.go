@@ -1,0 +1,180 @@
+package index
+
+import (
+	"context"
+	"crypto/hmac"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
+)
+
+// frozen is the verdict of the first opening of a raw message, nil if there was
+// none. It is kept by the message's bytes, not by its UID: a copy, a mailbox
+// renamed or a new UIDVALIDITY shows the same header.
+func (l *Library) frozen(ctx context.Context, raw [32]byte) (*pgp.Verdict, error) {
+	var b, mac []byte
+	err := l.c.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT verdict, mac FROM index_frozen WHERE account = ? AND raw = ?`, []any{l.c.Account, raw[:]}, &b, &mac)
+	})
+	if errors.Is(err, store.ErrNoRow) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a frozen verdict: %w", err)
+	}
+	var v pgp.Verdict
+	if !hmac.Equal(l.frozenMAC(raw, b), mac) || json.Unmarshal(b, &v) != nil {
+		l.c.Logger.Warn("a frozen verdict was changed outside of letterlock; the message is judged again")
+		return nil, nil
+	}
+	return &v, nil
+}
+
+func (l *Library) frozenMAC(raw [32]byte, verdict []byte) []byte {
+	return l.c.Store.MAC("index frozen", []byte(l.c.Account), raw[:], verdict)
+}
+
+// freeze stores a verdict. The caller has made sure that there is none.
+func (l *Library) freeze(tx store.Tx, raw [32]byte, v pgp.Verdict) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO index_frozen (account, raw, verdict, mac) VALUES (?, ?, ?, ?)
+		ON CONFLICT (account, raw) DO UPDATE SET verdict = excluded.verdict, mac = excluded.mac`,
+		l.c.Account, raw[:], b, l.frozenMAC(raw, b))
+	return err
+}
+
+// WasOpened tells whether a message with this Message-ID (with its angle
+// brackets, as it stands in References) was ever shown decrypted. The answer
+// outlives the message.
+func (l *Library) WasOpened(ctx context.Context, messageID string) (bool, error) {
+	var one int64
+	err := l.c.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT 1 FROM index_opened WHERE account = ? AND message_id = ?`,
+			[]any{l.c.Account, l.openedKey(messageID)}, &one)
+	})
+	if errors.Is(err, store.ErrNoRow) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking whether a message was opened: %w", err)
+	}
+	return true, nil
+}
+
+func (l *Library) openedKey(messageID string) []byte {
+	return l.c.Store.MAC("index opened", []byte(l.c.Account), []byte(canonicalID(messageID)))
+}
+
+// canonicalID is a Message-ID without white space and brackets around it.
+func canonicalID(id string) string { return strings.Trim(strings.TrimSpace(id), "<>") }
+
+// markOpened remembers that a message was shown decrypted.
+func (l *Library) markOpened(tx store.Tx, messageID string) error {
+	if canonicalID(messageID) == "" {
+		return nil
+	}
+	_, err := tx.Exec(`INSERT INTO index_opened (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`,
+		l.c.Account, l.openedKey(messageID))
+	return err
+}
+
+// replays knows which message each encrypted packet was first opened in. An
+// opening claims its packet before it is on disk, so that two messages with
+// one packet, opened at once, are told apart.
+type replays struct {
+	mu      sync.Mutex
+	pending map[[32]byte]*claim // guarded by mu
+}
+
+// claim is one packet of an opening under way; done is closed when it ended.
+type claim struct {
+	origin []byte
+	done   chan struct{}
+}
+
+// ticket is what one opening learned of its packet. Only used by that opening.
+type ticket struct {
+	lib    *Library
+	packet [32]byte
+	origin []byte // nil if there is nothing to store
+	claim  *claim // nil if another opening of the same message holds it
+}
+
+// replayed is pgp.Opening.Replayed: it tells whether the packet was opened
+// under another From or Message-ID, and claims it if it never was.
+func (t *ticket) replayed(ctx context.Context, packet [32]byte, from, messageID string) (bool, error) {
+	l := t.lib
+	origin := l.c.Store.MAC("index origin", []byte(from), []byte(canonicalID(messageID)))
+	if err := l.replays.lock(ctx, packet, origin); err != nil {
+		return false, err
+	}
+	defer l.replays.mu.Unlock()
+	var stored []byte
+	err := l.c.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT origin FROM index_packet WHERE account = ? AND packet = ?`, []any{l.c.Account, l.packetKey(packet)}, &stored)
+	})
+	if err == nil {
+		return !hmac.Equal(stored, origin), nil
+	}
+	if !errors.Is(err, store.ErrNoRow) {
+		return false, fmt.Errorf("reading the record of opened packets: %w", err)
+	}
+	t.packet, t.origin = packet, origin
+	if t.claim == nil && l.replays.pending[packet] == nil {
+		t.claim = &claim{origin, make(chan struct{})}
+		l.replays.pending[packet] = t.claim
+	}
+	return false, nil
+}
+
+// lock takes mu at a moment when nobody else is opening this packet under
+// another origin.
+func (r *replays) lock(ctx context.Context, packet [32]byte, origin []byte) error {
+	for {
+		r.mu.Lock()
+		other := r.pending[packet]
+		if other == nil || hmac.Equal(other.origin, origin) {
+			return nil
+		}
+		r.mu.Unlock()
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (l *Library) packetKey(packet [32]byte) []byte {
+	return l.c.Store.MAC("index packet", []byte(l.c.Account), packet[:])
+}
+
+// write stores the packet in the transaction that stores the opening.
+func (t *ticket) write(tx store.Tx) error {
+	if t.origin == nil {
+		return nil
+	}
+	_, err := tx.Exec(`INSERT INTO index_packet (account, packet, origin) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
+		t.lib.c.Account, t.lib.packetKey(t.packet), t.origin)
+	return err
+}
+
+// end lets go of the claim, after write has been committed or has failed.
+func (t *ticket) end() {
+	if t.claim == nil {
+		return
+	}
+	t.lib.replays.mu.Lock()
+	delete(t.lib.replays.pending, t.packet)
+	t.lib.replays.mu.Unlock()
+	close(t.claim.done)
+	t.claim = nil
+}

@@ -1,0 +1,188 @@
+package index
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+
+	"letterlock.org/letterlock/imapd/render"
+	"letterlock.org/letterlock/imapd/search"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/pgp"
+)
+
+// renderingMemory bounds what each cached rendering keeps in memory; the rest
+// of it is in an unlinked, encrypted file.
+const renderingMemory = 64 << 10
+
+// judged is one message after pgp.Open, before anything is stored.
+type judged struct {
+	opened  *pgp.Opened
+	first   bool // no verdict was frozen before
+	ticket  *ticket
+	row     *Row
+	message *render.Message // nil unless Encrypted
+	texts   []search.Text   // what is searched
+	whole   bool            // texts is all of it
+	state   state
+}
+
+func (o *judged) close() {
+	if o.opened.Rendering != nil {
+		o.opened.Rendering.Close()
+		o.opened.Rendering = nil
+	}
+}
+
+// judge opens src. It stores nothing; the caller ends the ticket.
+func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, message.Reader(src)); err != nil {
+		return nil, err
+	}
+	o := &judged{ticket: &ticket{lib: l}, row: &Row{}}
+	h.Sum(o.row.Raw[:0])
+	frozen, err := l.frozen(ctx, o.row.Raw)
+	if err != nil {
+		return nil, err
+	}
+	o.first = frozen == nil
+	keys, err := l.c.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spool := l.c.Spool
+	if spool.Memory == 0 || spool.Memory > renderingMemory {
+		spool.Memory = renderingMemory
+	}
+	o.opened, err = l.c.Open(ctx, src, pgp.Opening{
+		Keys: keys, Certificates: l.c.Certificates, Own: l.c.Own, Replayed: o.ticket.replayed, Frozen: frozen, Spool: spool,
+	})
+	if err == nil {
+		err = l.describe(ctx, o)
+	}
+	if err != nil {
+		if o.opened != nil {
+			o.close()
+		}
+		o.ticket.end()
+		return nil, err
+	}
+	return o, nil
+}
+
+// describe fills in what the rendering says of itself.
+func (l *Library) describe(ctx context.Context, o *judged) error {
+	r := o.row
+	if o.opened.Class == pgp.Encrypted {
+		m, err := render.New(o.opened.Rendering, message.Limits{})
+		switch {
+		case errors.Is(err, message.ErrLimit):
+			o.close()
+			o.opened.Class, o.opened.Reason = pgp.Opaque, "its decrypted content exceeds a limit on structure"
+		case err != nil:
+			return err
+		default:
+			o.message = m
+			r.Size = o.opened.Rendering.Size()
+			r.Header, r.Envelope, r.Body, r.BodyStructure = m.Header(), m.Envelope(), m.Body(), m.BodyStructure()
+			if o.texts, o.whole, err = search.Extract(m); err != nil {
+				return err
+			}
+		}
+	}
+	r.Class, r.Verdict = o.opened.Class, o.opened.Verdict
+	r.MessageID, r.From, r.Sent = o.opened.MessageID, o.opened.From, o.opened.Date
+	identity, err := l.identity(ctx, r)
+	if err != nil {
+		return err
+	}
+	o.state = settled | keywordsOf(r.Class, r.Verdict, identity)
+	if o.whole {
+		o.state |= hasText
+	}
+	return nil
+}
+
+// identity is how sure we are of a row's signer today.
+func (l *Library) identity(ctx context.Context, r *Row) (pgp.Identity, error) {
+	if r.Verdict.Signature != pgp.SignatureValid || r.Verdict.Signer == "" || r.From.IsZero() {
+		return r.Verdict.Identity, nil
+	}
+	now, err := l.c.Certificates.Identity(ctx, r.From, r.Verdict.Signer)
+	if err != nil {
+		return "", fmt.Errorf("asking how sure a signer is: %w", err)
+	}
+	return now, nil
+}
+
+// settle stores what was judged of uid, and tells those who watch.
+func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
+	o.row.UID = uid
+	before, err := m.Row(ctx, uid)
+	if err != nil && !errors.Is(err, store.ErrNoRow) {
+		return err
+	}
+	same := before != nil && before.Raw == o.row.Raw && before.Class == pgp.Encrypted
+	if same && o.opened.Class != pgp.Encrypted {
+		return ErrChanged
+	}
+	if same && before.Size == o.row.Size && m.entry(uid).state&(settled|hasText) == o.state&(settled|hasText) {
+		return nil // opened again after its rendering was evicted
+	}
+	m.mu.RLock()
+	old := m.entries[uid]
+	e := entry{class: o.opened.Class, state: o.state, modseq: old.modseq}
+	if old.state&kwAll != e.state&kwAll {
+		e.modseq = max(m.modseq, 1)
+	}
+	m.mu.RUnlock()
+	err = m.lib.writer.update(ctx, func(tx store.Tx) error { return m.write(tx, e, o) })
+	if err != nil {
+		return err
+	}
+	m.set(uid, e)
+	if o.first && before == nil && m.lib.c.Observe != nil && !o.row.From.IsZero() {
+		m.lib.c.Observe(ctx, m.observation(o))
+	}
+	return nil
+}
+
+// write is the transaction of settle.
+func (m *Mailbox) write(tx store.Tx, e entry, o *judged) error {
+	if err := m.put(tx, o.row.UID, e, o.opened.Reason); err != nil {
+		return err
+	}
+	if e.class == pgp.Encrypted || e.class == pgp.Signed {
+		if err := m.writeRow(tx, o.row); err != nil {
+			return err
+		}
+	}
+	if e.class != pgp.Encrypted {
+		return nil
+	}
+	if err := m.writeText(tx, o.row.UID, o.texts); err != nil {
+		return err
+	}
+	if o.first {
+		if err := m.lib.freeze(tx, o.row.Raw, o.row.Verdict); err != nil {
+			return err
+		}
+	}
+	if err := m.lib.markOpened(tx, o.row.MessageID); err != nil {
+		return err
+	}
+	return o.ticket.write(tx)
+}
+
+func (m *Mailbox) observation(o *judged) keydir.Observation {
+	seen := keydir.Observation{From: o.row.From, Autocrypt: o.opened.Autocrypt, Date: o.row.Sent}
+	if o.row.Verdict.Signature == pgp.SignatureValid {
+		seen.Signer = o.row.Verdict.Signer
+	}
+	return seen
+}

@@ -1,0 +1,212 @@
+// Package index keeps what we know of each message of an account, encrypted at
+// rest: its class, and for one that was opened its sizes, envelope, structure,
+// header, text and frozen verdict.
+//
+// A [Library] belongs to one account. A [Mailbox] is one UIDVALIDITY of one
+// mailbox, shared by every session that has it selected and by the [Indexer];
+// what a session asks for each message (class, keywords, masks) it answers from
+// memory. A [Rendering] is the message as a client sees it, opened once and
+// kept in a bounded, encrypted cache.
+//
+// What it promises: a row describes exactly the bytes of the rendering; a
+// verdict is frozen with the first opening and reused for as long as the same
+// raw message is seen, also under another UID; a store that is locked or fails
+// is an error, never a wrong class; nothing here touches the network except the
+// Indexer's own upstream connection.
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/pgp"
+)
+
+// ErrClosed means that the library was closed.
+var ErrClosed = errors.New("index is closed")
+
+// Config configures a Library.
+type Config struct {
+	// Store keeps the rows; it must have been opened with [Schema]. Required.
+	Store store.Store
+	// Account separates accounts that share a store: the account's address
+	// in its Key form. Required.
+	Account string
+	// Keys gives the account's decryption keys, or an error such as
+	// pgp.ErrLocked. Called for each opening. Required.
+	Keys func(ctx context.Context) (pgp.Decrypter, error)
+	// Certificates are those that signatures are checked with. Required.
+	Certificates pgp.CertificateStore
+	// Own are the account's addresses.
+	Own []address.Address
+	// Observe is told what an opened message showed of its sender's
+	// certificate, once for each message; nil for nobody.
+	Observe func(ctx context.Context, o keydir.Observation)
+	// Spool is where renderings that do not fit memory go.
+	Spool message.SpoolOptions
+	// CacheBytes bounds the renderings kept; 0 means 256 MiB.
+	CacheBytes int64
+	// Logger gets classes and reasons, never content; nil means silence.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Open is pgp.Open; tests put another here.
+	Open func(ctx context.Context, src message.Source, o pgp.Opening) (*pgp.Opened, error)
+}
+
+// Library is the index of one account. It is safe for concurrent use.
+type Library struct {
+	c       Config
+	cache   *cache
+	writer  *writer
+	replays *replays
+	opening chan struct{} // a slot for each opening under way
+
+	mu        sync.Mutex
+	mailboxes map[mailboxKey]*shared // guarded by mu
+	closed    bool                   // guarded by mu
+}
+
+type mailboxKey struct {
+	name        string
+	uidvalidity uint32
+}
+
+// shared is a Mailbox with the number of its users. ready is closed when
+// loading ended.
+type shared struct {
+	mailbox *Mailbox
+	users   int
+	ready   chan struct{}
+	err     error
+}
+
+// New makes the library of an account. It reads nothing yet.
+func New(c Config) (*Library, error) {
+	if c.Store == nil || c.Account == "" || c.Keys == nil || c.Certificates == nil {
+		return nil, errors.New("index: Store, Account, Keys and Certificates are required")
+	}
+	if c.CacheBytes <= 0 {
+		c.CacheBytes = 256 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Open == nil {
+		c.Open = pgp.Open
+	}
+	return &Library{
+		c:         c,
+		cache:     newCache(c.CacheBytes),
+		writer:    &writer{store: c.Store},
+		replays:   &replays{pending: map[[32]byte]*claim{}},
+		opening:   make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+		mailboxes: map[mailboxKey]*shared{},
+	}, nil
+}
+
+// Mailbox gives the index of a mailbox, loading its classes once. The name is
+// as the upstream spells it (modified UTF-7 or UTF-8, not decoded). The caller
+// closes it; until then every caller shares the same one.
+func (l *Library) Mailbox(ctx context.Context, name string, uidvalidity uint32) (*Mailbox, error) {
+	key := mailboxKey{canonical(name), uidvalidity}
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil, ErrClosed
+	}
+	s := l.mailboxes[key]
+	if s != nil {
+		s.users++
+		l.mu.Unlock()
+		return l.wait(ctx, key, s)
+	}
+	s = &shared{users: 1, ready: make(chan struct{})}
+	l.mailboxes[key] = s
+	l.mu.Unlock()
+
+	s.mailbox, s.err = l.load(ctx, key)
+	close(s.ready)
+	if s.err != nil {
+		l.leave(key, s)
+		return nil, fmt.Errorf("reading the index of a mailbox: %w", s.err)
+	}
+	return s.mailbox, nil
+}
+
+// wait waits until another caller's loading has ended.
+func (l *Library) wait(ctx context.Context, key mailboxKey, s *shared) (*Mailbox, error) {
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		l.leave(key, s)
+		return nil, ctx.Err()
+	}
+	if s.err != nil {
+		l.leave(key, s)
+		if ctx.Err() == nil && errors.Is(s.err, context.Canceled) {
+			return l.Mailbox(ctx, key.name, key.uidvalidity)
+		}
+		return nil, fmt.Errorf("reading the index of a mailbox: %w", s.err)
+	}
+	return s.mailbox, nil
+}
+
+// leave gives back one use of s.
+func (l *Library) leave(key mailboxKey, s *shared) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.users--
+	if (s.users == 0 || s.err != nil) && l.mailboxes[key] == s {
+		delete(l.mailboxes, key)
+	}
+}
+
+// open is every mailbox that somebody holds.
+func (l *Library) open() []*Mailbox {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*Mailbox
+	for _, s := range l.mailboxes {
+		select {
+		case <-s.ready:
+			if s.err == nil {
+				all = append(all, s.mailbox)
+			}
+		default:
+		}
+	}
+	return all
+}
+
+// Close drops the cached renderings. Renderings still in use stay readable
+// until they are closed.
+func (l *Library) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.cache.clear()
+	return nil
+}
+
+// canonical makes the one name that has several spellings one.
+// RFC 3501, Section 5.1: INBOX is case-insensitive.
+func canonical(name string) string {
+	if strings.EqualFold(name, "INBOX") {
+		return "INBOX"
+	}
+	return name
+}

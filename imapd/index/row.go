@@ -1,0 +1,149 @@
+package index
+
+import (
+	"context"
+	"crypto/hmac"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
+)
+
+// Row is what is kept of an opened message. Of one whose class is not
+// Encrypted only Class, Verdict, Signer's fields and MessageID are set.
+type Row struct {
+	UID   uint32
+	Class pgp.Class
+	// Raw is the SHA-256 of the message as the upstream has it.
+	Raw [32]byte
+	// Size is RFC822.SIZE of the rendering.
+	Size int64
+	// Header is the rendering's root header, with the empty line that ends it.
+	Header []byte
+	// Envelope, Body and BodyStructure are in IMAP's syntax, parentheses included.
+	Envelope, Body, BodyStructure []byte
+	// Verdict was frozen at the first opening.
+	Verdict   pgp.Verdict
+	MessageID string
+	// From is the one address of the rendering's From, else zero.
+	From address.Address
+	// Sent is the rendering's Date, zero if it has none.
+	Sent time.Time
+}
+
+const rowColumns = `uid, class, raw, transform, size, sent, sender, signer, message_id, header, envelope, body, structure, verdict, mac`
+
+// Row reads the row of an opened message, or gives store.ErrNoRow: the UID was
+// not opened yet, or by another version, and its Rendering makes the row.
+func (m *Mailbox) Row(ctx context.Context, uid uint32) (*Row, error) {
+	var found *Row
+	err := m.Rows(ctx, []uint32{uid}, func(r *Row) error { found = r; return nil })
+	if err == nil && found == nil {
+		err = fmt.Errorf("index row of UID %d: %w", uid, store.ErrNoRow)
+	}
+	return found, err
+}
+
+// Rows calls each for every one of uids that has a row, in the order of uids.
+// UIDs without one are left out. Many in one call are one transaction.
+func (m *Mailbox) Rows(ctx context.Context, uids []uint32, each func(*Row) error) error {
+	return m.lib.c.Store.View(ctx, func(tx store.Tx) error {
+		for _, uid := range uids {
+			r, err := m.readRow(tx, uid)
+			if errors.Is(err, store.ErrNoRow) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// readRow reads and authenticates a row. One that does not fit its MAC is as
+// good as none: the message is opened again.
+func (m *Mailbox) readRow(tx store.Tx, uid uint32) (*Row, error) {
+	var (
+		r                            Row
+		n, version, sent             int64
+		class, sender                string
+		signer                       string
+		raw, verdict, mac            []byte
+		header, env, body, structure []byte
+	)
+	err := tx.Row(`SELECT `+rowColumns+` FROM index_row WHERE mailbox = ? AND uid = ?`, []any{m.id, int64(uid)},
+		&n, &class, &raw, &version, &r.Size, &sent, &sender, &signer, &r.MessageID, &header, &env, &body, &structure, &verdict, &mac)
+	if err != nil {
+		return nil, err
+	}
+	r.UID, r.Class, r.Header, r.Envelope, r.Body, r.BodyStructure = uid, pgp.Class(class), header, env, body, structure
+	copy(r.Raw[:], raw)
+	if sent != 0 {
+		r.Sent = time.UnixMicro(sent)
+	}
+	if sender != "" {
+		r.From, _ = address.Parse(sender)
+	}
+	if version != transform || !hmac.Equal(m.rowMAC(&r, verdict), mac) {
+		return nil, store.ErrNoRow
+	}
+	if err := json.Unmarshal(verdict, &r.Verdict); err != nil {
+		return nil, store.ErrNoRow
+	}
+	return &r, nil
+}
+
+// rowMAC authenticates a row.
+func (m *Mailbox) rowMAC(r *Row, verdict []byte) []byte {
+	return m.lib.c.Store.MAC("index row", []byte(m.lib.c.Account), []byte(m.key.name),
+		number(uint64(m.key.uidvalidity)), number(uint64(r.UID)), []byte(r.Class), r.Raw[:], number(transform),
+		number(uint64(r.Size)), number(uint64(microseconds(r.Sent))), []byte(sender(r)), []byte(r.MessageID),
+		r.Header, r.Envelope, r.Body, r.BodyStructure, verdict)
+}
+
+func microseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func sender(r *Row) string {
+	if r.From.IsZero() {
+		return ""
+	}
+	return r.From.String()
+}
+
+// writeRow writes a row and freezes its verdict.
+func (m *Mailbox) writeRow(tx store.Tx, r *Row) error {
+	verdict, err := json.Marshal(r.Verdict)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO index_row (mailbox, `+rowColumns+`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (mailbox, uid) DO UPDATE SET class = excluded.class, raw = excluded.raw, transform = excluded.transform,
+			size = excluded.size, sent = excluded.sent, sender = excluded.sender, signer = excluded.signer,
+			message_id = excluded.message_id, header = excluded.header, envelope = excluded.envelope, body = excluded.body,
+			structure = excluded.structure, verdict = excluded.verdict, mac = excluded.mac`,
+		m.id, int64(r.UID), string(r.Class), r.Raw[:], int64(transform), r.Size, microseconds(r.Sent), sender(r),
+		string(r.Verdict.Signer), r.MessageID, blob(r.Header), blob(r.Envelope), blob(r.Body), blob(r.BodyStructure), verdict, m.rowMAC(r, verdict))
+	return err
+}
+
+// blob keeps an empty value from being stored as NULL.
+func blob(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
