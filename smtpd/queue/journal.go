@@ -49,7 +49,7 @@ func (q *Queue) Settle(ctx context.Context, changes []Change) error {
 	err := q.write(ctx, q.apply(changes))
 	for _, c := range changes {
 		if c.Entry.State == Waiting || c.Entry.State == Failed {
-			q.awaken()
+			q.Wake()
 		}
 	}
 	return err

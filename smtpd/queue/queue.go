@@ -209,7 +209,8 @@ func (q *Queue) Reserve(n int64) (release func(), err error) {
 	}), nil
 }
 
-func (q *Queue) awaken() {
+// Wake has Run look at once for what is due.
+func (q *Queue) Wake() {
 	select {
 	case q.wake <- struct{}{}:
 	default:

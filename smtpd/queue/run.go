@@ -67,7 +67,7 @@ func (q *Queue) dispatch(ctx context.Context, s Sender, slots chan struct{}, wor
 			return wait
 		}
 		workers.Go(func() {
-			defer func() { <-slots; q.leave(e.ID); q.awaken() }()
+			defer func() { <-slots; q.leave(e.ID); q.Wake() }()
 			q.attempt(ctx, s, e)
 		})
 	}

@@ -1,0 +1,60 @@
+package smtpd
+
+import (
+	"io"
+	"net"
+	"time"
+
+	"letterlock.org/letterlock/internal/message"
+)
+
+// SetFailpoint has f called at the steps of a delivery; for tests.
+func SetFailpoint(f func(step string)) (restore func()) {
+	old := failpoint
+	failpoint = f
+	return func() { failpoint = old }
+}
+
+// Answered lists the IDs that the reply rule asks about.
+func Answered(raw []byte) []string {
+	src := message.Bytes(raw)
+	root, err := message.Parse(src, message.Limits{})
+	if err != nil {
+		return nil
+	}
+	return answered(src, root)
+}
+
+// Stuff writes a body as it goes over the wire, without the final dot.
+func Stuff(w io.Writer, src message.Source) error {
+	a, b := net.Pipe()
+	defer a.Close()
+	done := make(chan error, 1)
+	go func() { _, err := io.Copy(w, b); done <- err }()
+	wire := newWire(a, time.Minute)
+	if err := wire.body(src); err != nil {
+		return err
+	}
+	if err := wire.flush(); err != nil {
+		return err
+	}
+	a.Close()
+	return <-done
+}
+
+// ReadReply reads one reply of an upstream.
+func ReadReply(r net.Conn) (code int, status, text string, err error) {
+	rep, err := newWire(r, time.Second).reply(time.Second)
+	return rep.Code, rep.Status, rep.Text, err
+}
+
+// CheckLines runs the check of line ends over chunks.
+func CheckLines(chunks ...[]byte) error {
+	c := &lineCheck{w: io.Discard}
+	for _, b := range chunks {
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+	}
+	return c.end()
+}
