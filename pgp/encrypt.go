@@ -1,7 +1,6 @@
 package pgp
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -46,7 +45,8 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	if err != nil {
 		return fmt.Errorf("encrypting: %w", err)
 	}
-	buffered := bufio.NewWriterSize(ctxWriter{ctx, plain}, 32<<10)
+	buffered := borrowWriter(ctxWriter{ctx, plain})
+	defer returnWriter(buffered)
 	if err := content(buffered); err != nil {
 		return err
 	}

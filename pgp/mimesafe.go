@@ -263,7 +263,9 @@ func (s *safe) copy(w io.Writer, off, end int64) error {
 
 // copyRange copies the bytes of src from off to end, 32 KiB at a time.
 func copyRange(ctx context.Context, w io.Writer, src message.Source, off, end int64) error {
-	buf := make([]byte, min(32<<10, max(end-off, 1)))
+	chunk := chunks.Get().(*[]byte)
+	defer chunks.Put(chunk)
+	buf := *chunk
 	for off < end {
 		if err := ctx.Err(); err != nil {
 			return err

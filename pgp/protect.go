@@ -1,7 +1,6 @@
 package pgp
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -62,7 +61,8 @@ func Protect(ctx context.Context, w io.Writer, src message.Source, p Protection)
 // encrypted writes a multipart/encrypted (RFC 3156, Section 4) under the outer
 // fields.
 func encrypted(ctx context.Context, w io.Writer, outer []byte, content func(io.Writer) error, e encryption) error {
-	out := bufio.NewWriterSize(w, 16<<10)
+	out := borrowWriter(w)
+	defer returnWriter(out)
 	boundary := newBoundary()
 	out.Write(outer)
 	fmt.Fprintf(out, "MIME-Version: 1.0\r\n"+

@@ -1,7 +1,6 @@
 package pgp
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto"
@@ -22,7 +21,8 @@ func signed(ctx context.Context, w io.Writer, c *composed, p Protection) error {
 	defer payload.Close()
 	var signature bytes.Buffer
 	hash, err := detach(ctx, &signature, p, func(signing io.Writer) error {
-		both := bufio.NewWriterSize(io.MultiWriter(payload, signing), 32<<10)
+		both := borrowWriter(io.MultiWriter(payload, signing))
+		defer returnWriter(both)
 		if err := c.write(both); err != nil {
 			return err
 		}
@@ -31,7 +31,8 @@ func signed(ctx context.Context, w io.Writer, c *composed, p Protection) error {
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(w, 16<<10)
+	out := borrowWriter(w)
+	defer returnWriter(out)
 	boundary := newBoundary()
 	out.Write(c.outer)
 	fmt.Fprintf(out, "MIME-Version: 1.0\r\n"+

@@ -34,7 +34,8 @@ func (t traits) sevenBit() bool { return t.high == 0 && !t.nul && !t.bareCR && !
 // scan reads the bytes of src from off to end.
 func scan(ctx context.Context, src message.Source, off, end int64) (traits, error) {
 	var t traits
-	r := bufio.NewReaderSize(io.NewSectionReader(src, off, end-off), 64<<10)
+	r := borrowReader(io.NewSectionReader(src, off, end-off))
+	defer returnReader(r)
 	for whole := true; ; {
 		line, err := r.ReadSlice('\n')
 		t.add(line, whole)
