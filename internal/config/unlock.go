@@ -149,3 +149,22 @@ func (b *Bridge) ReadUpstreamPassword() (password string, stored bool, err error
 	}
 	return strings.TrimRight(string(raw), "\r\n"), false, nil
 }
+
+// CheckKey tells whether Key will find what it needs, without making anything.
+func (c *Config) CheckKey() error {
+	kind, where, _ := splitUnlock(c.Unlock)
+	if kind == "passphrase-file" {
+		if _, err := os.Stat(where); err != nil {
+			return fmt.Errorf("%w: reading the passphrase: %w", ErrLocked, err)
+		}
+		return nil
+	}
+	if kind == "credential" {
+		if _, err := Credential(where); err != nil {
+			return fmt.Errorf("%w: %w", ErrLocked, err)
+		}
+		return nil
+	}
+	_, err := c.Key(true)
+	return err
+}

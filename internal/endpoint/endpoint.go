@@ -2,7 +2,7 @@
 // Letterlock listens on, the upstream servers that it calls, and the TLS of both.
 //
 // [ParseListen] and [ParseUpstream] read the two notations of the configuration.
-// An [Address] becomes a [Listener], an [Upstream] is dialled; both say in a
+// An [Address] is listened on, an [Upstream] is dialled; both say in a
 // [Security] what protects the connection. An [Authority] is the certification
 // authority of this installation, which may only vouch for localhost.
 //

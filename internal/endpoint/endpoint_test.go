@@ -1,7 +1,6 @@
 package endpoint_test
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -116,13 +115,14 @@ func memory(t *testing.T) store.Store {
 	return s
 }
 
-// serve accepts one connection after another and greets it.
-func serve(t *testing.T, a endpoint.Address, config *tls.Config) *endpoint.Listener {
+// serve greets whoever connects over TLS, and returns its port.
+func serve(t *testing.T, config *tls.Config) int {
 	t.Helper()
-	l, err := a.Listen(t.Context(), config)
+	plain, err := endpoint.Address{Protocol: endpoint.IMAP, Security: endpoint.TLS, Host: "127.0.0.1"}.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := tls.NewListener(plain, config)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -133,14 +133,14 @@ func serve(t *testing.T, a endpoint.Address, config *tls.Config) *endpoint.Liste
 			go func() { io.WriteString(c, "hello"); c.Close() }()
 		}
 	}()
-	return l
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func TestDialVerifiesTheLocalAuthority(t *testing.T) {
 	s := memory(t)
 	a := authority(t, s, time.Now())
-	l := serve(t, endpoint.Address{Protocol: endpoint.IMAP, Security: endpoint.TLS, Host: "127.0.0.1"}, a.TLSConfig())
-	u := endpoint.Upstream{Protocol: endpoint.IMAP, Security: endpoint.TLS, Host: "localhost", Port: l.Address.Port, Roots: a.Pool()}
+	port := serve(t, a.TLSConfig())
+	u := endpoint.Upstream{Protocol: endpoint.IMAP, Security: endpoint.TLS, Host: "localhost", Port: port, Roots: a.Pool()}
 	for _, host := range []string{"localhost", "127.0.0.1"} {
 		u.Host = host
 		c, err := u.Dial(t.Context())
@@ -186,10 +186,14 @@ func TestAuthorityIsKeptAndRenewed(t *testing.T) {
 }
 
 func TestPortInUseSaysSo(t *testing.T) {
-	s := memory(t)
-	config := authority(t, s, time.Now()).TLSConfig()
-	l := serve(t, endpoint.Address{Protocol: endpoint.SMTP, Security: endpoint.STARTTLS, Host: "127.0.0.1"}, config)
-	_, err := l.Address.Listen(context.Background(), config)
+	a := endpoint.Address{Protocol: endpoint.SMTP, Security: endpoint.STARTTLS, Host: "127.0.0.1"}
+	l, err := a.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a.Port = l.Addr().(*net.TCPAddr).Port
+	_, err = a.Listen(t.Context())
 	checkErr(t, err, "in use by another program")
 }
 

@@ -2,7 +2,6 @@ package endpoint
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -61,38 +60,18 @@ func (a Address) Check(expose bool) error {
 	return fmt.Errorf("%w: %s hands out decrypted mail (listen on 127.0.0.1, or write expose = true if other machines are to reach it; they will have to use TLS)", ErrExposed, a)
 }
 
-// Listener is an open listener and what its connections need.
-type Listener struct {
-	// Listener accepts; its connections are TLS already where Security is TLS.
-	net.Listener
-	Address Address // with the port that was picked
-	// TLS is for STARTTLS and for whoever wants to know; never nil.
-	TLS *tls.Config
-	// CleartextAuth tells whether a client may log in without TLS: on
-	// loopback only.
-	CleartextAuth bool
-}
-
-// Listen opens the address. config has the certificate; it is required.
-func (a Address) Listen(ctx context.Context, config *tls.Config) (*Listener, error) {
-	if config == nil {
-		return nil, fmt.Errorf("listening on %s: no TLS certificate", a)
-	}
+// Listen opens the address. The connections are plain TCP: with Security TLS the
+// server begins the handshake, where its deadlines are.
+func (a Address) Listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", a.HostPort())
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("port %d on %s is in use by another program (stop it, or choose another port in listen): %w", a.Port, a.Host, err)
-		}
-		if errors.Is(err, syscall.EACCES) {
-			return nil, fmt.Errorf("not allowed to listen on port %d (ports below 1024 need privileges; choose a higher one): %w", a.Port, err)
-		}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("port %d on %s is in use by another program (stop it, or choose another port in listen): %w", a.Port, a.Host, err)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("not allowed to listen on port %d (ports below 1024 need privileges; choose a higher one): %w", a.Port, err)
+	case err != nil:
 		return nil, fmt.Errorf("listening on %s: %w", a, err)
 	}
-	a.Port = l.Addr().(*net.TCPAddr).Port
-	r := &Listener{Listener: l, Address: a, TLS: config, CleartextAuth: a.Loopback()}
-	if a.Security == TLS {
-		r.Listener = tls.NewListener(l, config)
-	}
-	return r, nil
+	return l, nil
 }

@@ -88,22 +88,11 @@ func (u Upstream) TLSConfig() *tls.Config {
 // having thrown away what it had buffered, before it sends anything else than
 // the upgrade itself. The caller closes the connection.
 func (u Upstream) Dial(ctx context.Context) (net.Conn, error) {
-	timeout := u.DialTimeout
-	if timeout == 0 {
-		timeout = 20 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, u.timeout())
 	defer cancel()
-	d := &net.Dialer{KeepAlive: time.Minute}
-	if u.Security == Cleartext {
-		d.Control = onlyLoopback
-	}
-	c, err := d.DialContext(ctx, "tcp", u.HostPort())
-	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", u, err)
-	}
-	if u.Security != TLS {
-		return c, nil
+	c, err := u.DialTCP(ctx)
+	if err != nil || u.Security != TLS {
+		return c, err
 	}
 	t := tls.Client(c, u.TLSConfig())
 	if err := t.HandshakeContext(ctx); err != nil {
@@ -111,6 +100,26 @@ func (u Upstream) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, fmt.Errorf("TLS with %s: %w", u, err)
 	}
 	return t, nil
+}
+
+// DialTCP connects without TLS, for callers that see to it themselves.
+func (u Upstream) DialTCP(ctx context.Context) (net.Conn, error) {
+	d := &net.Dialer{KeepAlive: time.Minute, Timeout: u.timeout()}
+	if u.Security == Cleartext {
+		d.Control = onlyLoopback
+	}
+	c, err := d.DialContext(ctx, "tcp", u.HostPort())
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", u, err)
+	}
+	return c, nil
+}
+
+func (u Upstream) timeout() time.Duration {
+	if u.DialTimeout == 0 {
+		return 20 * time.Second
+	}
+	return u.DialTimeout
 }
 
 // onlyLoopback refuses what "localhost" may resolve to elsewhere, when the
