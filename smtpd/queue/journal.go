@@ -43,12 +43,13 @@ func (q *Queue) Begin(ctx context.Context, changes []Change) error {
 	return q.Settle(ctx, changes)
 }
 
-// Settle syncs what became of entries. Recipients that are Failed are reported
-// to the sender by a new entry in the same sync, once.
+// Settle syncs what became of entries. Recipients that are Failed, and those
+// that became Unknown after the client had left them to us, are reported to the
+// sender by a new entry in the same sync, once.
 func (q *Queue) Settle(ctx context.Context, changes []Change) error {
 	err := q.write(ctx, q.apply(changes))
 	for _, c := range changes {
-		if c.Entry.State == Waiting || c.Entry.State == Failed {
+		if s := c.Entry.State; s == Waiting || s == Failed || s == Unknown {
 			q.Wake()
 		}
 	}
@@ -73,6 +74,7 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 	now := q.c.Now()
 	var reports []report
 	for i := range changes {
+		changes[i].Entry.Queued = changes[i].Entry.Queued || changes[i].Entry.State == Waiting
 		if r, ok := reportOn(&changes[i].Entry, now, q.c.Lifetime); ok && !changes[i].Forget {
 			reports = append(reports, r)
 		}

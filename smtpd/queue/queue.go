@@ -61,7 +61,7 @@ type Recipient struct {
 	Code   int    `json:"c,omitempty"`
 	Status string `json:"e,omitempty"`
 	Text   string `json:"t,omitempty"`
-	// Reported: the sender was told that it failed.
+	// Reported: the sender was told that it failed, or that nobody knows.
 	Reported bool `json:"r,omitempty"`
 }
 
@@ -75,6 +75,7 @@ type Entry struct {
 	Recipients []Recipient
 	Clear      bool // the policy let it go unencrypted
 	Report     bool // a notification of our own: never reported upon
+	Queued     bool // the client was told 250 and left it to us
 	EightBit   bool // needs BODY=8BITMIME
 	UTF8       bool // needs SMTPUTF8
 	Ret, Envid string

@@ -12,15 +12,16 @@ type report struct {
 	body  []byte
 }
 
-// reportOn makes the notification about the recipients of e that have failed
-// and were not reported yet, and marks them reported. It has nothing of the
-// message but its Message-ID (RFC 3464; RFC 3461, Section 6.3 for RET=HDRS
-// allows less). NOTIFY that leaves FAILURE out is obeyed.
+// reportOn makes the notification about the recipients of e that have failed,
+// or of whom nobody knows, and were not reported yet; it marks them reported.
+// It has nothing of the message but its Message-ID (RFC 3464). NOTIFY that
+// leaves FAILURE out is obeyed.
 func reportOn(e *Entry, now time.Time, lifetime time.Duration) (report, bool) {
 	var failed []Recipient
 	e.Recipients = append([]Recipient(nil), e.Recipients...)
 	for i, r := range e.Recipients {
-		if r.State != Failed || r.Reported {
+		lost := r.State == Unknown && e.Queued
+		if r.State != Failed && !lost || r.Reported {
 			continue
 		}
 		e.Recipients[i].Reported = true
@@ -39,6 +40,16 @@ func reportOn(e *Entry, now time.Time, lifetime time.Duration) (report, bool) {
 		UTF8: !ascii(string(body)),
 	}}, true
 }
+
+// What a report says of each state. RFC 3464, Section 2.3.3, has no word for
+// what nobody knows: delayed is the one that claims least.
+var (
+	opening = map[State]string{
+		Failed:  "Letterlock could not deliver a message of yours to these recipients:",
+		Unknown: "The mail server did not confirm a message of yours; these recipients may have got it or not:",
+	}
+	action = map[State]string{Failed: "failed", Unknown: "delayed"}
+)
 
 // reportText is the message. Addresses and replies were checked and cleaned
 // when they came in; line ends are taken out once more.
@@ -66,14 +77,25 @@ func reportText(e *Entry, failed []Recipient, now time.Time) []byte {
 	line("--%s", boundary)
 	line("Content-Type: text/plain; charset=utf-8")
 	line("")
-	line("Letterlock could not deliver a message of yours to these recipients:")
-	line("")
-	for _, r := range failed {
-		line("  <%s>: %d %s %s", r.Address, r.Code, r.Status, r.Text)
+	for _, state := range []State{Failed, Unknown} {
+		listed := false
+		for _, r := range failed {
+			if r.State != state {
+				continue
+			}
+			if !listed {
+				listed = true
+				line("%s", opening[state])
+				line("")
+			}
+			line("  <%s>: %d %s %s", r.Address, r.Code, r.Status, r.Text)
+		}
+		if listed {
+			line("")
+		}
 	}
-	line("")
-	line("Other recipients of the same message are not concerned. Look for it in your")
-	line("Sent folder and send it to them again, once the cause is gone.")
+	line("Other recipients of the same message are not concerned. To send it again, look")
+	line("for it in your Sent folder.")
 	if e.MessageID != "" {
 		line("It is the message with the Message-ID %s.", e.MessageID)
 	}
@@ -92,7 +114,7 @@ func reportText(e *Entry, failed []Recipient, now time.Time) []byte {
 			line("Original-Recipient: %s", r.Orcpt)
 		}
 		line("Final-Recipient: rfc822; %s", r.Address)
-		line("Action: failed")
+		line("Action: %s", action[r.State])
 		line("Status: %s", r.Status)
 		line("Diagnostic-Code: smtp; %d %s %s", r.Code, r.Status, r.Text)
 	}
