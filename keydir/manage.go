@@ -92,8 +92,8 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 func (p *peer) settle() {
 	p.Problem, p.Detail = "", ""
 	p.Gone = time.Time{}
-	if p.Until.Before(p.Checked.Add(freshFor)) {
-		p.Until = p.Checked.Add(freshFor)
+	if until := p.Checked.Add(p.hold()); p.Until.Before(until) {
+		p.Until = until
 	}
 }
 
