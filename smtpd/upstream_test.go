@@ -124,6 +124,9 @@ func (u *upstream) saw(text string) bool {
 	if bytes.Contains(b, []byte(text)) || bytes.Contains(bytes.ReplaceAll(b, []byte("=\r\n"), nil), []byte(text)) {
 		return true
 	}
+	if len(text) < 12 {
+		return false
+	}
 	joined := bytes.ReplaceAll(b, []byte("\r\n"), nil)
 	for shift := range 3 { // the three ways in which base64 can be aligned
 		enc := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + text))
