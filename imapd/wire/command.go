@@ -329,3 +329,14 @@ func (c *Command) Out() *Out {
 	o.Text(c.Rest[p:])
 	return o
 }
+
+// Line reads one line that is no command, without its CRLF: the answer to a
+// challenge, or the end of IDLE.
+func (r *CommandReader) Line() ([]byte, error) {
+	c := &Command{}
+	over, err := r.line(c)
+	if err == nil && over {
+		err = fmt.Errorf("%w: line too long", ErrDesync)
+	}
+	return c.Rest, err
+}

@@ -246,7 +246,7 @@ func FuzzCommands(f *testing.F) {
 			for _, p := range c.Out().Parts {
 				n += len(p.Bytes)
 			}
-			if n > len(c.Rest) || !bytes.HasPrefix(bytes.ToUpper(c.Rest), []byte(c.Name[:min(3, len(c.Name))])) {
+			if n > len(c.Rest) || !wire.HasPrefixFold(c.Rest, c.Name[:min(3, len(c.Name))]) {
 				t.Fatalf("%q became %q", in, c.Rest)
 			}
 			for _, a := range c.Args {

@@ -1,0 +1,275 @@
+package imapd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/message"
+)
+
+// appendBefore tells whether the next literal of an APPEND is its message.
+func appendBefore(args []wire.Token) bool { return len(args) >= 1 && len(args) <= 3 }
+
+// append is APPEND (RFC 3501, Section 6.3.11). The upload is spooled, sealed for
+// its owner unless the account says otherwise, and only then sent on; the
+// client's OK is the upstream's.
+func (s *session) append(c *wire.Command) error {
+	m := c.Message
+	if m == nil {
+		s.bad(c, "APPEND takes a mailbox and a message")
+		return nil
+	}
+	prefix, ok := appendPrefix(c.Args)
+	if !ok {
+		if err := m.Refuse(); err != nil {
+			return err
+		}
+		s.bad(c, "APPEND takes a mailbox, flags, a date and one message")
+		return nil
+	}
+	if m.Size > s.appendLimit() {
+		if err := m.Refuse(); err != nil {
+			return err
+		}
+		s.local(c.Tag, "NO [TOOBIG] the message is too large")
+		return nil
+	}
+	if m.Size == 0 { // RFC 3502 makes that the end of a MULTIAPPEND; here it is nothing
+		if err := m.Refuse(); err != nil {
+			return err
+		}
+		s.local(c.Tag, "NO empty message")
+		return nil
+	}
+	up, err := s.upload(m)
+	if errors.Is(err, wire.ErrSyntax) {
+		s.bad(c, err.Error())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	if up.err != nil {
+		s.log.Warn("upload could not be spooled", "reason", reason(up.err))
+		s.local(c.Tag, "NO [LIMIT] the message cannot be taken now")
+		return nil
+	}
+	src, err := s.sealed(c.Args[0].Text(), up)
+	if err != nil {
+		// Never stored as it is instead: that would be plaintext upstream.
+		s.log.Warn("upload could not be sealed", "reason", reason(err))
+		s.local(c.Tag, "NO [UNAVAILABLE] the message cannot be sealed now, and is not stored unsealed")
+		return nil
+	}
+	if c, ok := src.(io.Closer); ok {
+		defer c.Close()
+	}
+	return s.sendAppend(c.Tag, prefix, src)
+}
+
+// appendPrefix is what stands before the message, without our keywords.
+func appendPrefix(args []wire.Token) (*wire.Out, bool) {
+	if len(args) < 1 || !args[0].IsString() {
+		return nil, false
+	}
+	o := (&wire.Out{}).String("APPEND ").Token(args[0])
+	rest := args[1:]
+	if len(rest) > 0 && rest[0].Kind == wire.List {
+		o.String(" ").Token(withoutOurs(rest[0]))
+		rest = rest[1:]
+	}
+	if len(rest) > 0 && rest[0].Kind == wire.Quoted {
+		o.String(" ").Token(rest[0])
+		rest = rest[1:]
+	}
+	return o.String(" "), len(rest) == 0
+}
+
+// upload is a message on its way from a client.
+type upload struct {
+	*message.Spool
+	err error // it could not be spooled; it was read to its end all the same
+}
+
+// upload reads the client's message to its end.
+func (s *session) upload(m *wire.Message) (*upload, error) {
+	if err := m.Accept(); err != nil {
+		return nil, err
+	}
+	up := &upload{Spool: message.NewSpool(s.account.Spool)}
+	w := &spoolWriter{w: up.Spool}
+	_, err := io.Copy(w, m)
+	if err == nil {
+		err = m.End()
+	}
+	if err != nil {
+		_ = up.Close()
+		return nil, err
+	}
+	up.err = w.err
+	return up, nil
+}
+
+// sealed gives what is to be stored: sealed, or as it is where the account wants
+// that or it is encrypted already.
+func (s *session) sealed(mailbox string, up *upload) (message.Source, error) {
+	if !s.seals(mailbox) || alreadyEncrypted(up) {
+		return up.Spool, nil
+	}
+	if s.account.Seal == nil {
+		return nil, errors.New("no key to seal with")
+	}
+	out := message.NewSpool(s.account.Spool)
+	if err := s.account.Seal(s.ctx, out, up.Spool); err != nil {
+		_ = out.Close()
+		return nil, fmt.Errorf("sealing: %w", err)
+	}
+	return out, nil
+}
+
+// seals tells whether uploads to a mailbox are sealed.
+func (s *session) seals(mailbox string) bool {
+	switch s.account.Append {
+	case AppendNone:
+		return false
+	case AppendPrivate:
+		private := s.account.Private
+		if private == nil {
+			private = []string{"Sent", "Sent Items", "Sent Messages", "Sent Mail", "Drafts", "Templates"}
+		}
+		last := mailbox[strings.LastIndexAny(mailbox, "/.\\")+1:]
+		for _, p := range private {
+			if strings.EqualFold(p, mailbox) || strings.EqualFold(p, last) {
+				return true
+			}
+		}
+		return s.special(mailbox)
+	}
+	return true
+}
+
+// alreadyEncrypted tells whether a message is PGP/MIME encrypted as a whole
+// (RFC 3156, Section 4): sealing it again would only hide it.
+func alreadyEncrypted(src message.Source) bool {
+	root, err := message.Parse(src, message.Limits{})
+	if err != nil || root.Type != "multipart" || root.Subtype != "encrypted" || len(root.Children) != 2 {
+		return false
+	}
+	first := root.Children[0]
+	return first.Type == "application" && first.Subtype == "pgp-encrypted"
+}
+
+// sendAppend sends the message and passes the upstream's answer on.
+func (s *session) sendAppend(tag string, prefix *wire.Out, src message.Source) error {
+	if err := s.relay.barrier(); err != nil {
+		return err
+	}
+	p := &pending{tag: tag}
+	o := *prefix
+	if err := s.relay.sendMessage(&o, src, p); err != nil {
+		return err
+	}
+	_, _, err := s.relay.await(p)
+	return err
+}
+
+// sendMessage sends a command that ends in a literal read from src.
+func (r *relay) sendMessage(o *wire.Out, src message.Source, p *pending) error {
+	if err := r.enqueue(p); err != nil {
+		return err
+	}
+	w := r.s.up.w
+	_, _ = w.WriteString(p.upTag + " ")
+	for _, part := range o.Parts {
+		if part.Literal {
+			if ok, err := r.announce(p, int64(len(part.Bytes))); err != nil || !ok {
+				return err
+			}
+		}
+		_, _ = w.Write(part.Bytes)
+	}
+	if ok, err := r.announce(p, src.Size()); err != nil || !ok {
+		return err
+	}
+	if _, err := io.Copy(w, message.Reader(src)); err != nil {
+		// Half a literal cannot be taken back.
+		_ = r.s.up.conn.Close()
+		return err
+	}
+	if _, err := w.WriteString("\r\n"); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// appendLimit is how long an upload may be: sealing makes it longer by a third
+// and some.
+func (s *session) appendLimit() int64 {
+	limit := s.account.Spool.Limit
+	if limit == 0 {
+		limit = 128 << 20
+	}
+	limit = limit * 10 / 14
+	for _, c := range s.up.capList {
+		if n := appendLimit(strings.ToUpper(c)); n > 0 {
+			limit = min(limit, n)
+		}
+	}
+	return limit
+}
+
+// appendLimit is what we announce for the upstream's APPENDLIMIT (RFC 7889), or 0.
+func appendLimit(capability string) int64 {
+	v, ok := strings.CutPrefix(capability, "APPENDLIMIT=")
+	n, err := strconv.ParseInt(v, 10, 64)
+	if !ok || err != nil || n < 0 {
+		return 0
+	}
+	return n / 14 * 10
+}
+
+// special tells whether the upstream marks a mailbox as one for private mail
+// (RFC 6154). It asks once.
+func (s *session) special(mailbox string) bool {
+	if s.specials == nil {
+		s.specials = map[string]bool{}
+		if s.up.has("SPECIAL-USE") && s.relay.barrier() == nil {
+			p := &pending{untagged: func(h wire.Head) (bool, error) {
+				if h.Name != "LIST" {
+					return false, nil
+				}
+				b, err := s.up.r.Collect(64 << 10)
+				if err == nil {
+					s.noteSpecial(b)
+				}
+				return true, err
+			}}
+			_, _, _ = s.relay.run((&wire.Out{}).String(`LIST (SPECIAL-USE) "" "*"`), p)
+		}
+	}
+	return s.specials[mailbox]
+}
+
+// noteSpecial reads "* LIST (\Sent …) "/" name".
+func (s *session) noteSpecial(b []byte) {
+	r := wire.NewCommandReader(strings.NewReader("x"+string(b[1:])), wire.Limits{})
+	c, err := r.Next()
+	if err != nil || len(c.Args) < 3 {
+		return
+	}
+	for _, f := range c.Args[0].List {
+		if f.Is(`\Sent`) || f.Is(`\Drafts`) {
+			s.specials[c.Args[2].Text()] = true
+		}
+	}
+}
+
+func number64(t wire.Token) (uint64, bool) {
+	n, err := strconv.ParseUint(string(t.Value), 10, 64)
+	return n, err == nil
+}

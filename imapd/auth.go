@@ -1,0 +1,193 @@
+package imapd
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"net"
+	"time"
+
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+func (s *session) mayStartTLS() bool { return s.srv.c.TLS != nil && !s.tls }
+
+// mayLogin tells whether credentials may be given on this connection.
+func (s *session) mayLogin() bool {
+	if s.tls || s.srv.c.CleartextAuth {
+		return true
+	}
+	a, ok := s.conn.RemoteAddr().(*net.TCPAddr)
+	return !ok || a.IP.IsLoopback() // what is no TCP is a socket of this machine
+}
+
+// anyState carries out the commands that need no login. done is false for NOOP
+// after the login, which the upstream answers.
+func (s *session) anyState(c *wire.Command) (done bool, err error) {
+	switch c.Name {
+	case "CAPABILITY":
+		caps := ""
+		if s.relay == nil {
+			caps = s.greetingCapabilities()
+		} else {
+			caps = s.capabilities()
+		}
+		s.local("", "* CAPABILITY "+caps)
+		s.local(c.Tag, "OK CAPABILITY completed")
+	case "ID":
+		// RFC 2971. The upstream learns nothing of who its user's client is.
+		s.local("", `* ID ("name" "Letterlock")`)
+		s.local(c.Tag, "OK ID completed")
+	case "NOOP":
+		if s.relay != nil {
+			return false, nil
+		}
+		s.local(c.Tag, "OK NOOP completed")
+	case "LOGOUT":
+		if s.relay != nil {
+			s.relay.logout()
+		}
+		s.out.line("* BYE Letterlock logging out")
+		s.out.line(c.Tag + " OK LOGOUT completed")
+		_ = s.out.flush()
+		return true, errLogout
+	}
+	return true, nil
+}
+
+// beforeLogin carries out what is left before the login.
+func (s *session) beforeLogin(c *wire.Command) error {
+	switch c.Name {
+	case "STARTTLS":
+		return s.startTLS(c)
+	case "AUTHENTICATE", "LOGIN":
+		if !s.mayLogin() {
+			s.out.line(c.Tag + " NO [PRIVACYREQUIRED] use STARTTLS first")
+			return nil
+		}
+		if c.Name == "LOGIN" {
+			if len(c.Args) != 2 || !c.Args[0].IsString() || !c.Args[1].IsString() {
+				s.out.line(c.Tag + " BAD LOGIN takes a user and a password")
+				return nil
+			}
+			return s.login(c.Tag, c.Args[0].Text(), c.Args[1].Text())
+		}
+		return s.authenticate(c)
+	}
+	s.out.line(c.Tag + " BAD command unknown, or not before login")
+	return nil
+}
+
+// startTLS is RFC 3501, Section 6.2.1.
+func (s *session) startTLS(c *wire.Command) error {
+	if !s.mayStartTLS() || len(c.Args) > 0 {
+		s.out.line(c.Tag + " BAD STARTTLS not possible")
+		return nil
+	}
+	s.out.line(c.Tag + " OK begin TLS")
+	if err := s.out.flush(); err != nil {
+		return err
+	}
+	// What was read ahead came in clear and is thrown away with the reader:
+	// it could have been put there by anyone.
+	t := tls.Server(s.conn.Conn, s.srv.c.TLS)
+	_ = t.SetDeadline(time.Now().Add(time.Minute))
+	if err := t.HandshakeContext(s.ctx); err != nil {
+		return err
+	}
+	_ = t.SetDeadline(time.Time{})
+	s.tls = true
+	s.attach(t)
+	return nil
+}
+
+// authenticate is AUTHENTICATE PLAIN (RFC 4616), with or without an initial
+// response (RFC 4959).
+func (s *session) authenticate(c *wire.Command) error {
+	if len(c.Args) < 1 || len(c.Args) > 2 || !c.Args[0].Is("PLAIN") {
+		s.out.line(c.Tag + " NO [CANNOT] only PLAIN is offered")
+		return nil
+	}
+	var line []byte
+	if len(c.Args) == 2 {
+		line = c.Args[1].Value
+	} else {
+		s.out.line("+ ")
+		var err error
+		if line, err = s.in.Line(); err != nil {
+			return err
+		}
+	}
+	if string(line) == "*" {
+		s.out.line(c.Tag + " BAD AUTHENTICATE cancelled")
+		return nil
+	}
+	if string(line) == "=" {
+		line = nil
+	}
+	raw := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
+	n, err := base64.StdEncoding.Decode(raw, line)
+	pieces := bytes.Split(raw[:max(n, 0)], []byte{0})
+	if err != nil || len(pieces) != 3 {
+		s.out.line(c.Tag + " BAD malformed response")
+		return nil
+	}
+	if len(pieces[0]) > 0 && !bytes.Equal(pieces[0], pieces[1]) {
+		s.out.line(c.Tag + " NO [AUTHORIZATIONFAILED] nobody acts for another here")
+		return nil
+	}
+	return s.login(c.Tag, string(pieces[1]), string(pieces[2]))
+}
+
+// login checks the credentials and connects to the account's upstream.
+func (s *session) login(tag, user, password string) error {
+	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Minute)
+	defer cancel()
+	account, upPassword, err := s.srv.c.Login(ctx, s.conn.RemoteAddr(), user, password)
+	switch {
+	case errors.Is(err, ErrRefused):
+		s.log.Info("login refused")
+		s.out.line(tag + " NO [AUTHENTICATIONFAILED] user or password refused")
+		return nil
+	case errors.Is(err, ErrThrottled):
+		s.log.Info("login throttled")
+		s.out.line(tag + " NO [AUTHENTICATIONFAILED] too many failed logins, try again later")
+		return nil
+	case err != nil:
+		s.log.Warn("login not possible", "reason", reason(err))
+		s.out.line(tag + " NO [UNAVAILABLE] login is not possible now")
+		return nil
+	}
+	s.log = s.log.With("account", account.Name)
+	up, err := s.connect(ctx, account, upPassword)
+	if err != nil {
+		s.log.Warn("upstream not usable", "reason", reason(err))
+		if errors.Is(err, errUpstreamRefused) && upPassword == password {
+			// passthrough: the person has to give another password
+			s.out.line(tag + " NO [AUTHENTICATIONFAILED] the upstream server refused this password")
+			return nil
+		}
+		// Never AUTHENTICATIONFAILED: clients would ask for our password.
+		s.out.line(tag + " NO [UNAVAILABLE] " + hint(err))
+		return nil
+	}
+	s.account = account
+	s.up = up
+	s.conn.read.Store(int64(s.srv.c.IdleTimeout))
+	s.in.Limits(s.srv.c.Limits)
+	s.relay = newRelay(s)
+	s.log.Info("login")
+	s.local(tag, "OK [CAPABILITY "+s.capabilities()+"] logged in")
+	go s.relay.respond()
+	go s.relay.keepAlive()
+	return nil
+}
+
+func hint(err error) string {
+	if errors.Is(err, errUpstreamRefused) {
+		return "the upstream server refused the stored password: give it anew"
+	}
+	return "the upstream server cannot be reached or used, try again later"
+}

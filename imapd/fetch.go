@@ -1,0 +1,281 @@
+package imapd
+
+import (
+	"slices"
+	"strings"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+// fetch is FETCH and UID FETCH. There are three ways:
+//
+//   - items that say nothing of content pass as they are;
+//   - content of messages that are all known to be shown as they arrived is
+//     forwarded too, and streams through;
+//   - else the command is a barrier (fetchJob): messages that were never seen
+//     are classified by items added to the client's own FETCH, and encrypted
+//     ones are answered from their rendering.
+func (s *session) fetch(c *wire.Command) error {
+	uid := c.Name == "UID FETCH"
+	if len(c.Args) < 2 || len(c.Args) > 3 || c.Args[0].Kind != wire.Atom || len(c.Args) == 3 && c.Args[2].Kind != wire.List {
+		s.bad(c, "FETCH takes a set and items")
+		return nil
+	}
+	items, err := wire.ParseFetchItems(c.Args[1])
+	content := false
+	for _, i := range items {
+		content = content || i.Content()
+		if !i.Known() {
+			s.bad(c, "FETCH item unknown or not offered")
+			return nil
+		}
+	}
+	if err != nil {
+		s.bad(c, err.Error())
+		return nil
+	}
+	// A sequence number means another message once an EXPUNGE comes.
+	if !uid && (content || s.selected().view.differs()) && s.relay.inFlight() && !s.relay.onlyQuiet() {
+		if err := s.relay.barrier(); err != nil {
+			return err
+		}
+	}
+	set, ok := s.set(c, uid)
+	if !ok {
+		return nil
+	}
+	if err := s.changedSince(c); err != nil {
+		return err
+	}
+	j := &fetchJob{s: s, box: s.selected(), items: items, uid: uid, set: set}
+	if len(c.Args) == 3 {
+		j.modifiers = &c.Args[2]
+	}
+	j.wantUID = uid || slices.ContainsFunc(items, func(i wire.FetchItem) bool { return i.Name == "UID" })
+	if !content {
+		p := &pending{quiet: !uid}
+		return s.relay.forward(c.Tag, j.verbatim(c), p)
+	}
+	return s.fetchContent(c, j)
+}
+
+// fetchContent chooses between the two ways for content.
+func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
+	if lib := j.box.lib.Load(); lib != nil {
+		parsed, _ := wire.ParseSet(j.set)
+		if ok, err := s.know(j.box); err != nil {
+			return err
+		} else if !ok {
+			s.local(c.Tag, "NO [UNAVAILABLE] the upstream server doesn't tell its UIDs")
+			return nil
+		}
+		uids := j.box.view.resolve(parsed, j.uid)
+		j.fresh = lib.Unclassified(uids)
+		j.encrypted = lib.Encrypted(uids)
+		j.all = len(uids)
+		if len(j.fresh)+len(j.encrypted) > 0 {
+			return j.run(c, lib)
+		}
+	}
+	p := &pending{quiet: !j.uid}
+	p.untagged = func(h wire.Head) (bool, error) {
+		if h.Name != "FETCH" || !h.HasNum {
+			return false, nil
+		}
+		return true, s.fetchResponse(h.Number, j.box, j)
+	}
+	return s.relay.forward(c.Tag, j.verbatim(c), p)
+}
+
+// verbatim is the client's command, with its set translated and partial header
+// sections asked for whole.
+func (j *fetchJob) verbatim(c *wire.Command) *wire.Out {
+	o := (&wire.Out{}).String(c.Name + " ").Text(j.set).String(" ")
+	if slices.ContainsFunc(j.items, cutByUs) {
+		o.String("(" + strings.Join(requests(j.items), " ") + ")")
+	} else {
+		o.Token(c.Args[1])
+	}
+	if j.modifiers != nil {
+		o.String(" ").Token(*j.modifiers)
+	}
+	return o
+}
+
+// requests writes items as they are asked of the upstream, each once.
+func requests(items []wire.FetchItem) []string {
+	var out []string
+	for _, i := range items {
+		if cutByUs(i) {
+			i.Partial = nil
+		}
+		if r := i.Request(); !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// cutByUs tells whether a partial item is asked for whole and cut here: those
+// in which an imitation of our fields can only be found by reading all.
+func cutByUs(i wire.FetchItem) bool {
+	return i.Partial != nil && i.Section != nil && pickedHeader(i.Section)
+}
+
+// pickedHeader tells whether a section may be root header fields at offsets that
+// are not those of the message.
+func pickedHeader(sec *wire.Section) bool {
+	switch sec.Kind {
+	case "HEADER.FIELDS", "HEADER.FIELDS.NOT":
+		return len(sec.Part) == 0
+	case "MIME":
+		return len(sec.Part) == 1 && sec.Part[0] == 1 // of a message that has one part
+	}
+	return false
+}
+
+// onlyQuiet tells whether no command under way may bring an EXPUNGE.
+func (r *relay) onlyQuiet() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !slices.ContainsFunc(r.queue, func(p *pending) bool { return p.upTag != "" && !p.quiet })
+}
+
+// run carries out a FETCH that is a barrier.
+func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
+	s := j.s
+	if err := s.relay.barrier(); err != nil {
+		return err
+	}
+	j.lib = lib
+	status, line, err := s.relay.run(j.request(c), j.pending(j.response))
+	if err != nil {
+		return err
+	}
+	if err := j.persist(true); err != nil {
+		return err
+	}
+	if status == "OK" {
+		if err := j.fetchLater(); err != nil {
+			return err
+		}
+		if err := j.fetchAsIs(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case status == "OK" && j.unavailable:
+		line = []byte("NO [UNAVAILABLE] some messages cannot be opened now")
+	case status == "OK" && len(j.later) > 0:
+		line = []byte("NO [EXPUNGEISSUED] some of the messages are gone")
+	}
+	s.finish(c.Tag, !j.uid, line)
+	return nil
+}
+
+// pending is a command of this job with its own way to take FETCH responses.
+func (j *fetchJob) pending(take func(seq uint32) error) *pending {
+	return &pending{quiet: !j.uid, untagged: func(h wire.Head) (bool, error) {
+		if h.Name != "FETCH" || !h.HasNum {
+			return false, nil
+		}
+		return true, take(h.Number)
+	}}
+}
+
+// request is what goes upstream for the client's FETCH.
+func (j *fetchJob) request(c *wire.Command) *wire.Out {
+	items := j.withUID()
+	if len(j.fresh) > 0 {
+		j.classify = true
+		items = append(items, j.classItems()...)
+	}
+	if len(j.encrypted) == j.all {
+		items = append(items, j.encryptedOnly()...)
+	} else {
+		items = append(items, j.requests()...)
+	}
+	o := (&wire.Out{}).String(c.Name + " ").Text(j.set).String(" (" + strings.Join(items, " ") + ")")
+	if j.modifiers != nil {
+		o.String(" ").Token(*j.modifiers)
+	}
+	return o
+}
+
+// withUID is UID, where the client doesn't ask for it.
+func (j *fetchJob) withUID() []string {
+	if slices.ContainsFunc(j.items, func(i wire.FetchItem) bool { return i.Name == "UID" }) {
+		return nil
+	}
+	return []string{"UID"}
+}
+
+// classItems are what a message's class is found by, as far as the client does
+// not ask for it.
+func (j *fetchJob) classItems() []string {
+	var items []string
+	if j.find([]byte("BODY[HEADER]")) == nil {
+		items = append(items, index.ClassItems)
+	}
+	if j.find([]byte("BODY[TEXT]<0>")) == nil {
+		items = append(items, index.PrefixItem)
+	}
+	return items
+}
+
+// requests are the client's items; a beginning of the text that is shorter than
+// what the class is found by is asked for longer, and cut by us.
+func (j *fetchJob) requests() []string {
+	items := slices.Clone(j.items)
+	for i, item := range items {
+		if item.Response() == "BODY[TEXT]<0>" && item.Partial.Count < index.PrefixBytes {
+			items[i].Partial = &wire.Partial{Offset: 0, Count: index.PrefixBytes}
+		}
+	}
+	return requests(items)
+}
+
+// encryptedOnly are the items asked for where all messages are encrypted: what
+// the upstream alone knows, one byte where \Seen has to be set, and the message
+// where there is nothing yet to answer from.
+func (j *fetchJob) encryptedOnly() []string {
+	var items []string
+	sets := false
+	for _, i := range j.items {
+		if r := i.Request(); !i.Content() && !slices.Contains(items, r) {
+			items = append(items, r)
+		}
+		sets = sets || i.Sets()
+	}
+	missing := 0
+	for _, uid := range j.encrypted {
+		if !j.answerable(uid) {
+			missing++
+		}
+	}
+	switch {
+	case missing == len(j.encrypted) && sets:
+		items = append(items, "BODY[]")
+	case missing == len(j.encrypted):
+		items = append(items, "BODY.PEEK[]")
+	case sets:
+		items = append(items, "BODY[]<0.1>")
+	}
+	if len(items)+len(j.withUID()) == 0 {
+		items = append(items, "UID")
+	}
+	return items
+}
+
+// finish answers a command that was a barrier.
+func (s *session) finish(tag string, quiet bool, line []byte) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	if !quiet {
+		s.announceGone(s.out)
+	}
+	_, _ = s.out.w.WriteString(tag + " ")
+	_, _ = s.out.w.Write(s.status(line))
+	_, _ = s.out.w.WriteString("\r\n")
+}

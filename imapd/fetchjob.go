@@ -1,0 +1,424 @@
+package imapd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/render"
+	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/pgp"
+)
+
+// fetchJob is one FETCH for content. As a barrier it classifies messages and
+// answers for encrypted ones.
+type fetchJob struct {
+	s         *session
+	box       *selected
+	lib       *index.Mailbox
+	items     []wire.FetchItem
+	modifiers *wire.Token
+	uid       bool // UID FETCH
+	wantUID   bool
+	set       []byte // in the upstream's numbers
+
+	all              int      // messages that the set means
+	fresh, encrypted []uint32 // of these, ascending
+	classify         bool     // class items were asked for
+
+	found       []index.Classification // to be stored
+	later       map[uint32]*kept       // encrypted, to be fetched for rendering
+	asIs        []uint32               // opened and found to be shown as they arrived
+	unavailable bool                   // something could not be opened for now
+}
+
+// kept is what a FETCH response brought of an encrypted message.
+type kept struct {
+	uid     uint32
+	dynamic []dynamicItem
+	raw     *message.Spool
+}
+
+type dynamicItem struct{ name, value []byte }
+
+// find gives the client's item that an answer is for, or nil.
+func (j *fetchJob) find(name []byte) *wire.FetchItem {
+	for i := range j.items {
+		item := &j.items[i]
+		want := item.Response()
+		if cutByUs(*item) {
+			want = want[:strings.LastIndexByte(want, '<')]
+		}
+		if sameItem(name, want) {
+			return item
+		}
+	}
+	return nil
+}
+
+// sameItem compares an answer's name with the one expected. Servers spell the
+// fields of a section as they like, so of these the beginning counts and the
+// number.
+func sameItem(got []byte, want string) bool {
+	if wire.EqualFold(got, want) {
+		return true
+	}
+	open := strings.IndexByte(want, '(')
+	if open < 0 || !wire.HasPrefixFold(got, want[:open]) {
+		return false
+	}
+	unquote := func(s string) []string {
+		return strings.Fields(strings.ToUpper(strings.ReplaceAll(s, `"`, "")))
+	}
+	return slices.Equal(unquote(string(got[open:])), unquote(want[open:]))
+}
+
+// gathering is a FETCH response under way, until it is known how to answer it.
+type gathering struct {
+	kept
+	seq            uint32
+	class          pgp.Class
+	header, prefix []byte
+	hasHeader      bool
+	hasPrefix      bool
+	contents       []content // while the class isn't known
+}
+
+// content is an item that came before the class was known.
+type content struct {
+	name  []byte
+	value []byte // text
+	spool *message.Spool
+}
+
+func (g *gathering) close() {
+	for _, c := range g.contents {
+		if c.spool != nil {
+			_ = c.spool.Close()
+		}
+	}
+	if g.raw != nil {
+		_ = g.raw.Close()
+	}
+}
+
+// response takes a FETCH response of a barrier. Run by the responder.
+func (j *fetchJob) response(seq uint32) error {
+	f, err := j.s.up.r.Fetch()
+	if err != nil {
+		return err
+	}
+	if seq == 0 || int(seq) > j.box.view.len() {
+		return fmt.Errorf("%w: FETCH of what isn't there", wire.ErrDesync)
+	}
+	g := &gathering{seq: seq}
+	defer g.close()
+	g.uid = j.box.view.uid(seq)
+	if g.uid != 0 {
+		g.class = j.lib.Class(g.uid)
+	}
+	for {
+		if g.class != pgp.Unclassified && g.class != pgp.Encrypted {
+			return j.stream(f, g)
+		}
+		item, err := f.Next()
+		if err == io.EOF {
+			return j.gathered(g)
+		}
+		if err != nil {
+			return err
+		}
+		if err := j.gather(f, g, item); err != nil {
+			return err
+		}
+	}
+}
+
+// gather takes one item.
+func (j *fetchJob) gather(f *wire.FetchReader, g *gathering, item wire.Item) error {
+	switch {
+	case wire.EqualFold(item.Name, "UID"):
+		uid, err := readUID(item.Value)
+		if err != nil {
+			return err
+		}
+		if !j.box.view.learn(g.seq, uid) || g.uid != 0 && g.uid != uid {
+			return fmt.Errorf("%w: UID changed", wire.ErrDesync)
+		}
+		if g.uid == 0 {
+			g.uid, g.class = uid, j.lib.Class(uid)
+		}
+		j.decide(g)
+		return nil
+	case dynamic(item.Name):
+		if wire.EqualFold(item.Name, "MODSEQ") {
+			j.box.sawModSeq(item.Value)
+		}
+		value := bytes.Clone(item.Value)
+		name := bytes.Clone(item.Name)
+		if item.Literal {
+			b, _, err := valueOf(f, item)
+			if err != nil {
+				return err
+			}
+			value = append([]byte("{"+strconv.Itoa(len(b))+"}\r\n"), b...)
+		}
+		g.dynamic = append(g.dynamic, dynamicItem{name, value})
+		return nil
+	}
+	if g.class == pgp.Encrypted {
+		return j.keepRaw(f, g, item)
+	}
+	return j.gatherContent(f, g, item)
+}
+
+// keepRaw keeps the whole message, if it comes by, to be opened.
+func (j *fetchJob) keepRaw(f *wire.FetchReader, g *gathering, item wire.Item) error {
+	if !item.Literal || g.raw != nil || !wire.EqualFold(item.Name, "BODY[]") && !wire.EqualFold(item.Name, "RFC822") {
+		return nil // dropped by the reader
+	}
+	var err error
+	g.raw, err = j.s.spool(f, item.Size)
+	return err
+}
+
+// spool reads a literal. A message that is too long for a spool is read to its
+// end, and nil.
+func (s *session) spool(f *wire.FetchReader, size int64) (*message.Spool, error) {
+	sp := message.NewSpool(s.account.Spool)
+	w := &spoolWriter{w: sp}
+	if err := f.Copy(w); err != nil {
+		_ = sp.Close()
+		return nil, err
+	}
+	if w.err != nil {
+		_ = sp.Close()
+		s.log.Warn("message could not be spooled", "size", size, "reason", reason(w.err))
+		return nil, nil
+	}
+	return sp, nil
+}
+
+// spoolWriter goes on reading when the spool is full.
+type spoolWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (w *spoolWriter) Write(p []byte) (int, error) {
+	if w.err == nil {
+		_, w.err = w.w.Write(p)
+	}
+	return len(p), nil
+}
+
+// gatherContent keeps an item until the class is known.
+func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.Item) error {
+	name := bytes.Clone(item.Name)
+	isHeader := j.classify && !g.hasHeader && wire.EqualFold(name, "BODY[HEADER]")
+	isPrefix := j.classify && !g.hasPrefix && wire.EqualFold(name, "BODY[TEXT]<0>")
+	if isHeader || isPrefix {
+		b, _, err := valueOf(f, item)
+		if err != nil {
+			return err
+		}
+		c := content{name: name, value: literalValue(b)}
+		if isHeader {
+			g.header, g.hasHeader = b, true
+		} else {
+			// A client may have asked for a longer piece under the same name.
+			g.prefix, g.hasPrefix = b[:min(len(b), index.PrefixBytes)], true
+		}
+		if asked := j.find(name); asked != nil {
+			if asked.Partial != nil {
+				c.value = literalValue(b[:min(int64(len(b)), asked.Partial.Count)])
+			}
+			g.contents = append(g.contents, c)
+		}
+		j.decide(g)
+		return nil
+	}
+	if j.find(name) == nil {
+		return nil
+	}
+	c := content{name: name, value: bytes.Clone(item.Value)}
+	if item.Literal {
+		sp, err := j.s.spool(f, item.Size)
+		if err != nil {
+			return err
+		}
+		if sp == nil {
+			j.unavailable = true
+			return nil
+		}
+		c.spool = sp
+	}
+	g.contents = append(g.contents, c)
+	return nil
+}
+
+func literalValue(b []byte) []byte {
+	return append([]byte("{"+strconv.Itoa(len(b))+"}\r\n"), b...)
+}
+
+// decide finds the class as soon as what it needs is there.
+func (j *fetchJob) decide(g *gathering) {
+	if g.class != pgp.Unclassified || g.uid == 0 || !g.hasHeader || !g.hasPrefix && index.NeedsPrefix(g.header) {
+		return
+	}
+	c := index.Classification{UID: g.uid, Header: g.header, Prefix: g.prefix}
+	g.class = c.Class()
+	j.found = append(j.found, c)
+	if g.class != pgp.Encrypted {
+		return
+	}
+	for _, c := range g.contents { // what came before may be what is to be opened
+		if c.spool != nil && g.raw == nil && (wire.EqualFold(c.name, "BODY[]") || wire.EqualFold(c.name, "RFC822")) {
+			g.raw = c.spool
+			continue
+		}
+		if c.spool != nil {
+			_ = c.spool.Close()
+		}
+	}
+	g.contents = nil
+}
+
+// stream writes what was gathered of a message that is shown as it arrived, and
+// the rest as it comes.
+func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
+	if len(j.found) >= 256 {
+		if err := j.persist(false); err != nil {
+			return err
+		}
+	}
+	w := &responseWriter{s: j.s, box: j.box, job: j, seq: g.seq, uid: g.uid, class: g.class}
+	if g.hasHeader {
+		w.masks = &index.Masks{Ranges: render.Imitations(g.header), Header: int64(len(g.header))}
+	}
+	defer w.release()
+	if err := j.replay(w, g); err != nil {
+		return err
+	}
+	for {
+		item, err := f.Next()
+		if err == io.EOF {
+			return w.end()
+		}
+		if err != nil {
+			return err
+		}
+		if j.isClassItem(g, item.Name) {
+			continue
+		}
+		if err := w.item(f, item); err != nil {
+			return err
+		}
+	}
+}
+
+// isClassItem tells whether an item came for us only, or came twice.
+func (j *fetchJob) isClassItem(g *gathering, name []byte) bool {
+	return j.classify && (wire.EqualFold(name, "BODY[HEADER]") && g.hasHeader ||
+		wire.EqualFold(name, "BODY[TEXT]<0>") && g.hasPrefix) && (j.find(name) == nil || slices.ContainsFunc(g.contents,
+		func(c content) bool { return wire.EqualFold(c.name, string(name)) }))
+}
+
+// replay writes what was gathered.
+func (j *fetchJob) replay(w *responseWriter, g *gathering) error {
+	if j.wantUID {
+		if err := w.text([]byte("UID"), strconv.AppendUint(nil, uint64(g.uid), 10)); err != nil {
+			return err
+		}
+	}
+	for _, d := range g.dynamic {
+		value := d.value
+		if wire.EqualFold(d.name, "FLAGS") {
+			value = w.flags(value)
+		}
+		if err := w.text(d.name, value); err != nil {
+			return err
+		}
+	}
+	for _, c := range g.contents {
+		if err := w.gathered(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gathered writes an item that came before the class was known.
+func (w *responseWriter) gathered(c content) error {
+	asked := w.job.find(c.name)
+	if asked == nil {
+		return nil
+	}
+	if c.spool == nil && !showsHeader(*asked) {
+		return w.text(c.name, c.value)
+	}
+	var src io.Reader
+	size := int64(0)
+	if c.spool != nil {
+		size = c.spool.Size()
+		src = message.Reader(c.spool)
+	} else {
+		b := (wire.Item{Value: c.value}).String()
+		if b == nil {
+			return w.text(c.name, c.value)
+		}
+		size = int64(len(b))
+		src = bytes.NewReader(b)
+	}
+	return w.fromReader(c.name, src, size, *asked)
+}
+
+// fromReader writes a content item whose bytes we hold, masked.
+func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, asked wire.FetchItem) error {
+	m := w.imitations()
+	if len(m.Ranges) == 0 && !cutByUs(asked) || !showsHeader(asked) {
+		_, err := io.Copy(w.begin(name, size).w, src)
+		return err
+	}
+	if asked.Section != nil && pickedHeader(asked.Section) {
+		b, err := io.ReadAll(io.LimitReader(src, maxHeader))
+		if err != nil {
+			return err
+		}
+		if len(m.Ranges) > 0 {
+			w.maskPicked(b, asked)
+		}
+		if asked.Partial != nil {
+			name = []byte(string(name) + "<" + itoa(asked.Partial.Offset) + ">")
+			from := min(asked.Partial.Offset, int64(len(b)))
+			b = b[from:min(from+asked.Partial.Count, int64(len(b)))]
+		}
+		_, err = w.begin(name, int64(len(b))).w.Write(b)
+		return err
+	}
+	at := int64(0)
+	if asked.Partial != nil {
+		at = asked.Partial.Offset
+	}
+	_, err := io.Copy(&maskWriter{w: w.begin(name, size).w, at: at, ranges: m.Ranges}, src)
+	return err
+}
+
+// persist stores the classes found so far.
+func (j *fetchJob) persist(last bool) error {
+	if len(j.found) == 0 {
+		return nil
+	}
+	found := j.found
+	j.found = nil
+	if err := j.lib.Classify(j.s.ctx, found); err != nil {
+		// They will be asked for again: that costs time, nothing else.
+		j.s.log.Warn("classes could not be stored", "reason", reason(err))
+	}
+	return nil
+}

@@ -1,0 +1,288 @@
+package imapd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/render"
+	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
+)
+
+// rowOnly tells whether all that the client asks for is in the index's row.
+func (j *fetchJob) rowOnly() bool {
+	return !slices.ContainsFunc(j.items, func(i wire.FetchItem) bool {
+		switch i.Name {
+		case "RFC822", "RFC822.TEXT":
+			return true
+		}
+		return i.Section != nil && (len(i.Section.Part) > 0 || i.Section.Kind == "" || i.Section.Kind == "TEXT")
+	})
+}
+
+// answerable tells whether an encrypted message can be answered for without
+// the upstream.
+func (j *fetchJob) answerable(uid uint32) bool {
+	if r, ok := j.lib.Cached(uid); ok {
+		r.Close()
+		return true
+	}
+	if !j.rowOnly() {
+		return false
+	}
+	_, err := j.lib.Row(j.s.ctx, uid)
+	return err == nil
+}
+
+// gathered answers for an encrypted message if that is possible now, and keeps
+// it for later if not.
+func (j *fetchJob) gathered(g *gathering) error {
+	if g.class != pgp.Encrypted {
+		// The upstream left out what tells the class, or its UID.
+		if len(g.contents) > 0 || g.uid == 0 || j.classify {
+			j.unavailable = true
+		}
+		return nil
+	}
+	done, err := j.answer(g.seq, &g.kept)
+	if err != nil || done {
+		return err
+	}
+	if j.later == nil {
+		j.later = map[uint32]*kept{}
+	}
+	j.later[g.uid] = &kept{uid: g.uid, dynamic: g.dynamic}
+	return nil
+}
+
+// answer writes the FETCH response of an encrypted message from its row, a
+// rendering that is kept, or k.raw. done is false if none of these is there.
+// Everything is at hand before the first byte is written.
+func (j *fetchJob) answer(seq uint32, k *kept) (done bool, err error) {
+	ctx := j.s.ctx
+	r, ok := j.lib.Cached(k.uid)
+	if !ok && j.rowOnly() {
+		row, err := j.lib.Row(ctx, k.uid)
+		if err == nil {
+			return true, j.write(seq, k, row, nil)
+		}
+		if !errors.Is(err, store.ErrNoRow) {
+			return true, j.failed(k, err)
+		}
+	}
+	if !ok {
+		if k.raw == nil {
+			return false, nil
+		}
+		if r, err = j.lib.Open(ctx, k.uid, k.raw); err != nil {
+			return true, j.failed(k, err)
+		}
+	}
+	defer r.Close()
+	if r.Class != pgp.Encrypted {
+		j.asIs = append(j.asIs, k.uid)
+		return true, nil
+	}
+	return true, j.write(seq, k, r.Row, r.Message)
+}
+
+// failed notes that a message cannot be opened for now. Its ciphertext is not
+// shown instead: the client would keep it for ever.
+func (j *fetchJob) failed(k *kept, err error) error {
+	if j.s.ctx.Err() != nil {
+		return j.s.ctx.Err()
+	}
+	j.unavailable = true
+	j.s.log.Warn("message cannot be opened now", "uid", k.uid, "reason", reason(err))
+	return nil
+}
+
+// fetchLater fetches the encrypted messages that could not be answered for.
+func (j *fetchJob) fetchLater() error {
+	return j.again(func() []uint32 {
+		uids := make([]uint32, 0, len(j.later))
+		for uid := range j.later {
+			uids = append(uids, uid)
+		}
+		slices.Sort(uids)
+		return uids
+	}(), "(UID BODY.PEEK[])", j.laterResponse)
+}
+
+// fetchAsIs fetches, as the client asked for it, what turned out not to be
+// opened.
+func (j *fetchJob) fetchAsIs() error {
+	slices.Sort(j.asIs)
+	items := append(j.withUID(), requests(j.items)...)
+	return j.again(slices.Compact(j.asIs), "("+strings.Join(items, " ")+")",
+		func(seq uint32) error { return j.s.fetchResponse(seq, j.box, j) })
+}
+
+// again fetches items of some messages, by the same kind of command as the
+// client's, so that EXPUNGE responses come only if the client may have them.
+func (j *fetchJob) again(uids []uint32, items string, take func(seq uint32) error) error {
+	for chunk := range slices.Chunk(uids, 500) {
+		name, numbers := "UID FETCH ", chunk
+		if !j.uid {
+			name = "FETCH "
+			if numbers = j.box.view.numbers(chunk); len(numbers) == 0 {
+				continue
+			}
+		}
+		o := (&wire.Out{}).String(name + wire.MakeSet(numbers).String() + " " + items)
+		if _, _, err := j.s.relay.run(o, j.pending(take)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// laterResponse takes a message that is to be opened.
+func (j *fetchJob) laterResponse(seq uint32) error {
+	f, err := j.s.up.r.Fetch()
+	if err != nil {
+		return err
+	}
+	uid := j.box.view.uid(seq)
+	k := &kept{}
+	defer func() {
+		if k.raw != nil {
+			_ = k.raw.Close()
+		}
+	}()
+	var flags []byte
+	for {
+		item, err := f.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case wire.EqualFold(item.Name, "UID"):
+			n, err := readUID(item.Value)
+			if err != nil || uid != 0 && n != uid {
+				return fmt.Errorf("%w: UID changed", wire.ErrDesync)
+			}
+			uid = n
+		case wire.EqualFold(item.Name, "FLAGS"):
+			flags = bytes.Clone(item.Value)
+		case wire.EqualFold(item.Name, "BODY[]") && k.raw == nil && item.Literal:
+			if k.raw, err = j.s.spool(f, item.Size); err != nil {
+				return err
+			}
+		}
+	}
+	was := j.later[uid]
+	switch {
+	case was == nil && flags != nil: // somebody changed its flags meanwhile
+		w := &responseWriter{s: j.s, box: j.box, seq: seq, uid: uid}
+		defer w.release()
+		return firstError(w.text([]byte("FLAGS"), w.flags(flags)), w.end)
+	case was == nil:
+		return nil
+	case k.raw == nil:
+		if flags == nil {
+			delete(j.later, uid)
+			j.unavailable = true
+		}
+		return nil
+	}
+	delete(j.later, uid)
+	k.uid, k.dynamic = uid, was.dynamic
+	_, err = j.answer(seq, k)
+	return err
+}
+
+// numbers gives the upstream's sequence numbers of UIDs, ascending.
+func (v *view) numbers(uids []uint32) []uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []uint32
+	for _, uid := range uids {
+		if i := v.find(uid); i < len(v.uids) && v.uids[i] == uid {
+			out = append(out, uint32(i)+1)
+		}
+	}
+	return out
+}
+
+// write writes the FETCH response of an encrypted message: what the upstream
+// said of its place in the mailbox, and all that is content from the rendering
+// (m), or from the row alone (m is nil).
+func (j *fetchJob) write(seq uint32, k *kept, row *index.Row, m *render.Message) error {
+	w := &responseWriter{s: j.s, box: j.box, job: j, seq: seq, uid: k.uid, class: pgp.Encrypted}
+	defer w.release()
+	if j.wantUID {
+		if err := w.text([]byte("UID"), []byte(itoa(int64(k.uid)))); err != nil {
+			return err
+		}
+	}
+	for _, d := range k.dynamic {
+		value := d.value
+		if wire.EqualFold(d.name, "FLAGS") {
+			value = w.flags(value)
+		}
+		if err := w.text(d.name, value); err != nil {
+			return err
+		}
+	}
+	for i, item := range j.items {
+		if !item.Content() || slices.ContainsFunc(j.items[:i], func(o wire.FetchItem) bool { return o.Response() == item.Response() }) {
+			continue
+		}
+		if err := w.rendered(item, row, m); err != nil {
+			return err
+		}
+	}
+	return w.end()
+}
+
+// rendered writes one item of content from the rendering.
+func (w *responseWriter) rendered(item wire.FetchItem, row *index.Row, m *render.Message) error {
+	name := []byte(item.Response())
+	section := item.Section
+	switch item.Name {
+	case "RFC822.SIZE":
+		return w.text(name, []byte(itoa(row.Size)))
+	case "ENVELOPE":
+		return w.text(name, row.Envelope)
+	case "BODYSTRUCTURE":
+		return w.text(name, row.BodyStructure)
+	case "BODY":
+		if section == nil {
+			return w.text(name, row.Body)
+		}
+	case "RFC822":
+		section = &wire.Section{}
+	case "RFC822.HEADER":
+		section = &wire.Section{Kind: "HEADER"}
+	case "RFC822.TEXT":
+		section = &wire.Section{Kind: "TEXT"}
+	}
+	var src message.Source
+	switch {
+	case m != nil:
+		var ok bool
+		if src, ok = m.Section(*section); !ok {
+			return w.text(name, []byte("NIL"))
+		}
+	case section.Kind == "HEADER":
+		src = message.Bytes(row.Header)
+	default:
+		src = message.Bytes(render.HeaderFields(message.ParseHeader(row.Header), section.Fields, section.Kind == "HEADER.FIELDS.NOT"))
+	}
+	if item.Partial != nil {
+		src = render.Partial(src, item.Partial.Offset, item.Partial.Count)
+	}
+	_, err := io.Copy(w.begin(name, src.Size()).w, message.Reader(src))
+	return err
+}

@@ -1,0 +1,340 @@
+package imapd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/render"
+	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/pgp"
+)
+
+// maxHeader bounds a header that is read whole.
+const maxHeader = 4 << 20
+
+// fetchResponse passes a FETCH response on as it comes. Without a job, or where
+// the message isn't known to be one that is shown as it arrived, its content
+// items are dropped: nobody asked for them, or they are of a message that the
+// client has not been told of. Run by the responder.
+func (s *session) fetchResponse(seq uint32, box *selected, j *fetchJob) error {
+	f, err := s.up.r.Fetch()
+	if err != nil {
+		return err
+	}
+	w := &responseWriter{s: s, box: box, job: j, seq: seq, uid: box.view.uid(seq)}
+	defer w.release()
+	if int(seq) > box.view.len() {
+		return fmt.Errorf("%w: FETCH of what isn't there", wire.ErrDesync)
+	}
+	for {
+		item, err := f.Next()
+		if err == io.EOF {
+			return w.end()
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.item(f, item); err != nil {
+			return err
+		}
+	}
+}
+
+// responseWriter writes one FETCH response of a message that is shown as it
+// arrived.
+type responseWriter struct {
+	s     *session
+	box   *selected
+	job   *fetchJob
+	seq   uint32 // the upstream's
+	uid   uint32 // 0 until known
+	o     *output
+	n     int // items written
+	only  int // of these, UID
+	class pgp.Class
+	masks *index.Masks // nil: ask the library
+}
+
+// next begins an item.
+func (w *responseWriter) next() *output {
+	if w.o == nil {
+		w.o = w.s.relay.hold()
+		_, _ = w.o.w.WriteString("* ")
+		w.o.w.Write(strconv.AppendUint(w.o.w.AvailableBuffer(), uint64(w.box.view.client(w.seq)), 10))
+		_, _ = w.o.w.WriteString(" FETCH (")
+	} else {
+		_ = w.o.w.WriteByte(' ')
+	}
+	w.n++
+	return w.o
+}
+
+// end finishes the response; one without items is none.
+func (w *responseWriter) end() error {
+	if w.o == nil {
+		return nil
+	}
+	_, err := w.o.w.WriteString(")\r\n")
+	return err
+}
+
+func (w *responseWriter) release() {
+	if w.o != nil {
+		w.s.relay.release()
+		w.o = nil
+	}
+}
+
+// text writes an item whose value is text.
+func (w *responseWriter) text(name, value []byte) error {
+	o := w.next()
+	_, _ = o.w.Write(name)
+	_ = o.w.WriteByte(' ')
+	_, err := o.w.Write(value)
+	return err
+}
+
+// item passes one item on.
+func (w *responseWriter) item(f *wire.FetchReader, item wire.Item) error {
+	name := item.Name
+	switch {
+	case wire.EqualFold(name, "UID"):
+		if err := w.learn(item.Value); err != nil {
+			return err
+		}
+		if w.job != nil && !w.job.wantUID {
+			return nil
+		}
+		return w.text(name, item.Value)
+	case wire.EqualFold(name, "FLAGS"):
+		return w.text(name, w.flags(item.Value))
+	case wire.EqualFold(name, "MODSEQ"):
+		w.box.sawModSeq(item.Value)
+		return w.text(name, item.Value)
+	case dynamic(name):
+		if item.Literal {
+			return w.literal(f, name, item.Size)
+		}
+		return w.text(name, item.Value)
+	}
+	if w.job == nil || !w.shown() {
+		return nil // the reader drops it
+	}
+	return w.content(f, item)
+}
+
+// learn takes the UID that the upstream gives, which must be the one it gave
+// before: everything that is known of a message hangs on it.
+func (w *responseWriter) learn(value []byte) error {
+	uid, err := readUID(value)
+	if err != nil {
+		return err
+	}
+	if !w.box.view.learn(w.seq, uid) || w.uid != 0 && w.uid != uid {
+		return fmt.Errorf("%w: UID changed", wire.ErrDesync)
+	}
+	w.uid = uid
+	return nil
+}
+
+func readUID(value []byte) (uint32, error) {
+	n, err := strconv.ParseUint(string(value), 10, 32)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%w: malformed UID", wire.ErrDesync)
+	}
+	return uint32(n), nil
+}
+
+// flags gives FLAGS as the client sees them.
+func (w *responseWriter) flags(value []byte) []byte {
+	lib := w.box.lib.Load()
+	if lib == nil {
+		return value
+	}
+	var ours []string
+	if w.uid != 0 {
+		ours = lib.Keywords(w.uid)
+	}
+	return maskFlags(value, ours)
+}
+
+// shown tells whether the message is one that is shown as it arrived.
+func (w *responseWriter) shown() bool {
+	if w.box.lib.Load() == nil {
+		return true
+	}
+	if w.class == pgp.Unclassified && w.uid != 0 {
+		w.class = w.box.class(w.uid)
+	}
+	return w.class == pgp.Plain || w.class == pgp.Signed || w.class == pgp.Opaque
+}
+
+// imitations are where the root header imitates our fields.
+func (w *responseWriter) imitations() index.Masks {
+	if w.masks == nil {
+		w.masks = &index.Masks{}
+		if lib := w.box.lib.Load(); lib != nil {
+			*w.masks, _ = lib.Masks(w.uid)
+		}
+	}
+	return *w.masks
+}
+
+// content passes an item of content on, with imitations of our fields masked.
+func (w *responseWriter) content(f *wire.FetchReader, item wire.Item) error {
+	asked := w.job.find(item.Name)
+	switch {
+	case asked == nil:
+		return nil // not asked for
+	case cutByUs(*asked):
+		return w.cut(f, item, *asked)
+	case len(w.imitations().Ranges) > 0 && showsHeader(*asked):
+		return w.masked(f, item, *asked)
+	case item.Literal && asked.Partial != nil && item.Size > asked.Partial.Count:
+		return f.CopyN(w.begin(item.Name, asked.Partial.Count).w, asked.Partial.Count)
+	case item.Literal:
+		return w.literal(f, item.Name, item.Size)
+	}
+	return w.text(item.Name, item.Value)
+}
+
+// literal streams a literal through.
+func (w *responseWriter) literal(f *wire.FetchReader, name []byte, size int64) error {
+	o := w.begin(name, size)
+	return f.Copy(o.w)
+}
+
+// begin writes an item's name and announces its literal.
+func (w *responseWriter) begin(name []byte, size int64) *output {
+	o := w.next()
+	_, _ = o.w.Write(name)
+	_, _ = o.w.WriteString(" {")
+	_, _ = o.w.Write(strconv.AppendInt(o.w.AvailableBuffer(), size, 10))
+	_, _ = o.w.WriteString("}\r\n")
+	return o
+}
+
+// showsHeader tells whether the item's bytes can be of the root header.
+func showsHeader(i wire.FetchItem) bool {
+	switch i.Name {
+	case "RFC822", "RFC822.HEADER":
+		return true
+	}
+	if i.Section == nil {
+		return false
+	}
+	return len(i.Section.Part) == 0 && i.Section.Kind != "TEXT" || pickedHeader(i.Section)
+}
+
+// masked passes an item of a message that imitates our fields.
+func (w *responseWriter) masked(f *wire.FetchReader, item wire.Item, asked wire.FetchItem) error {
+	if asked.Section != nil && pickedHeader(asked.Section) || !item.Literal {
+		b, null, err := valueOf(f, item)
+		if err != nil || null {
+			return firstError(err, func() error { return w.text(item.Name, []byte("NIL")) })
+		}
+		w.maskPicked(b, asked)
+		name := bytes.Clone(item.Name)
+		_, err = w.begin(name, int64(len(b))).w.Write(b)
+		return err
+	}
+	at := int64(0)
+	if asked.Partial != nil {
+		at = asked.Partial.Offset
+	}
+	o := w.begin(item.Name, item.Size)
+	return f.Copy(&maskWriter{w: o.w, at: at, ranges: w.imitations().Ranges})
+}
+
+// maskPicked masks a section that was read whole.
+func (w *responseWriter) maskPicked(b []byte, asked wire.FetchItem) {
+	m := w.imitations()
+	if asked.Section == nil || asked.Section.Kind != "MIME" {
+		render.Mask(b, 0, render.Imitations(b))
+		return
+	}
+	if int64(len(b)) == m.Header { // part 1 of a message that has one part
+		render.Mask(b, 0, m.Ranges)
+	}
+}
+
+// cut gives the piece of a header section that the client asked for.
+func (w *responseWriter) cut(f *wire.FetchReader, item wire.Item, asked wire.FetchItem) error {
+	name := []byte(string(item.Name) + "<" + itoa(asked.Partial.Offset) + ">")
+	b, null, err := valueOf(f, item)
+	if err != nil || null {
+		return firstError(err, func() error { return w.text(name, []byte("NIL")) })
+	}
+	if len(w.imitations().Ranges) > 0 {
+		w.maskPicked(b, asked)
+	}
+	from := min(asked.Partial.Offset, int64(len(b)))
+	b = b[from:min(from+asked.Partial.Count, int64(len(b)))]
+	_, err = w.begin(name, int64(len(b))).w.Write(b)
+	return err
+}
+
+func firstError(err error, f func() error) error {
+	if err != nil {
+		return err
+	}
+	return f()
+}
+
+// valueOf reads an item's string whole.
+func valueOf(f *wire.FetchReader, item wire.Item) (b []byte, null bool, err error) {
+	if !item.Literal {
+		b := bytes.Clone(item.String())
+		return b, b == nil, nil
+	}
+	if item.Size > maxHeader {
+		return nil, false, fmt.Errorf("%w: header of %d bytes", wire.ErrDesync, item.Size)
+	}
+	var buf bytes.Buffer
+	err = f.Copy(&buf)
+	return buf.Bytes(), false, err
+}
+
+// maskWriter masks ranges of what is written through it.
+type maskWriter struct {
+	w      io.Writer
+	at     int64
+	ranges []render.Range
+	buf    []byte
+}
+
+func (m *maskWriter) Write(p []byte) (int, error) {
+	last := m.ranges[len(m.ranges)-1]
+	if m.at < last.Off+last.Len {
+		m.buf = append(m.buf[:0], p...)
+		render.Mask(m.buf, m.at, m.ranges)
+		m.at += int64(len(p))
+		if _, err := m.w.Write(m.buf); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+	m.at += int64(len(p))
+	return m.w.Write(p)
+}
+
+// dynamic tells whether an item says nothing of content.
+func dynamic(name []byte) bool {
+	for _, n := range []string{"INTERNALDATE", "X-GM-MSGID", "X-GM-THRID", "X-GM-LABELS", "MODSEQ", "FLAGS", "UID"} {
+		if wire.EqualFold(name, n) {
+			return true
+		}
+	}
+	return false
+}
+
+// sawModSeq notes a MODSEQ before the client is told of it.
+func (b *selected) sawModSeq(value []byte) {
+	n, err := strconv.ParseUint(string(bytes.Trim(value, "()")), 10, 64)
+	if lib := b.lib.Load(); err == nil && lib != nil {
+		lib.SawModSeq(n)
+	}
+}

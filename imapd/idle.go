@@ -1,0 +1,141 @@
+package imapd
+
+import (
+	"errors"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+// idle is IDLE (RFC 2177). It runs alone; what the upstream says meanwhile
+// passes on, EXPUNGE included.
+func (s *session) idle(c *wire.Command) error {
+	if !s.up.has("IDLE") || len(c.Args) > 0 {
+		s.bad(c, "IDLE not possible")
+		return nil
+	}
+	if err := s.tellKeywords(); err != nil {
+		return err
+	}
+	if err := s.relay.barrier(); err != nil {
+		return err
+	}
+	started := make(chan struct{})
+	p := &pending{tag: c.Tag}
+	p.continued = func() error {
+		o := s.relay.hold()
+		defer s.relay.release()
+		_, err := o.w.WriteString("+ idling\r\n")
+		s.announceGone(o)
+		select {
+		case <-started:
+		default:
+			close(started)
+		}
+		return err
+	}
+	if err := s.relay.send(c.Out(), p); err != nil {
+		return err
+	}
+	if err := s.up.w.Flush(); err != nil {
+		return err
+	}
+	select {
+	case <-started:
+	case <-p.finished: // refused
+		return nil
+	case <-s.relay.done:
+		return s.relay.failure()
+	}
+	line, err := s.in.Line()
+	if err != nil {
+		if errors.Is(err, wire.ErrDesync) {
+			s.bye("CLIENTBUG", "expected DONE")
+		}
+		return err
+	}
+	if !wire.EqualFold(line, "DONE") {
+		// Whatever it was meant to be, it isn't carried out.
+		s.bye("CLIENTBUG", "expected DONE")
+		return errors.New("client said something else than DONE")
+	}
+	_, _ = s.up.w.WriteString("DONE\r\n")
+	if err := s.up.w.Flush(); err != nil {
+		return err
+	}
+	_, _, err = s.relay.await(p)
+	return err
+}
+
+// tellKeywords tells the client of keywords that were settled after it was told
+// the flags: the upstream is asked for the flags, and its answer, with our
+// keywords, is the untagged FETCH.
+func (s *session) tellKeywords() error {
+	box := s.selected()
+	if box == nil || box.watch == nil {
+		return nil
+	}
+	return s.tellFlags(box, box.watch.Take(), false)
+}
+
+// tellFlags tells the client the flags of messages.
+func (s *session) tellFlags(box *selected, uids []uint32, modseq bool) error {
+	uids = box.view.present(uids)
+	if len(uids) == 0 {
+		return nil
+	}
+	if err := s.relay.barrier(); err != nil {
+		return err
+	}
+	items := "(UID FLAGS)"
+	if modseq {
+		items = "(UID FLAGS MODSEQ)"
+	}
+	for len(uids) > 0 {
+		n := min(len(uids), 1000)
+		o := (&wire.Out{}).String("UID FETCH " + wire.MakeSet(uids[:n]).String() + " " + items)
+		if _, _, err := s.relay.run(o, &pending{quiet: true}); err != nil {
+			return err
+		}
+		uids = uids[n:]
+	}
+	return nil
+}
+
+// present gives those of uids that are there.
+func (v *view) present(uids []uint32) []uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []uint32
+	for _, uid := range uids {
+		if i := v.find(uid); i < len(v.uids) && v.uids[i] == uid {
+			out = append(out, uid)
+		}
+	}
+	return out
+}
+
+// changedSince tells a client that asks for changes since a MODSEQ of keywords
+// that changed since: the upstream knows nothing of them.
+func (s *session) changedSince(c *wire.Command) error {
+	box := s.selected()
+	lib := box.lib.Load()
+	if lib == nil || len(c.Args) < 3 {
+		return nil
+	}
+	list := c.Args[2].List
+	for i := 0; i+1 < len(list); i++ {
+		if list[i].Is("CHANGEDSINCE") {
+			return s.tellChanged(box, lib, list[i+1])
+		}
+	}
+	return nil
+}
+
+func (s *session) tellChanged(box *selected, lib *index.Mailbox, modseq wire.Token) error {
+	n, ok := number64(modseq)
+	if !ok {
+		return nil
+	}
+	return s.tellFlags(box, lib.ChangedSince(n), true)
+}

@@ -1,0 +1,248 @@
+package imapd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/pgp"
+)
+
+// selected is the mailbox that a session has open.
+type selected struct {
+	name     string
+	view     *view
+	readOnly atomic.Bool
+
+	// What the responder learned while it was selected; read by the command
+	// goroutine after SELECT is complete.
+	uidvalidity atomic.Uint32
+	modseq      atomic.Uint64
+	lib         atomic.Pointer[index.Mailbox] // nil without a library or UIDVALIDITY
+	watch       *index.Watch
+}
+
+func (b *selected) close() {
+	if b.watch != nil {
+		b.watch.Stop()
+	}
+	if m := b.lib.Swap(nil); m != nil {
+		m.Close()
+	}
+}
+
+// class is what kind of message a UID is. Without a library all are plain.
+func (b *selected) class(uid uint32) pgp.Class {
+	m := b.lib.Load()
+	if m == nil {
+		return pgp.Plain
+	}
+	return m.Class(uid)
+}
+
+// selected is the mailbox that is open, or nil.
+func (s *session) selected() *selected { return s.box.Load() }
+
+// leave closes the selected mailbox on our side.
+func (s *session) leave() {
+	if b := s.box.Swap(nil); b != nil {
+		b.close()
+	}
+}
+
+// leaveMailbox is CLOSE and UNSELECT.
+func (s *session) leaveMailbox(c *wire.Command) error {
+	if err := s.relay.barrier(); err != nil {
+		return err
+	}
+	p := &pending{quiet: true} // no EXPUNGE is sent for CLOSE (RFC 3501, Section 6.4.2)
+	if err := s.relay.forward(c.Tag, c.Out(), p); err != nil {
+		return err
+	}
+	if err := s.up.w.Flush(); err != nil {
+		return err
+	}
+	status, _, err := s.relay.await(p)
+	if err == nil && status == "OK" {
+		s.leave()
+	}
+	return err
+}
+
+// selectMailbox is SELECT and EXAMINE. The UIDs of all messages are asked for in
+// the same breath, which costs no round trip; the client has its answer when
+// both are here.
+func (s *session) selectMailbox(c *wire.Command) error {
+	if len(c.Args) < 1 || !c.Args[0].IsString() {
+		s.bad(c, c.Name+" takes a mailbox")
+		return nil
+	}
+	if err := s.relay.barrier(); err != nil {
+		return err
+	}
+	s.leave()
+	box := &selected{name: c.Args[0].Text(), view: &view{}}
+	s.box.Store(box)
+	p := &pending{quiet: true}
+	if err := s.relay.send(c.Out(), p); err != nil {
+		return err
+	}
+	fill := s.fillCommand(box, "1:*", box.view.fill)
+	if err := s.relay.send(fill.out, fill.p); err != nil {
+		return err
+	}
+	if err := s.up.w.Flush(); err != nil {
+		return err
+	}
+	status, line, err := s.relay.await(p)
+	if err != nil {
+		return err
+	}
+	if _, _, err := s.relay.await(fill.p); err != nil {
+		return err
+	}
+	if status != "OK" {
+		s.leave()
+	} else {
+		box.readOnly.Store(bytes.Contains(bytes.ToUpper(line[:min(len(line), 40)]), []byte("[READ-ONLY]")))
+		if m := box.lib.Load(); m != nil {
+			box.watch = m.Watch()
+			if q := box.modseq.Load(); q > 0 {
+				m.SawModSeq(q)
+			}
+		}
+	}
+	s.relay.local(c.Tag + " " + string(s.status(line)) + "\r\n")
+	return nil
+}
+
+// filling is a search for UIDs.
+type filling struct {
+	out *wire.Out
+	p   *pending
+	ok  bool // valid after p
+}
+
+// fillCommand asks for the UIDs of a set and hands them to take.
+func (s *session) fillCommand(box *selected, set string, take func([]uint32) bool) *filling {
+	f := &filling{}
+	if s.up.has("ESEARCH") {
+		f.out = (&wire.Out{}).String("UID SEARCH RETURN (ALL) UID " + set)
+	} else {
+		f.out = (&wire.Out{}).String("UID SEARCH UID " + set)
+	}
+	var all []uint32
+	f.p = &pending{quiet: true}
+	f.p.untagged = func(h wire.Head) (bool, error) {
+		if h.Name != "SEARCH" && h.Name != "ESEARCH" || h.HasNum {
+			return false, nil
+		}
+		b, err := s.up.r.Collect(12*box.view.len() + 4096)
+		if err != nil {
+			return true, err
+		}
+		all, err = searchResult(b, box.view.len())
+		return true, err
+	}
+	f.p.tagged = func(line []byte) []byte {
+		if f.p.status == "OK" {
+			f.ok = take(all)
+		}
+		return line
+	}
+	return f
+}
+
+// searchResult reads the numbers of "* SEARCH 1 2" and "* ESEARCH … ALL 1:2", of
+// which there are at most limit.
+func searchResult(b []byte, limit int) ([]uint32, error) {
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return nil, fmt.Errorf("%w: malformed search result", wire.ErrDesync)
+	}
+	fields = fields[1:]
+	var set wire.Set
+	if fields[0] == "SEARCH" || strings.EqualFold(fields[0], "SEARCH") {
+		for _, f := range fields[1:] {
+			if strings.HasPrefix(f, "(") {
+				break // (MODSEQ n)
+			}
+			n, err := strconv.ParseUint(f, 10, 32)
+			if err != nil || n == 0 {
+				return nil, fmt.Errorf("%w: malformed search result", wire.ErrDesync)
+			}
+			set = append(set, wire.Range{First: uint32(n), Last: uint32(n)})
+		}
+	} else {
+		for i, f := range fields {
+			if strings.EqualFold(f, "ALL") && i+1 < len(fields) {
+				var err error
+				if set, err = wire.ParseSet([]byte(fields[i+1])); err != nil || set.HasStar() {
+					return nil, fmt.Errorf("%w: malformed search result", wire.ErrDesync)
+				}
+			}
+		}
+	}
+	var out []uint32
+	for _, r := range set.Resolve(0) {
+		if int64(r.Last)-int64(r.First) >= int64(limit-len(out)) {
+			return nil, fmt.Errorf("%w: more search results than messages", wire.ErrDesync)
+		}
+		for n := r.First; ; n++ {
+			if len(out) > 0 && out[len(out)-1] >= n {
+				return nil, fmt.Errorf("%w: a search result twice", wire.ErrDesync)
+			}
+			out = append(out, n)
+			if n == r.Last {
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// know makes sure that the UID of each message is known. It is a barrier where
+// it has to ask; ok is false if the upstream doesn't tell.
+func (s *session) know(box *selected) (ok bool, err error) {
+	for range 3 {
+		n, last := box.view.unknown()
+		if n == 0 {
+			return true, nil
+		}
+		if err := s.relay.barrier(); err != nil {
+			return false, err
+		}
+		set, take := "1:*", box.view.fill
+		if last > 0 {
+			set, take = strconv.FormatUint(uint64(last)+1, 10)+":*", box.view.fillTail
+		}
+		f := s.fillCommand(box, set, take)
+		if _, _, err := s.relay.run(f.out, f.p); err != nil {
+			return false, err
+		}
+		if f.ok {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// openLibrary reads what is known of the mailbox, once its UIDVALIDITY is. Run
+// by the responder.
+func (s *session) openLibrary(box *selected, uidvalidity uint32) error {
+	box.uidvalidity.Store(uidvalidity)
+	if s.account.Library == nil || box.lib.Load() != nil {
+		return nil
+	}
+	m, err := s.account.Library.Mailbox(context.WithoutCancel(s.ctx), box.name, uidvalidity)
+	if err != nil {
+		return err
+	}
+	box.lib.Store(m)
+	return nil
+}

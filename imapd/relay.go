@@ -1,0 +1,449 @@
+package imapd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+// maxInFlight bounds the commands that a client may have under way.
+const maxInFlight = 256
+
+// relay carries commands up and responses down. The session's command goroutine
+// sends; the responder goroutine reads the upstream and writes to the client.
+type relay struct {
+	s    *session
+	done chan struct{} // closed when the responder ends
+
+	mu    sync.Mutex
+	cond  *sync.Cond
+	queue []*pending // guarded by mu: commands in the client's order
+	err   error      // guarded by mu: why the relay ended
+	tags  int        // of the command goroutine
+
+	holding bool      // of the responder: it holds the output
+	busy    time.Time // guarded by mu: since when the client waits
+}
+
+// pending is a command under way.
+type pending struct {
+	upTag string // "" for what we answer ourselves
+	tag   string // the client's; "" for a command of our own
+	// quiet is set for commands during which no EXPUNGE may be sent
+	// (RFC 3501, Section 7.4.1).
+	quiet bool
+	// untagged is asked first what to do with each untagged response while the
+	// command is the first in the queue. Run by the responder.
+	untagged func(h wire.Head) (handled bool, err error)
+	// continued is called upon a continuation request. Run by the responder.
+	continued func() error
+	// copyTo is where COPY and MOVE put messages; the index follows.
+	copyTo string
+	// tagged may change the tagged response, given without its tag. Run by the
+	// responder.
+	tagged func(line []byte) []byte
+
+	cont     chan struct{} // a continuation request came
+	finished chan struct{} // closed when its tagged response came
+	answer   []byte        // of a local answer, or a tagged response held back
+	complete bool          // guarded by relay.mu
+	status   string        // OK, NO or BAD; valid after finished
+	line     []byte        // tagged response without tag; valid after finished
+}
+
+var errEnded = errors.New("upstream connection ended")
+
+func newRelay(s *session) *relay {
+	r := &relay{s: s, done: make(chan struct{})}
+	r.cond = sync.NewCond(&r.mu)
+	s.up.conn.beforeRead = r.beforeRead
+	return r
+}
+
+// beforeRead sends what the client waits for, before the responder blocks.
+func (r *relay) beforeRead() {
+	patience := r.s.srv.c.IdleTimeout
+	if p := r.head(); p != nil && p.continued == nil {
+		patience = r.s.srv.c.IOTimeout
+	}
+	r.s.up.conn.read.Store(int64(patience))
+	if r.holding {
+		_ = r.s.out.w.Flush()
+		return
+	}
+	_ = r.s.out.flush()
+}
+
+// hold begins a response to the client.
+func (r *relay) hold() *output {
+	r.s.out.Lock()
+	r.holding = true
+	return r.s.out
+}
+
+func (r *relay) release() {
+	r.holding = false
+	r.s.out.Unlock()
+}
+
+// forward sends a command for the client and doesn't wait for its answer.
+func (r *relay) forward(tag string, o *wire.Out, p *pending) error {
+	p.tag = tag
+	return r.send(o, p)
+}
+
+// run sends a command of our own and waits for its end. Its tagged response
+// isn't passed on.
+func (r *relay) run(o *wire.Out, p *pending) (status string, line []byte, err error) {
+	if err := r.send(o, p); err != nil {
+		return "", nil, err
+	}
+	if err := r.s.up.w.Flush(); err != nil {
+		return "", nil, err
+	}
+	return r.await(p)
+}
+
+// await waits for the end of a command that was sent.
+func (r *relay) await(p *pending) (status string, line []byte, err error) {
+	select {
+	case <-p.finished:
+		return p.status, p.line, nil
+	case <-r.done:
+		select {
+		case <-p.finished:
+			return p.status, p.line, nil
+		default:
+		}
+		return "", nil, r.failure()
+	}
+}
+
+// send puts p in the queue and writes o.
+func (r *relay) send(o *wire.Out, p *pending) error {
+	if err := r.enqueue(p); err != nil {
+		return err
+	}
+	w := r.s.up.w
+	_, _ = w.WriteString(p.upTag)
+	_ = w.WriteByte(' ')
+	for _, part := range o.Parts {
+		if !part.Literal {
+			_, _ = w.Write(part.Bytes)
+			continue
+		}
+		ok, err := r.announce(p, int64(len(part.Bytes)))
+		if err != nil || !ok {
+			return err
+		}
+		_, _ = w.Write(part.Bytes)
+	}
+	_, err := w.WriteString("\r\n")
+	return err
+}
+
+// announce announces a literal; not ok means that the upstream refused it, and
+// that the command is over.
+func (r *relay) announce(p *pending, n int64) (ok bool, err error) {
+	u := r.s.up
+	if u.has("LITERAL+") || u.has("LITERAL-") && n <= 4096 {
+		_, err := fmt.Fprintf(u.w, "{%d+}\r\n", n)
+		return true, err
+	}
+	_, _ = fmt.Fprintf(u.w, "{%d}\r\n", n)
+	if err := u.w.Flush(); err != nil {
+		return false, err
+	}
+	select {
+	case <-p.cont:
+		return true, nil
+	case <-p.finished:
+		return false, nil
+	case <-r.done:
+		return false, r.failure()
+	}
+}
+
+func (r *relay) enqueue(p *pending) error {
+	r.tags++
+	p.upTag = "L" + strconv.Itoa(r.tags)
+	p.finished = make(chan struct{})
+	p.cont = make(chan struct{}, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.queue) >= maxInFlight && r.err == nil {
+		r.mu.Unlock()
+		err := r.s.up.w.Flush()
+		r.mu.Lock()
+		if err != nil {
+			return err
+		}
+		if len(r.queue) >= maxInFlight && r.err == nil {
+			r.cond.Wait()
+		}
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if len(r.queue) == 0 && p.continued == nil {
+		r.busy = time.Now()
+		// The responder may be waiting with an idle client's patience.
+		_ = r.s.up.conn.SetReadDeadline(time.Now().Add(r.s.srv.c.IOTimeout))
+	}
+	r.queue = append(r.queue, p)
+	return nil
+}
+
+// local answers without the upstream, after what is under way.
+func (r *relay) local(answer string) {
+	r.mu.Lock()
+	if len(r.queue) > 0 {
+		r.queue = append(r.queue, &pending{complete: true, answer: []byte(answer)})
+		r.mu.Unlock()
+		return
+	}
+	r.mu.Unlock()
+	r.s.out.Lock()
+	defer r.s.out.Unlock()
+	_, _ = r.s.out.w.WriteString(answer)
+}
+
+// barrier waits until nothing is under way.
+func (r *relay) barrier() error {
+	if err := r.s.up.w.Flush(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.queue) > 0 && r.err == nil {
+		r.cond.Wait()
+	}
+	return r.err
+}
+
+// logout ends the upstream connection politely, after what is under way.
+func (r *relay) logout() {
+	if r.barrier() != nil {
+		return
+	}
+	p := &pending{untagged: func(h wire.Head) (bool, error) {
+		return true, r.s.up.r.Copy(nil)
+	}}
+	_ = r.s.up.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, _, _ = r.run((&wire.Out{}).String("LOGOUT"), p)
+}
+
+// inFlight tells whether any command under way may make EXPUNGE responses come.
+func (r *relay) inFlight() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue) > 0
+}
+
+// head is the first command under way, or nil.
+func (r *relay) head() *pending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) == 0 {
+		return nil
+	}
+	return r.queue[0]
+}
+
+func (r *relay) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		return errEnded
+	}
+	return r.err
+}
+
+// wait returns when the responder has ended.
+func (r *relay) wait() { <-r.done }
+
+// respond reads responses until the upstream is gone or out of step.
+func (r *relay) respond() {
+	err := r.safely()
+	r.mu.Lock()
+	if r.err == nil {
+		r.err = errEnded
+		if err != nil && !errors.Is(err, io.EOF) {
+			r.err = err
+		}
+	}
+	r.cond.Broadcast()
+	r.mu.Unlock()
+	close(r.done)
+	if errors.Is(err, wire.ErrDesync) {
+		r.s.log.Warn("upstream is out of step", "reason", reason(err))
+	}
+	r.s.bye("UNAVAILABLE", "the connection to the upstream server was lost")
+}
+
+func (r *relay) safely() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.s.log.Error("session ended by a fault of ours", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errEnded
+			if r.holding {
+				r.release()
+			}
+		}
+	}()
+	for {
+		h, err := r.s.up.r.Next()
+		if err != nil {
+			return err
+		}
+		if err := r.response(h); err != nil {
+			if r.holding {
+				r.release()
+			}
+			return err
+		}
+	}
+}
+
+// response handles one response.
+func (r *relay) response(h wire.Head) error {
+	switch {
+	case h.Continuation():
+		if _, err := r.s.up.r.Line(); err != nil {
+			return err
+		}
+		return r.continuation()
+	case !h.Untagged():
+		return r.completed(h)
+	}
+	if p := r.head(); p != nil && p.untagged != nil {
+		if handled, err := p.untagged(h); handled || err != nil {
+			return err
+		}
+	}
+	return r.s.untagged(h)
+}
+
+// continuation hands a continuation request to the command it must be for: the
+// last one sent.
+func (r *relay) continuation() error {
+	r.mu.Lock()
+	var p *pending
+	for i := len(r.queue) - 1; i >= 0 && p == nil; i-- {
+		if r.queue[i].upTag != "" && !r.queue[i].complete {
+			p = r.queue[i]
+		}
+	}
+	r.mu.Unlock()
+	if p == nil {
+		return nil // asked for nothing: nobody to hand it to
+	}
+	if p.continued != nil {
+		return p.continued()
+	}
+	select {
+	case p.cont <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// completed handles a tagged response.
+func (r *relay) completed(h wire.Head) error {
+	tag, name := string(h.Tag), h.Name
+	line, err := r.s.up.r.Line()
+	if err != nil {
+		return err
+	}
+	line = bytes.Clone(bytes.TrimPrefix(line[len(tag):], []byte(" ")))
+	r.mu.Lock()
+	var p *pending
+	for _, q := range r.queue {
+		if q.upTag == tag && !q.complete {
+			p = q
+			break
+		}
+	}
+	r.mu.Unlock()
+	if p == nil || name != "OK" && name != "NO" && name != "BAD" {
+		return fmt.Errorf("%w: answer to nothing", wire.ErrDesync)
+	}
+	p.status, p.line = name, line
+	if box := r.s.selected(); box != nil && p.copyTo != "" {
+		r.s.copied(box, p.copyTo, line)
+	}
+	if p.tagged != nil {
+		line = p.tagged(line)
+	}
+	if p.tag != "" {
+		line = r.s.status(line)
+		p.answer = append(append([]byte(p.tag+" "), line...), "\r\n"...)
+	}
+	return r.advance(p)
+}
+
+// advance notes that p is complete and lets out the answers whose turn it is.
+func (r *relay) advance(p *pending) error {
+	r.mu.Lock()
+	p.complete = true
+	var out []*pending
+	for len(r.queue) > 0 && r.queue[0].complete {
+		out = append(out, r.queue[0])
+		r.queue[0] = nil
+		r.queue = r.queue[1:]
+	}
+	r.busy = time.Now()
+	r.mu.Unlock()
+	o := r.hold()
+	for _, q := range out {
+		if len(q.answer) == 0 {
+			continue
+		}
+		if q.tag != "" && !q.quiet {
+			r.s.announceGone(o)
+		}
+		_, _ = o.w.Write(q.answer)
+	}
+	r.release()
+	close(p.finished)
+	r.mu.Lock()
+	r.cond.Broadcast()
+	r.mu.Unlock()
+	return nil
+}
+
+// keepAlive says something to a client that has been waiting for an answer,
+// since some give up.
+func (r *relay) keepAlive() {
+	tick := time.NewTicker(max(r.s.srv.c.KeepAlive/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.done:
+			return
+		case <-r.s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r.mu.Lock()
+		waiting := len(r.queue) > 0 && !r.queue[0].complete && r.queue[0].continued == nil
+		since := time.Since(r.busy)
+		r.mu.Unlock()
+		last := time.Unix(0, r.s.out.last.Load())
+		if !waiting || since < r.s.srv.c.KeepAlive || time.Since(last) < r.s.srv.c.KeepAlive {
+			continue
+		}
+		if r.s.out.TryLock() {
+			_, _ = r.s.out.w.WriteString("* OK still working\r\n")
+			_ = r.s.out.w.Flush()
+			r.s.out.Unlock()
+		}
+	}
+}

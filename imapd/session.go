@@ -1,0 +1,228 @@
+package imapd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+// session is one client. Its run goroutine reads the commands; after the login
+// a second one reads the upstream's responses (relay.go), and a third keeps a
+// waiting client's connection alive.
+type session struct {
+	srv    *Server
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	conn *patientConn
+	in   *wire.CommandReader
+	out  *output
+	tls  bool
+
+	account *Account
+	up      *upstream
+	relay   *relay
+	box     atomic.Pointer[selected] // the selected mailbox; set by the command goroutine
+	enabled sync.Map                 // extensions that ENABLE was answered for
+
+	specials map[string]bool // mailboxes marked \Sent or \Drafts; nil until asked
+	endOnce  sync.Once
+}
+
+var errLogout = errors.New("client logged out")
+
+func newSession(srv *Server, conn net.Conn) *session {
+	s := &session{srv: srv}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.log = srv.c.Logger.With("client", conn.RemoteAddr().String())
+	_, s.tls = conn.(*tls.Conn)
+	s.attach(conn)
+	return s
+}
+
+// attach begins to talk on conn, with nothing read ahead.
+func (s *session) attach(conn net.Conn) {
+	s.conn = newPatientConn(conn, time.Minute, s.srv.c.IOTimeout)
+	s.conn.beforeRead = s.beforeRead
+	s.out = newOutput(s.conn)
+	// Before the login a client has nothing to say that is long.
+	s.in = wire.NewCommandReader(s.conn, wire.Limits{Line: 16 << 10, Literal: 4 << 10, Command: 32 << 10, Drain: 64 << 10})
+	s.in.Continue = func() error {
+		s.out.line("+ OK")
+		return s.out.flush()
+	}
+	s.in.Stream = func(name string, args []wire.Token) bool {
+		return name == "APPEND" && s.relay != nil && appendBefore(args)
+	}
+}
+
+// beforeRead sends what waits, since the client may have nothing more to say.
+func (s *session) beforeRead() {
+	s.out.tryFlush()
+	if s.up != nil {
+		_ = s.up.w.Flush()
+	}
+}
+
+// run serves the client to its end.
+func (s *session) run(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { s.bye("UNAVAILABLE", "shutting down, come again") })
+	defer stop()
+	defer s.end()
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("session ended by a fault of ours", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	if s.srv.c.Locked != nil && s.srv.c.Locked() {
+		// A NO to LOGIN would make clients ask for the password.
+		s.out.line("* BYE [UNAVAILABLE] Letterlock is locked: unlock it, then try again")
+		_ = s.out.flush()
+		return
+	}
+	if t, ok := s.conn.Conn.(*tls.Conn); ok {
+		_ = t.SetDeadline(time.Now().Add(time.Minute))
+		if err := t.HandshakeContext(s.ctx); err != nil {
+			return
+		}
+	}
+	s.out.line("* OK [CAPABILITY " + s.greetingCapabilities() + "] Letterlock ready")
+	err := s.loop()
+	switch {
+	case errors.Is(err, errLogout), errors.Is(err, io.EOF):
+	case err != nil:
+		s.log.Info("session ended", "reason", reason(err))
+	}
+}
+
+// loop reads commands and carries them out, one after the other.
+func (s *session) loop() error {
+	for {
+		if s.relay == nil {
+			if b, err := s.in.Peek(5); err == nil && isHTTP(b) {
+				return errors.New("client speaks HTTP")
+			}
+		}
+		c, err := s.in.Next()
+		switch {
+		case err == nil:
+			err = s.command(c)
+		case errors.Is(err, wire.ErrSyntax), errors.Is(err, wire.ErrTooBig), errors.Is(err, wire.ErrLiteral8):
+			err = s.refuse(c, err)
+		case errors.Is(err, wire.ErrDesync):
+			s.bye("CLIENTBUG", err.Error())
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// refuse answers a command that could not be read.
+func (s *session) refuse(c *wire.Command, err error) error {
+	if c.Tag == "" {
+		s.local("", "* BAD "+err.Error())
+		return nil
+	}
+	if errors.Is(err, wire.ErrTooBig) {
+		s.local(c.Tag, "NO [TOOBIG] "+err.Error())
+		return nil
+	}
+	s.local(c.Tag, "BAD "+err.Error())
+	return nil
+}
+
+// command carries out one command.
+func (s *session) command(c *wire.Command) error {
+	switch c.Name {
+	case "CAPABILITY", "NOOP", "ID", "LOGOUT":
+		if done, err := s.anyState(c); done {
+			return err
+		}
+	}
+	if s.relay == nil {
+		return s.beforeLogin(c)
+	}
+	return s.afterLogin(c)
+}
+
+// local answers a command without the upstream, in its turn. Without a tag the
+// answer is a line of its own.
+func (s *session) local(tag, answer string) {
+	if tag != "" {
+		answer = tag + " " + answer
+	}
+	if s.relay != nil {
+		s.relay.local(answer + "\r\n")
+		return
+	}
+	s.out.line(answer)
+}
+
+// bye tells the client that it is over. It may be called at any time.
+func (s *session) bye(code, text string) {
+	s.endOnce.Do(func() {
+		if s.out.TryLock() { // else a response is under way that BYE must not cut
+			_ = s.conn.Conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+			_, _ = s.out.w.WriteString("* BYE [" + code + "] " + clean(text) + "\r\n")
+			_ = s.out.w.Flush()
+			s.out.Unlock()
+		}
+		s.cut()
+	})
+}
+
+// cut closes the connections, which ends the goroutines.
+func (s *session) cut() {
+	s.cancel()
+	_ = s.conn.Close()
+	if up := s.up; up != nil {
+		_ = up.conn.Close()
+	}
+}
+
+// end cleans up after run.
+func (s *session) end() {
+	_ = s.out.flush()
+	s.cut()
+	if s.relay != nil {
+		s.relay.wait()
+	}
+	s.leave()
+}
+
+func isHTTP(b []byte) bool {
+	for _, verb := range []string{"GET /", "POST ", "HEAD ", "PUT /", "OPTIO", "CONNE", "DELET", "PATCH", "TRACE"} {
+		if string(b) == verb {
+			return true
+		}
+	}
+	return false
+}
+
+// clean makes text fit for a response line.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// reason is err for the log: the errors of this package and of the network
+// have no content in them.
+func reason(err error) string { return clean(err.Error()) }

@@ -1,0 +1,267 @@
+package imapd
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+// untagged passes an untagged response on, rewritten where it has to be. Run by
+// the responder.
+func (s *session) untagged(h wire.Head) error {
+	r, rr := s.relay, s.up.r
+	box := s.selected()
+	switch {
+	case h.Status():
+		return s.statusResponse(h)
+	case h.Name == "CAPABILITY":
+		if err := rr.Copy(nil); err != nil {
+			return err
+		}
+		s.out.line("* CAPABILITY " + s.capabilities())
+		return nil
+	case h.Name == "ID":
+		return rr.Copy(nil) // we answer that
+	case h.Name == "FLAGS" && !h.HasNum:
+		return s.flagsResponse()
+	case h.HasNum && h.Name == "FETCH" && box != nil:
+		return s.fetchResponse(h.Number, box, nil)
+	case h.HasNum && h.Name == "EXISTS" && box != nil:
+		n := h.Number
+		if err := rr.Copy(nil); err != nil {
+			return err
+		}
+		n, ok := box.view.exists(n)
+		if !ok {
+			return fmt.Errorf("%w: mailbox shrinks without EXPUNGE", wire.ErrDesync)
+		}
+		s.out.line("* " + strconv.FormatUint(uint64(n), 10) + " EXISTS")
+		return nil
+	case h.HasNum && h.Name == "EXPUNGE" && box != nil:
+		return s.expunged(h.Number, box)
+	case h.Name == "VANISHED" && box != nil:
+		return s.vanished(box)
+	case h.HasNum && (h.Name == "FETCH" || h.Name == "EXPUNGE"):
+		return rr.Copy(nil) // of no mailbox
+	}
+	o := r.hold()
+	defer r.release()
+	return rr.Copy(o.w)
+}
+
+// statusResponse passes an untagged OK, NO, BAD or BYE on.
+func (s *session) statusResponse(h wire.Head) error {
+	name := h.Name
+	line, err := s.up.r.Line()
+	if err != nil {
+		return err
+	}
+	if name == "PREAUTH" {
+		return fmt.Errorf("%w: PREAUTH in the middle", wire.ErrDesync)
+	}
+	if box := s.selected(); box != nil {
+		if err := s.learnCode(box, line); err != nil {
+			return err
+		}
+		if p := s.relay.head(); p != nil && p.copyTo != "" {
+			s.copied(box, p.copyTo, line)
+		}
+	}
+	out := s.status(line[len("* "):])
+	o := s.relay.hold()
+	defer s.relay.release()
+	_, _ = o.w.WriteString("* ")
+	_, _ = o.w.Write(out)
+	_, err = o.w.WriteString("\r\n")
+	return err
+}
+
+// learnCode takes what concerns the mailbox from a response code.
+func (s *session) learnCode(box *selected, line []byte) error {
+	code, arg := responseCode(line)
+	n, err := strconv.ParseUint(arg, 10, 64)
+	if err != nil {
+		return nil
+	}
+	switch code {
+	case "UIDVALIDITY":
+		if n == 0 || n > 1<<32-1 {
+			return fmt.Errorf("%w: UIDVALIDITY", wire.ErrDesync)
+		}
+		return s.openLibrary(box, uint32(n))
+	case "HIGHESTMODSEQ":
+		box.modseq.Store(n)
+	}
+	return nil
+}
+
+// responseCode reads "… [CODE argument] …".
+func responseCode(line []byte) (code, arg string) {
+	open := bytes.IndexByte(line, '[')
+	if open < 0 || open > 140 { // after "tag OK "
+		return "", ""
+	}
+	end := bytes.IndexByte(line[open:], ']')
+	if end < 0 {
+		return "", ""
+	}
+	code, arg, _ = strings.Cut(string(line[open+1:open+end]), " ")
+	return strings.ToUpper(code), arg
+}
+
+// status makes a status response of the upstream's fit for the client: "OK
+// [CODE] text", without its tag.
+func (s *session) status(line []byte) []byte {
+	switch code, arg := responseCode(line); code {
+	case "CAPABILITY":
+		out, _ := s.capabilityLine(line)
+		return out
+	case "PERMANENTFLAGS":
+		if bytes.Contains(bytes.ToLower(line), []byte("$letterlock")) {
+			open := bytes.IndexByte(line, '[')
+			end := open + bytes.IndexByte(line[open:], ']')
+			masked := maskFlags([]byte(arg), nil)
+			return append(append(append(bytes.Clone(line[:open]), "[PERMANENTFLAGS "...), masked...), line[end:]...)
+		}
+	case "REFERRAL": // would lead the client to the upstream
+		open := bytes.IndexByte(line, '[')
+		end := open + bytes.IndexByte(line[open:], ']')
+		return append(bytes.Clone(line[:open]), bytes.TrimPrefix(line[end+1:], []byte(" "))...)
+	}
+	return line
+}
+
+// flagsResponse passes "* FLAGS (…)" on without our keywords.
+func (s *session) flagsResponse() error {
+	b, err := s.up.r.Collect(1 << 20)
+	if err != nil {
+		return err
+	}
+	o := s.relay.hold()
+	defer s.relay.release()
+	open := bytes.IndexByte(b, '(')
+	if open < 0 || !bytes.Contains(bytes.ToLower(b), []byte("$letterlock")) {
+		_, err = o.w.Write(b)
+		return err
+	}
+	_, _ = o.w.Write(b[:open])
+	_, _ = o.w.Write(maskFlags(bytes.TrimRight(b[open:], "\r\n"), nil))
+	_, err = o.w.WriteString("\r\n")
+	return err
+}
+
+// maskFlags takes what looks like our keywords from a list of flags, and adds
+// those that are true.
+func maskFlags(list []byte, ours []string) []byte {
+	if len(ours) == 0 && bytes.IndexByte(list, '$') < 0 {
+		return list
+	}
+	if len(list) < 2 || list[0] != '(' || list[len(list)-1] != ')' {
+		return []byte("()") // not a list: nobody knows what it says
+	}
+	out := []byte{'('}
+	for _, f := range bytes.Fields(list[1 : len(list)-1]) {
+		if index.IsOurs(string(f)) {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ' ')
+		}
+		out = append(out, f...)
+	}
+	for _, k := range ours {
+		if len(out) > 1 {
+			out = append(out, ' ')
+		}
+		out = append(out, k...)
+	}
+	return append(out, ')')
+}
+
+// expunged notes that a message is gone, and tells the client if it may be told
+// now.
+func (s *session) expunged(seq uint32, box *selected) error {
+	if err := s.up.r.Copy(nil); err != nil {
+		return err
+	}
+	uid, ok := box.view.expunge(seq)
+	if !ok {
+		return fmt.Errorf("%w: EXPUNGE of what isn't there", wire.ErrDesync)
+	}
+	s.forget(box, []uint32{uid})
+	s.tellGone(box)
+	return nil
+}
+
+// vanished is VANISHED (RFC 7162, Section 3.2.10). With EARLIER it speaks of
+// what the client knew before, which has no sequence numbers.
+func (s *session) vanished(box *selected) error {
+	b, err := s.up.r.Collect(1 << 22)
+	if err != nil {
+		return err
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) >= 3 && strings.EqualFold(fields[2], "(EARLIER)") {
+		o := s.relay.hold()
+		defer s.relay.release()
+		_, err := o.w.Write(b)
+		return err
+	}
+	if len(fields) != 3 {
+		return fmt.Errorf("%w: malformed VANISHED", wire.ErrDesync)
+	}
+	set, err := wire.ParseSet([]byte(fields[2]))
+	if err != nil || set.HasStar() {
+		return fmt.Errorf("%w: malformed VANISHED", wire.ErrDesync)
+	}
+	_, last := box.view.unknown()
+	for _, r := range set.Resolve(0) { // of messages that just came
+		for uid := max(r.First, last+1); uid <= r.Last && uid != 0; uid++ {
+			if !box.view.vanishUnknown(uid) {
+				break
+			}
+		}
+	}
+	uids := box.view.resolve(set, true)
+	for _, uid := range uids {
+		if uid == 0 || !box.view.vanish(uid) {
+			return fmt.Errorf("%w: VANISHED of what isn't there", wire.ErrDesync)
+		}
+	}
+	s.forget(box, uids)
+	s.tellGone(box)
+	return nil
+}
+
+// tellGone tells the client what is gone, unless RFC 3501, Section 7.4.1 forbids
+// it now.
+func (s *session) tellGone(box *selected) {
+	p := s.relay.head()
+	if p == nil || p.quiet {
+		return
+	}
+	o := s.relay.hold()
+	box.view.flush(o.w, s.isEnabled("QRESYNC"))
+	s.relay.release()
+}
+
+// announceGone tells the client what is gone at the end of a command during
+// which it may be told. The caller holds o.
+func (s *session) announceGone(o *output) {
+	if box := s.selected(); box != nil && box.view.differs() {
+		box.view.flush(o.w, s.isEnabled("QRESYNC"))
+	}
+}
+
+// forget drops what is known of expunged messages.
+func (s *session) forget(box *selected, uids []uint32) {
+	if m := box.lib.Load(); m != nil {
+		if err := m.Expunged(s.ctx, uids); err != nil {
+			s.log.Warn("expunged messages are still in the index", "reason", reason(err))
+		}
+	}
+}
