@@ -61,7 +61,7 @@ func newArmorReader(r io.Reader, kind string) (*armorReader, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(line) == 0 {
+		if len(line) == 0 || isSpace(line) {
 			return a, nil
 		}
 		name, value, ok := strings.Cut(string(line), ":")
@@ -72,6 +72,17 @@ func newArmorReader(r io.Reader, kind string) (*armorReader, error) {
 			a.Headers[name] = strings.TrimSpace(value)
 		}
 	}
+}
+
+// isSpace tells of a line of no-break spaces, in Latin-1 or UTF-8, which some
+// programs make of the empty one.
+func isSpace(line []byte) bool {
+	for _, c := range line {
+		if c != ' ' && c != '\t' && c != 0xc2 && c != 0xa0 {
+			return false
+		}
+	}
+	return true
 }
 
 // line reads one line without its end and trailing white space; io.EOF after
