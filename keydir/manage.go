@@ -168,6 +168,9 @@ func (r *Resolver) Import(ctx context.Context, certs []*pgp.Certificate, a addre
 			}
 			b := Binding{Fingerprint: c.Fingerprint(), Identity: identity, Source: sourceImport, First: now, Confirmed: now}
 			switch {
+			case pin == nil && p.besideImported(c, certs) && identity.AtLeast(p.weakest()):
+				p.bind(c, b, now)
+				p.drop([]*pgp.Certificate{c})
 			case pin != nil:
 				p.take(c)
 				if identity.AtLeast(pin.Identity) {
@@ -185,6 +188,18 @@ func (r *Resolver) Import(ctx context.Context, certs []*pgp.Certificate, a addre
 		return true, nil
 	})
 	return errors.Join(err, contradicts)
+}
+
+// besideImported tells whether c is of another version than all that is pinned,
+// and what is pinned was imported along with it.
+func (p *peer) besideImported(c *pgp.Certificate, together []*pgp.Certificate) bool {
+	for _, b := range p.Pins {
+		same := func(t *pgp.Certificate) bool { return t.Fingerprint() == b.Fingerprint && t.Version() != c.Version() }
+		if !slices.ContainsFunc(together, same) {
+			return false
+		}
+	}
+	return len(p.Pins) > 0
 }
 
 // Show is everything stored of an address, and the certificates that it names.

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxClients bounds what the limiter remembers; beyond, it forgets everyone.
+const maxClients = 10_000
+
+// limiter is a token bucket per client.
+type limiter struct {
+	rate, burst float64
+	now         func() time.Time
+
+	mu      sync.Mutex // guards buckets
+	buckets map[netip.Prefix]bucket
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+// allow takes a token of the client at remote, "ip:port". Who has no IP address
+// (a Unix socket) and who is on loopback is not limited.
+func (l *limiter) allow(remote string) bool {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil || ap.Addr().Unmap().IsLoopback() {
+		return true
+	}
+	bits := 32
+	if ap.Addr().Unmap().Is6() {
+		bits = 64
+	}
+	client, err := ap.Addr().Unmap().WithZone("").Prefix(bits)
+	if err != nil {
+		return true
+	}
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, known := l.buckets[client]
+	switch {
+	case !known && (l.buckets == nil || len(l.buckets) >= maxClients):
+		l.buckets = map[netip.Prefix]bucket{}
+		fallthrough
+	case !known:
+		b = bucket{l.burst, now}
+	default:
+		b.tokens = min(l.burst, b.tokens+max(0, now.Sub(b.at).Seconds())*l.rate)
+		b.at = now
+	}
+	if b.tokens < 1 {
+		l.buckets[client] = b
+		return false
+	}
+	b.tokens--
+	l.buckets[client] = b
+	return true
+}
