@@ -1,10 +1,12 @@
 package keydir
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,6 +110,10 @@ func (r *Resolver) Observe(ctx context.Context, o Observation) error {
 		return nil
 	}
 	now := r.now()
+	signed := o.Date
+	if signed.IsZero() || signed.After(now) {
+		signed = now
+	}
 	var cert *pgp.Certificate
 	if r.autocrypt {
 		cert = o.believable(now)
@@ -116,24 +122,31 @@ func (r *Resolver) Observe(ctx context.Context, o Observation) error {
 	if err != nil {
 		return err
 	}
-	if !p.observes(o, cert, now) {
+	if !p.observes(o, cert, signed) {
 		r.cache.keep(&cached{key: o.From.Key(), peer: p}, state)
 		return nil
 	}
 	return r.change(ctx, o.From, func(_ store.Tx, p *peer) (bool, error) {
-		keep := o.Signer != "" && p.signed(o.Signer, now)
+		keep := p.signed(o.Signer, signed)
 		return p.observe(cert, o, now) || keep, nil
 	})
 }
 
-// observes tells whether an observation could be news, without changing p.
-func (p *peer) observes(o Observation, cert *pgp.Certificate, now time.Time) bool {
-	for _, b := range append(append([]Binding(nil), p.Pins...), p.Candidates...) {
-		if b.Fingerprint == o.Signer && now.Sub(b.Signed) >= 24*time.Hour {
+// observes tells whether an observation could be news, without changing p: most
+// messages say what is known, and shouldn't cost a write.
+func (p *peer) observes(o Observation, cert *pgp.Certificate, signed time.Time) bool {
+	for _, b := range slices.Concat(p.Pins, p.Candidates) {
+		if b.Fingerprint == o.Signer && b.signs(signed) {
 			return true
 		}
 	}
-	return cert != nil && o.Date.After(p.Autocrypt)
+	if cert == nil || !o.Date.After(p.Autocrypt) {
+		return false
+	}
+	if p.pin(cert.Fingerprint()) == nil || o.Date.Sub(p.Autocrypt) > 24*time.Hour {
+		return true
+	}
+	return !bytes.Equal(cert.Bytes(), p.certs[cert.Fingerprint()].Bytes())
 }
 
 // observe applies an Autocrypt certificate, and tells whether anything changed.

@@ -41,10 +41,11 @@ type Config struct {
 	Proxy string
 	// Override gives the base URL to ask for a domain (split horizon, tests):
 	// https, or http to a loopback address. The check that a directory has a
-	// public address doesn't apply to it, nor does Proxy.
+	// public address doesn't apply to it; Proxy does unless it is loopback.
 	Override map[string]string
-	// Own gives the certificates of our own keys, for Issuer and Identity. Nil
-	// means none. It may be called concurrently.
+	// Own gives the certificates of our own keys: they are found without asking,
+	// and Confirmed, for the addresses that they name. Nil means none. It may be
+	// called concurrently.
 	Own func() []*pgp.Certificate
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time

@@ -17,6 +17,8 @@ import (
 // directory can be: what is asked there is our own network.
 var errNotPublic = errors.New("not a public address")
 
+var errNoAddress = errors.New("the name has no addresses")
+
 // errProxy marks failures that a proxy reported or caused.
 var errProxy = errors.New("the proxy could not connect")
 
@@ -102,27 +104,42 @@ func publicDialer(n Network) dialFunc {
 	}
 }
 
-// dialAny tries the first four addresses. One that isn't public fails all, and
-// so does one that could not be tried: only if all refuse does the host refuse.
+// dialAny tries the first four addresses. One that isn't public fails all. The
+// host refuses only if every address does that we have a route to (a machine
+// without IPv6 has none to half of them).
 func dialAny(ctx context.Context, dial dialFunc, ips []netip.Addr, port string) (net.Conn, error) {
 	for _, ip := range ips {
 		if err := checkPublic(ip); err != nil {
 			return nil, err
 		}
 	}
-	worst := errors.New("the name has no addresses")
-	refused := true
-	for i, ip := range ips[:min(len(ips), 4)] {
+	worst := errNoAddress
+	for _, ip := range ips[:min(len(ips), 4)] {
 		c, err := dial(ctx, "tcp", net.JoinHostPort(ip.Unmap().String(), port))
 		if err == nil {
 			return c, nil
 		}
-		if i == 0 || refused && !errors.Is(err, syscall.ECONNREFUSED) {
+		if severity(err) >= severity(worst) {
 			worst = err
 		}
-		refused = refused && errors.Is(err, syscall.ECONNREFUSED)
 	}
 	return nil, worst
+}
+
+// severity orders what went wrong with several addresses of one host.
+func severity(err error) int {
+	var sys syscall.Errno
+	switch {
+	case err == errNoAddress:
+		return 0
+	case !errors.As(err, &sys):
+		return 3
+	case sys == syscall.ECONNREFUSED:
+		return 2
+	case sys == syscall.ENETUNREACH, sys == syscall.EAFNOSUPPORT, sys == syscall.EADDRNOTAVAIL:
+		return 1
+	}
+	return 3
 }
 
 // proxyDialer lets the proxy resolve and connect (RFC 1928). Where the proxy

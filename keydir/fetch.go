@@ -153,7 +153,7 @@ func refusal(host string, err error) fetched {
 		return fetched{outcome: Unavailable, unresolved: true, detail: "the proxy could not connect to " + host}
 	case errors.As(err, &dns):
 		if dns.IsNotFound && !dns.IsTemporary && !dns.IsTimeout {
-			return fetched{outcome: Absent, unresolved: true, detail: host + " does not exist"}
+			return fetched{outcome: Absent, unresolved: true, detail: "DNS has no address of " + host}
 		}
 		return fetched{outcome: Unavailable, detail: host + " could not be resolved"}
 	case errors.Is(err, errNotPublic):

@@ -8,6 +8,7 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
 )
 
 // findingFor bounds how long a finding is answered from memory alone.
@@ -65,6 +66,9 @@ func (r *Resolver) Stored(ctx context.Context, a address.Address) (Finding, erro
 // stored is the finding of memory or the store, and whether to ask a directory
 // before relying on it.
 func (r *Resolver) stored(ctx context.Context, a address.Address, now time.Time) (f Finding, ask bool, err error) {
+	if f, ok := r.ours(a, now); ok {
+		return f, false, nil
+	}
 	p, state, err := r.load(ctx, a)
 	if err != nil {
 		return unavailable(a, err), false, err
@@ -81,6 +85,22 @@ func (r *Resolver) stored(ctx context.Context, a address.Address, now time.Time)
 	}
 	r.cache.put(v, state)
 	return f, ask, nil
+}
+
+// ours is the finding of an address that a certificate of our own names.
+func (r *Resolver) ours(a address.Address, now time.Time) (Finding, bool) {
+	var certs []*pgp.Certificate
+	for _, c := range r.own() {
+		if c.Has(a) {
+			certs = append(certs, c)
+		}
+	}
+	certs, _ = usable(certs, now)
+	if len(certs) == 0 {
+		return Finding{}, false
+	}
+	return Finding{Address: a, Outcome: Found, Certificates: certs, Source: "own", Identity: pgp.Confirmed, Known: true, Fetched: now,
+		Attempts: []Attempt{{Source: "own", Outcome: Found}}}, true
 }
 
 // holds is until when a finding is right: until its source should be asked

@@ -53,7 +53,7 @@ const (
 
 // Attempt is one source that was asked.
 type Attempt struct {
-	Source  string // "pinned", "stored", "wkd-advanced", "wkd-direct", "wkd-override"
+	Source  string // "own", "pinned", "stored", "wkd-advanced", "wkd-direct", "wkd-override"
 	Outcome Outcome
 	Detail  string // for a person; no content
 	Took    time.Duration
@@ -64,9 +64,10 @@ type Finding struct {
 	Address address.Address
 	Outcome Outcome
 	// Certificates to encrypt to: usable ones only, at most one per version of
-	// OpenPGP key. Empty unless Found and without Problem.
+	// OpenPGP key. Empty unless Found and without Problem. Callers share them,
+	// and must not change the slice.
 	Certificates []*pgp.Certificate
-	Source       string // "wkd", "autocrypt", "import", "accepted"
+	Source       string // "wkd", "autocrypt", "import", "accepted", "own"
 	Identity     pgp.Identity
 	Fetched      time.Time // when the source said so
 	Stale        bool      // served from store because the source could not be asked
@@ -75,7 +76,7 @@ type Finding struct {
 	// Problem is why a certificate that exists can't be used, one of the
 	// Problem constants; "" if none.
 	Problem  string
-	Detail   string // for a person
+	Detail   string // for a person; a Found without Problem has one only where there is something to tell
 	Attempts []Attempt
 }
 

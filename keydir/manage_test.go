@@ -93,6 +93,9 @@ func TestIssuer(t *testing.T) {
 	if got, err := w.Issuer(ctx, 1); len(got) != 0 || err != nil {
 		t.Errorf("Issuer of nobody: %d, %v", len(got), err)
 	}
+	if f := w.finds("our own is found without asking", carol, keydir.Found, "", pgp.Confirmed, own); f.Source != "own" || len(w.looked) > 0 {
+		t.Errorf("source %q, looked up %s", f.Source, w.looked)
+	}
 	if id, _ := w.Identity(ctx, carol, own.Fingerprint()); id != pgp.Confirmed {
 		t.Errorf("our own: %q", id)
 	}

@@ -69,11 +69,11 @@ func TestOutcomes(t *testing.T) {
 			w.web(direct, direct, body("application/octet-stream", cert))
 		}, keydir.Absent, "404"},
 		{"404 of the direct method", func(w *world) { w.web(direct, direct, status(404)) }, keydir.Absent, "404"},
-		{"NXDOMAIN for both names", func(w *world) {}, keydir.Absent, "does not exist"},
+		{"NXDOMAIN for both names", func(w *world) {}, keydir.Absent, "DNS has no address"},
 		{"NODATA for both names", func(w *world) {
 			w.resolve(advanced)
 			w.name(advanced, dnsError(net.DNSError{Err: "no such host", IsNotFound: true}))
-		}, keydir.Absent, "does not exist"},
+		}, keydir.Absent, "DNS has no address"},
 
 		{"the advanced host refuses", func(w *world) { w.refuse(advanced) }, keydir.NoDirectory, "refuses"},
 		{"the advanced host refuses though the direct one has it", func(w *world) {
@@ -117,6 +117,11 @@ func TestOutcomes(t *testing.T) {
 			w.refuse(advanced)
 			w.resolve(advanced, "203.0.113.1", "198.51.100.9")
 		}, keydir.Unavailable, "failed"},
+		{"one address refuses, to another there is no route", func(w *world) {
+			w.refuse(advanced)
+			w.resolve(advanced, "198.51.100.99", "203.0.113.1")
+		}, keydir.NoDirectory, "refuses"},
+		{"no route to any", func(w *world) { w.resolve(advanced, "198.51.100.99") }, keydir.Unavailable, "failed"},
 		{"500", func(w *world) { w.web(advanced, advanced, status(500)) }, keydir.Unavailable, "500"},
 		{"503", func(w *world) { w.web(advanced, advanced, status(503)) }, keydir.Unavailable, "503"},
 		{"429 says not now", func(w *world) { w.web(advanced, advanced, status(429)) }, keydir.Unavailable, "429"},

@@ -12,15 +12,15 @@ import (
 
 // How long things hold.
 const (
-	freshFor     = 24 * time.Hour      // a directory's answer, at a send
-	freshPinned  = 7 * 24 * time.Hour  // what a person confirmed or imported
-	staleFor     = 7 * 24 * time.Hour  // how old an answer may be where the directory can't be asked
-	goneFor      = 30 * 24 * time.Hour // how long a certificate is used that its directory no longer has
-	absentFor    = time.Hour           // remembered absence, give or take a quarter
-	failedFor    = time.Minute         // remembered failure
-	maxBindings  = 8                   // pins and candidates each
-	maxChanges   = 16
-	historySince = 2 // days on which a valid signature was seen, to be a history
+	freshFor    = 24 * time.Hour      // a directory's answer, at a send
+	freshPinned = 7 * 24 * time.Hour  // what a person confirmed or imported
+	staleFor    = 7 * 24 * time.Hour  // how old an answer may be where the directory can't be asked
+	goneFor     = 30 * 24 * time.Hour // how long a certificate is used that its directory no longer has
+	absentFor   = time.Hour           // remembered absence, give or take a quarter
+	failedFor   = time.Minute         // remembered failure
+	maxBindings = 8                   // pins and candidates each
+	maxChanges  = 16
+	historySpan = 24 * time.Hour // between two signed messages, to be a history
 )
 
 // Where a binding is from.
@@ -36,16 +36,18 @@ type Binding struct {
 	Fingerprint pgp.Fingerprint `json:"fpr"`
 	Identity    pgp.Identity    `json:"identity"`
 	Source      string          `json:"source"`
-	First       time.Time       `json:"first"`      // when it was first seen
-	Confirmed   time.Time       `json:"confirmed"`  // when its source last said so
-	Signed      time.Time       `json:"signed"`     // when a valid signature of it was last seen
-	Signatures  int             `json:"signatures"` // days on which one was
+	First       time.Time       `json:"first"`     // when it was first seen
+	Confirmed   time.Time       `json:"confirmed"` // when its source last said so
+	// SignedFrom and Signed are the dates of the oldest and the newest message
+	// that was seen with a valid signature of it.
+	SignedFrom time.Time `json:"signed_from"`
+	Signed     time.Time `json:"signed"`
 }
 
 // history tells whether contradicting this binding needs a person: it has been
 // used for longer than a day by who holds the secret key, or somebody vouched.
 func (b Binding) history() bool {
-	return b.Signatures >= historySince || b.Identity.AtLeast(pgp.Organisation) || b.Source == sourceAccepted
+	return b.Signed.Sub(b.SignedFrom) >= historySpan || b.Identity.AtLeast(pgp.Organisation) || b.Source == sourceAccepted
 }
 
 // Change is a certificate that took another's place.
@@ -151,11 +153,15 @@ func (p *peer) finding(a address.Address, now time.Time) (f Finding, lookup bool
 		f.Outcome = Unavailable
 		f.Detail = fmt.Sprintf("what is stored is of %s, too long ago; %s", f.Fetched.UTC().Format(time.DateOnly), p.Detail)
 	default:
+		f.Detail = ""
 		if n := len(p.Changes); n > 0 && now.Before(p.Changes[n-1].At.Add(goneFor)) {
 			c := p.Changes[n-1]
 			f.Detail = fmt.Sprintf("changed on %s: %s", c.At.UTC().Format(time.DateOnly), c.Why)
 		}
-		f.Certificates, f.Stale = certs, p.fromDirectory() && now.After(f.Fetched.Add(freshFor))
+		f.Certificates = certs
+		if p.fromDirectory() && now.After(f.Fetched.Add(freshFor)) {
+			f.Stale, f.Detail = true, fmt.Sprintf("kept from %s, since %s", f.Fetched.UTC().Format(time.DateOnly), p.Detail)
+		}
 	}
 	return f, lookup
 }

@@ -173,7 +173,7 @@ func (p *peer) bind(c *pgp.Certificate, b Binding, now time.Time) {
 	p.take(c)
 	b.Fingerprint, b.First, b.Confirmed = c.Fingerprint(), now, now
 	if old := find(p.Candidates, b.Fingerprint); old != nil {
-		b.First, b.Signed, b.Signatures = old.First, old.Signed, old.Signatures
+		b.First, b.SignedFrom, b.Signed = old.First, old.SignedFrom, old.Signed
 	}
 	p.Pins = append(p.Pins, b)
 }
@@ -200,17 +200,30 @@ func (p *peer) drop(certs []*pgp.Certificate) {
 	})
 }
 
-// signed notes a valid signature of a certificate that is known, once a day. It
-// tells whether that is news.
-func (p *peer) signed(f pgp.Fingerprint, now time.Time) bool {
+// signs tells whether a signature of that date is news: it makes a history, or
+// the newest is a day older.
+func (b Binding) signs(date time.Time) bool {
+	if b.Signed.IsZero() || date.Sub(b.Signed) >= historySpan {
+		return true
+	}
+	return !b.history() && (date.Before(b.SignedFrom) || date.After(b.Signed))
+}
+
+// signed notes a valid signature of a certificate that is known, by the date of
+// its message: a mailbox is read newest first. It tells whether that was news.
+func (p *peer) signed(f pgp.Fingerprint, date time.Time) bool {
 	b := p.pin(f)
 	if b == nil {
 		b = find(p.Candidates, f)
 	}
-	if b == nil || now.Sub(b.Signed) < 24*time.Hour {
+	if b == nil || !b.signs(date) {
 		return false
 	}
-	b.Signed = now
-	b.Signatures++
+	if b.Signed.IsZero() || date.Before(b.SignedFrom) {
+		b.SignedFrom = date
+	}
+	if date.After(b.Signed) {
+		b.Signed = date
+	}
 	return true
 }

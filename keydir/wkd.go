@@ -62,7 +62,11 @@ func (w *wkdClient) lookup(ctx context.Context, a address.Address) (answer, []At
 	}
 	if base, ok := w.overrides[a.Domain]; ok {
 		u := wkdURL(a, true)
-		ans := ask("wkd-override", w.local, &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + u.Path, RawQuery: u.RawQuery})
+		f := w.local
+		if w.proxied && !loopback(base.Hostname()) {
+			f = w.fetch
+		}
+		ans := ask("wkd-override", f, &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + u.Path, RawQuery: u.RawQuery})
 		ans.directory = true // says the configuration
 		return ans, attempts
 	}
@@ -89,7 +93,7 @@ func (w *wkdClient) lookup(ctx context.Context, a address.Address) (answer, []At
 // since it is what the server's certificate must name.
 func wkdURL(a address.Address, advanced bool) *url.URL {
 	u := &url.URL{Scheme: "https", Host: a.Domain, Path: "/.well-known/openpgpkey/hu/" + WKDHash(a.Local),
-		RawQuery: url.Values{"l": {a.Local}}.Encode()}
+		RawQuery: "l=" + strings.ReplaceAll(url.QueryEscape(a.Local), "+", "%20")}
 	if advanced {
 		u.Host, u.Path = "openpgpkey."+a.Domain, "/.well-known/openpgpkey/"+a.Domain+"/hu/"+WKDHash(a.Local)
 	}

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,6 +120,9 @@ func (w *world) dial(ctx context.Context, network, addr string) (net.Conn, error
 	w.dialed = append(w.dialed, addr)
 	to, ok := w.hosts[addr]
 	w.mu.Unlock()
+	if addr == "198.51.100.99:443" {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
+	}
 	if !ok {
 		return nil, fmt.Errorf("nothing at %s", addr)
 	}

@@ -44,7 +44,8 @@ func TestRecipient(t *testing.T) {
 		return keydir.Finding{Address: bob, Outcome: keydir.Found, Known: true, Problem: p}
 	}
 	stale := found(bob, pgp.Directory)
-	stale.Stale = true
+	stale.Stale, stale.Detail = true, "kept from 2026-03-01"
+	absent.Detail = "its directory answered 404"
 	conflict := found(bob, pgp.Conflict)
 	tests := []struct {
 		name string
@@ -60,10 +61,10 @@ func TestRecipient(t *testing.T) {
 		{"require refuses who has none", policy.Require, absent, policy.RefuseMessage, "letterlock cert import"},
 		{"require refuses where there is no directory", policy.Require, noDirectory, policy.RefuseMessage, "no key directory"},
 		{"require defers while the directory is down", policy.Require, down, policy.Defer, "timeout"},
-		{"require says that the certificate is stale", policy.Require, stale, policy.Encrypt, "kept from earlier"},
+		{"require says that the certificate is stale", policy.Require, stale, policy.Encrypt, "kept from 2026"},
 		{"prefer encrypts to who was seen", policy.Prefer, found(bob, pgp.FirstSeen), policy.Encrypt, "first-seen"},
 		{"prefer doesn't use a certificate bound to nothing, and doesn't send in clear beside it", policy.Prefer, found(bob, pgp.Unknown), policy.RefuseMessage, "cert verify"},
-		{"prefer sends in clear to who has none", policy.Prefer, absent, policy.SendClear, "has no certificate"},
+		{"prefer sends in clear to who has none", policy.Prefer, absent, policy.SendClear, "has no certificate: no directory has one (its directory answered 404)"},
 		{"prefer sends in clear where there is no directory", policy.Prefer, noDirectory, policy.SendClear, "no key directory"},
 		{"prefer defers while the directory is down", policy.Prefer, down, policy.Defer, "could not be asked"},
 		{"a contact who had a certificate doesn't silently lose it", policy.Prefer, known, policy.RefuseMessage, "letterlock cert forget bob@partner.example"},

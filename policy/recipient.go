@@ -112,8 +112,8 @@ func (r *Rules) encrypt(d *Decision, ru rule, f keydir.Finding) {
 	}
 	d.Action, d.Certificates = Encrypt, f.Certificates
 	d.Reason = fmt.Sprintf("%s has a certificate, known as %s", f.Address, identity(f.Identity))
-	if f.Stale {
-		d.Reason += "; kept from earlier, since its source could not confirm it now"
+	if f.Detail != "" {
+		d.Reason += "; " + f.Detail
 	}
 }
 
@@ -131,9 +131,12 @@ func (r *Rules) absent(d *Decision, ru rule, f keydir.Finding) {
 			fmt.Sprintf("Ask for it, then `letterlock cert import FILE`; or `letterlock cert forget %s` to write as to a stranger.", a))
 		return
 	}
-	reason := fmt.Sprintf("%s has no certificate: its directory has none for it", a)
+	reason := fmt.Sprintf("%s has no certificate: no directory has one", a)
 	if f.Outcome == keydir.NoDirectory {
 		reason = fmt.Sprintf("%s has no certificate: %s has no key directory", a, a.Domain)
+	}
+	if f.Detail != "" {
+		reason += " (" + f.Detail + ")"
 	}
 	if ru.mode == Require {
 		d.refuse(reason+", and the rule requires one",
