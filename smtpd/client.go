@@ -288,24 +288,26 @@ func (c *client) hold() error {
 	return nil
 }
 
-// final sends the final dot and reads the reply. After an error nobody knows
-// whether the message was taken (RFC 1047).
+// final sends the final dot, after hold has passed on the rest, and reads the
+// reply. After an error nobody knows whether the message was taken (RFC 1047).
+// Where the dot could not be written whole, it surely was not: that is a reply.
 func (c *client) final() (reply, error) {
 	if err := c.command("."); err != nil {
 		c.broken = true
 		return reply{}, err
 	}
-	err := c.flush()
-	if err == nil {
-		var r reply
-		if r, err = c.reply(c.t.Final); err == nil {
-			c.broken = c.broken || r.Code == 421
-			c.dirty = false
-			return r, nil
-		}
+	if c.flush() != nil {
+		c.broken = true
+		return reply{Code: 451, Status: "4.4.2", Text: "the connection broke before the end of the message"}, nil
 	}
-	c.broken = true
-	return reply{}, fmt.Errorf("%w: %w", errUpstream, err)
+	r, err := c.reply(c.t.Final)
+	if err != nil {
+		c.broken = true
+		return reply{}, err
+	}
+	c.broken = c.broken || r.Code == 421
+	c.dirty = false
+	return r, nil
 }
 
 // close ends the connection at once; an open transaction is thereby void.

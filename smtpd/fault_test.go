@@ -36,7 +36,8 @@ func TestEveryFaultTimesEveryNumberOfGroups(t *testing.T) {
 		{"421 at RCPT", "rcpt", fault{reply: "421 4.3.2 down", drop: true}, false},
 		{"DATA refused for a while", "data", fault{reply: "451 4.3.0 later"}, false},
 		{"dropped at DATA", "data", fault{drop: true}, false},
-		{"421 in the middle of the message", "body", fault{reply: "421 4.3.2 down", drop: true}, false},
+		// A reset may take the 421 away before we can read it.
+		{"421 in the middle of the message", "body", fault{reply: "421 4.3.2 down", drop: true}, true},
 		{"dropped in the middle of the message", "body", fault{drop: true}, true},
 		{"refused for a while after the dot", "dot", fault{reply: "451 4.3.0 later"}, false},
 		{"421 after the dot", "dot", fault{reply: "421 4.3.2 down", drop: true}, false},

@@ -267,8 +267,14 @@ func (s *Server) working(g *guard, busy bool) {
 // remember keeps the account of a login for the queue.
 func (s *Server) remember(a *Account) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	first := s.accounts[a.key()] == nil
 	s.accounts[a.key()] = a
+	s.mu.Unlock()
+	if first {
+		if err := s.c.Queue.Hurry(s.ctx, a.key()); err != nil {
+			s.c.Logger.Error("queue not read", "err", err)
+		}
+	}
 }
 
 // account finds an account for the queue.

@@ -110,10 +110,18 @@ func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Sourc
 		mark(taken, r)
 		return rs, nil
 	}
+	if err := c.hold(); err != nil {
+		return nil, err
+	}
 	if err := attempt(ctx, keys); err != nil {
 		return nil, fmt.Errorf("writing the journal: %w", err)
 	}
 	failpoint("queue attempt")
+	if !c.quiet() {
+		c.close()
+		mark(taken, reply{Code: 451, Status: "4.4.2", Text: "the mail server ended the transaction"})
+		return rs, nil
+	}
 	r, err := c.final()
 	failpoint("queue attempted")
 	if err != nil {

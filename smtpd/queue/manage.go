@@ -71,3 +71,32 @@ func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, bo
 	e.State = Overall(left)
 	return q.Settle(ctx, []Change{{Entry: e, Forget: len(left) == 0}})
 }
+
+// Hurry has what waits for an account tried now, such as after its first login.
+func (q *Queue) Hurry(ctx context.Context, account string) error {
+	es, err := q.entries(ctx, `WHERE account = ? AND state = 'waiting'`, account)
+	if err != nil {
+		return err
+	}
+	for _, e := range es {
+		if !q.take(e.ID) {
+			continue
+		}
+		err := q.due(ctx, e.ID)
+		q.leave(e.ID)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// due makes an entry that waits due; the caller has taken it.
+func (q *Queue) due(ctx context.Context, id string) error {
+	es, err := q.entries(ctx, `WHERE id = ? AND state = 'waiting'`, id)
+	if err != nil || len(es) == 0 {
+		return err
+	}
+	es[0].Next = q.c.Now()
+	return q.Settle(ctx, []Change{{Entry: es[0]}})
+}
