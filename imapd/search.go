@@ -1,8 +1,316 @@
 package imapd
 
-import "letterlock.org/letterlock/imapd/wire"
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
 
-// search is SEARCH and UID SEARCH.
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/search"
+	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/pgp"
+)
+
+// maxSearch bounds the answer to a search that is read whole.
+const maxSearch = 64 << 20
+
+// search is SEARCH and UID SEARCH. Keys that look into messages are answered by
+// us for encrypted ones (see package search); the upstream does the rest.
 func (s *session) search(c *wire.Command) error {
-	return s.relay.forward(c.Tag, c.Out(), &pending{quiet: c.Name == "SEARCH"})
+	uid := c.Name == "UID SEARCH"
+	q, err := search.Parse(c.Args)
+	if err != nil {
+		return s.searchFailed(c, err)
+	}
+	box := s.selected()
+	if !uid && box.view.differs() {
+		s.local(c.Tag, "NO [UNAVAILABLE] the mailbox changed: say NOOP first")
+		return nil
+	}
+	lib := box.lib.Load()
+	if lib == nil {
+		return s.forwardSearch(c.Tag, uid, c.Out())
+	}
+	j := &fetchJob{s: s, box: box, lib: lib, uid: uid}
+	if q.LooksInside() {
+		if err := j.prepare(q); err != nil {
+			return s.searchFailed(c, err)
+		}
+	}
+	if ok, err := s.know(box); err != nil || !ok {
+		return s.searchFailed(c, firstError(err, func() error { return errNoUIDs }))
+	}
+	uids := box.view.all()
+	scope := search.Scope{
+		UIDs: uids, Encrypted: lib.Encrypted(uids), WordsUpstream: s.account.SearchUpstream,
+		Keyword: lib.WithKeyword, Search: lib.Search, Match: j.match,
+	}
+	plan, err := search.Rewrite(s.ctx, q, scope)
+	if err != nil {
+		return s.searchFailed(c, err)
+	}
+	if len(plan.Commands) == 1 {
+		o := (&wire.Out{}).String(c.Name + " ")
+		o.Parts = append(o.Parts, plan.Commands[0].Parts...)
+		return s.forwardSearch(c.Tag, uid, o)
+	}
+	return s.searchParts(c, uid, plan)
+}
+
+var errNoUIDs = errors.New("the upstream server doesn't tell its UIDs")
+
+// searchFailed answers a search that isn't carried out.
+func (s *session) searchFailed(c *wire.Command, err error) error {
+	switch {
+	case errors.Is(err, search.ErrSyntax), errors.Is(err, wire.ErrSyntax):
+		s.bad(c, clean(err.Error()))
+	case errors.Is(err, search.ErrCharset):
+		s.local(c.Tag, "NO [BADCHARSET (US-ASCII UTF-8)] unknown character set")
+	case errors.Is(err, search.ErrWords):
+		s.local(c.Tag, "NO [CANNOT] "+clean(err.Error()))
+	case errors.Is(err, search.ErrComplex):
+		s.local(c.Tag, "NO [LIMIT] the search has too many keys")
+	case s.ctx.Err() != nil, s.relay.ended():
+		return err
+	default:
+		s.log.Warn("search not possible", "reason", reason(err))
+		s.local(c.Tag, "NO [UNAVAILABLE] the search cannot be answered now")
+	}
+	return nil
+}
+
+func (r *relay) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// forwardSearch sends a search whose answer is the client's, but for the tag
+// that an ESEARCH names.
+func (s *session) forwardSearch(tag string, uid bool, o *wire.Out) error {
+	p := &pending{quiet: !uid}
+	p.untagged = func(h wire.Head) (bool, error) {
+		if h.Name != "ESEARCH" {
+			return false, nil
+		}
+		b, err := s.up.r.Collect(maxSearch)
+		if err != nil {
+			return true, err
+		}
+		out := s.relay.hold()
+		defer s.relay.release()
+		_, err = out.w.Write(retag(b, p.upTag, tag))
+		return true, err
+	}
+	return s.relay.forward(tag, o, p)
+}
+
+// retag puts the client's tag in the place of ours in an ESEARCH.
+func retag(b []byte, from, to string) []byte {
+	for _, quoted := range []string{`"` + from + `"`, from} {
+		mine := []byte("(TAG " + quoted + ")")
+		if i := bytes.Index(b[:min(len(b), 300)], mine); i >= 0 {
+			out := append(bytes.Clone(b[:i]), "(TAG "...)
+			out = append(out, wire.StringToken(to).Raw...)
+			return append(append(out, ')'), b[i+len(mine):]...)
+		}
+	}
+	return b
+}
+
+// searchParts sends a search as several commands and makes one answer of all.
+func (s *session) searchParts(c *wire.Command, uid bool, plan *search.Plan) error {
+	if err := s.relay.barrier(); err != nil {
+		return err
+	}
+	var answers [][]byte
+	var line []byte
+	for _, command := range plan.Commands {
+		answer := []byte("* SEARCH\r\n")
+		p := &pending{quiet: !uid, untagged: func(h wire.Head) (bool, error) {
+			if h.HasNum || h.Name != "SEARCH" && h.Name != "ESEARCH" {
+				return false, nil
+			}
+			b, err := s.up.r.Collect(maxSearch)
+			answer = b
+			return true, err
+		}}
+		o := (&wire.Out{}).String(c.Name + " ")
+		o.Parts = append(o.Parts, command.Parts...)
+		status, l, err := s.relay.run(o, p)
+		if err != nil {
+			return err
+		}
+		if line = l; status != "OK" {
+			s.finish(c.Tag, !uid, line)
+			return nil
+		}
+		answers = append(answers, answer)
+	}
+	all, err := plan.Answer(c.Tag, uid, answers)
+	if err != nil {
+		return s.searchFailed(c, fmt.Errorf("upstream's answers: %w", errors.New(clean(err.Error()))))
+	}
+	s.relay.local(string(all))
+	s.finish(c.Tag, !uid, line)
+	return nil
+}
+
+// prepare classifies every message and opens the encrypted ones that a search
+// may find, as far as that was not done.
+func (j *fetchJob) prepare(q *search.Query) error {
+	if ok, err := j.s.know(j.box); err != nil {
+		return err
+	} else if !ok {
+		return errNoUIDs
+	}
+	uids := j.box.view.all()
+	if fresh := j.lib.Unclassified(uids); len(fresh) > 0 {
+		if err := j.s.relay.barrier(); err != nil {
+			return err
+		}
+		j.classify = true
+		if err := j.again(fresh, "(UID "+index.ClassItems+" "+index.PrefixItem+")", j.classResponse); err != nil {
+			return err
+		}
+		if err := j.persist(true); err != nil {
+			return err
+		}
+		j.classify = false
+	}
+	unopened := j.lib.Unsettled(j.lib.Encrypted(q.Within(uids)))
+	if len(unopened) == 0 {
+		return nil
+	}
+	if err := j.s.relay.barrier(); err != nil {
+		return err
+	}
+	return j.again(unopened, "(UID BODY.PEEK[])", j.openResponse)
+}
+
+// classResponse takes what a message's class is found by.
+func (j *fetchJob) classResponse(seq uint32) error {
+	return j.each(seq, func(f *wire.FetchReader, g *gathering, item wire.Item) error {
+		if g.class == pgp.Encrypted {
+			return nil
+		}
+		return j.gatherContent(f, g, item)
+	}, func(*gathering) error {
+		if len(j.found) >= 256 {
+			return j.persist(false)
+		}
+		return nil
+	})
+}
+
+// openResponse takes a message to be opened for the index.
+func (j *fetchJob) openResponse(seq uint32) error {
+	return j.each(seq, j.keepRaw, func(g *gathering) error {
+		if g.raw == nil || g.uid == 0 {
+			return nil
+		}
+		r, err := j.lib.Open(j.s.ctx, g.uid, g.raw)
+		if err != nil {
+			return j.failed(&g.kept, err)
+		}
+		r.Close()
+		return nil
+	})
+}
+
+// each goes through a FETCH response that the client doesn't see; FLAGS in it
+// it does see, as a response of their own.
+func (j *fetchJob) each(seq uint32, take func(*wire.FetchReader, *gathering, wire.Item) error, done func(*gathering) error) error {
+	f, err := j.s.up.r.Fetch()
+	if err != nil {
+		return err
+	}
+	if seq == 0 || int(seq) > j.box.view.len() {
+		return fmt.Errorf("%w: FETCH of what isn't there", wire.ErrDesync)
+	}
+	g := &gathering{seq: seq}
+	defer g.close()
+	g.uid = j.box.view.uid(seq)
+	for {
+		item, err := f.Next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil && (dynamic(item.Name) || wire.EqualFold(item.Name, "UID")) {
+			err = j.gather(f, g, item)
+		} else if err == nil {
+			err = take(f, g, item)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(g.dynamic) > 0 {
+		w := &responseWriter{s: j.s, box: j.box, seq: seq, uid: g.uid}
+		for _, d := range g.dynamic {
+			value := d.value
+			if wire.EqualFold(d.name, "FLAGS") {
+				value = w.flags(value)
+			}
+			_ = w.text(d.name, value)
+		}
+		_ = w.end()
+		w.release()
+	}
+	return done(g)
+}
+
+// match opens one message to look into it. Run by the command goroutine, while
+// nothing is under way.
+func (j *fetchJob) match(ctx context.Context, uid uint32, t search.Term) (bool, error) {
+	r, err := j.lib.Rendering(ctx, uid, func(context.Context) (message.Source, error) { return j.raw(uid) })
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	if r.Class != pgp.Encrypted {
+		return false, nil
+	}
+	return t.Match(r.Message)
+}
+
+// raw fetches a message as the upstream has it. The caller closes it.
+func (j *fetchJob) raw(uid uint32) (message.Source, error) {
+	if err := j.s.relay.barrier(); err != nil {
+		return nil, err
+	}
+	var got *message.Spool
+	err := j.again([]uint32{uid}, "(UID BODY.PEEK[])", func(seq uint32) error {
+		return j.each(seq, j.keepRaw, func(g *gathering) error {
+			if g.uid == uid && got == nil {
+				got, g.raw = g.raw, nil
+			}
+			return nil
+		})
+	})
+	if err == nil && got == nil {
+		err = errors.New("message is gone")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
+}
+
+// all is every UID that is known, ascending.
+func (v *view) all() []uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	known := slices.Clone(v.uids)
+	for len(known) > 0 && known[len(known)-1] == 0 {
+		known = known[:len(known)-1]
+	}
+	return known
 }
