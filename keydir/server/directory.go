@@ -45,6 +45,7 @@ type Directory struct {
 	Now func() time.Time
 
 	store store.Store
+	write sync.Mutex               // held from a change of the table to that of snap
 	snap  atomic.Pointer[snapshot] // nil before the first look-up
 	mu    sync.Mutex               // held while snap is replaced
 }
@@ -76,6 +77,8 @@ func (d *Directory) Add(ctx context.Context, a address.Address, c *pgp.Certifica
 	if err != nil {
 		return err
 	}
+	d.write.Lock()
+	defer d.write.Unlock()
 	err = d.store.Update(ctx, func(tx store.Tx) error { return r.write(tx, d.store) })
 	if err != nil {
 		return fmt.Errorf("publishing the certificate of %s: %w", a, err)
@@ -86,6 +89,8 @@ func (d *Directory) Add(ctx context.Context, a address.Address, c *pgp.Certifica
 
 // Remove withdraws what is published for a; store.ErrNoRow if nothing is.
 func (d *Directory) Remove(ctx context.Context, a address.Address) error {
+	d.write.Lock()
+	defer d.write.Unlock()
 	err := d.store.Update(ctx, func(tx store.Tx) error {
 		n, err := tx.Exec("DELETE FROM keydirserver_cert WHERE address = ?", a.Key())
 		if err == nil && n == 0 {

@@ -136,6 +136,8 @@ func (d *Directory) Import(ctx context.Context, dir string, domains ...string) (
 	if err != nil {
 		return nil, nil, fmt.Errorf("importing %s: %w", dir, err)
 	}
+	d.write.Lock()
+	defer d.write.Unlock()
 	err = d.store.Update(ctx, func(tx store.Tx) error {
 		for _, r := range rows {
 			if err := r.write(tx, d.store); err != nil {
