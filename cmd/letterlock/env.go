@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// env is what a command reads and writes. It is the caller's, also where the
+// command runs inside serve.
+type env struct {
+	stdout, stderr io.Writer
+	files          files
+	now            func() time.Time
+	dir            string // the caller's working directory
+}
+
+// files are the caller's files, by names of the command line.
+type files interface {
+	// Read reads a file; "-" is standard input.
+	Read(name string) ([]byte, error)
+	// Password asks a person, without showing what is typed.
+	Password(prompt string) (string, error)
+}
+
+// path is a folder that the command line names, wherever the command runs.
+func (e *env) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(e.dir, name)
+}
+
+// json prints v for scripts.
+func (e *env) json(v any) error {
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (e *env) printf(format string, args ...any) { fmt.Fprintf(e.stdout, format, args...) }
+
+// secret is a password or passphrase: from a file where one is named, else asked
+// for. One line end is cut off.
+func (e *env) secret(file, prompt string) (string, error) {
+	if file == "" {
+		return e.files.Password(prompt)
+	}
+	b, err := e.files.Read(file)
+	if err != nil {
+		return "", err
+	}
+	s := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
+	if s == "" {
+		return "", fmt.Errorf("%s is empty, where %s belongs", file, prompt)
+	}
+	return s, nil
+}
+
+// maxFile bounds what a command reads: keys and certificates are far smaller.
+const maxFile = 64 << 20
+
+// localFiles are those of this process.
+type localFiles struct {
+	stdin  io.Reader
+	stderr io.Writer
+	once   sync.Once
+	lines  *bufio.Reader
+}
+
+func (l *localFiles) input() *bufio.Reader {
+	l.once.Do(func() { l.lines = bufio.NewReader(l.stdin) })
+	return l.lines
+}
+
+func (l *localFiles) Read(name string) ([]byte, error) {
+	var r io.Reader = l.input()
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d MiB", name, maxFile>>20)
+	}
+	return b, err
+}
+
+func (l *localFiles) Password(prompt string) (string, error) {
+	if f, ok := l.stdin.(*os.File); ok {
+		if old, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
+			quiet := *old
+			quiet.Lflag &^= unix.ECHO
+			fmt.Fprintf(l.stderr, "%s: ", prompt)
+			if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &quiet); err == nil {
+				defer unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, old)
+				defer fmt.Fprintln(l.stderr)
+			}
+		}
+	}
+	s, err := l.input().ReadString('\n')
+	if err != nil && (err != io.EOF || s == "") {
+		return "", fmt.Errorf("reading %s from standard input: %w (give it there, or in a file)", prompt, err)
+	}
+	return strings.TrimRight(s, "\r\n"), nil
+}

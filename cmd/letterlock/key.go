@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/pgp/keyring"
+)
+
+type keyCmd struct {
+	Generate keyGenerate `cmd:"" help:"Make a key for an address."`
+	Import   keyImport   `cmd:"" help:"Take over a key, armored or binary."`
+	Export   keyExport   `cmd:"" help:"Print the certificate of an address, or with --secret its key."`
+	List     keyList     `cmd:"" help:"All own keys."`
+	Show     keyShow     `cmd:"" help:"The keys of an address."`
+}
+
+type keyGenerate struct {
+	Address addressArg  `arg:""`
+	Profile pgp.Profile `default:"default" help:"Algorithms: default (version 4, EdDSA and Cv25519)."`
+	Replace bool        `help:"Make another key though there is one. The old one goes on decrypting."`
+}
+
+func (c *keyGenerate) runState(ctx context.Context, e *env, s *state) error {
+	a := c.Address.Address
+	if old, err := s.keys.Certificate(ctx, a); err == nil && !c.Replace {
+		return fmt.Errorf("%s has a key already: %s (to make another that takes its place: --replace)", a, old.Fingerprint())
+	}
+	cert, err := s.keys.Generate(ctx, a, c.Profile)
+	if err != nil {
+		return err
+	}
+	e.printf("New key for %s:\n", a)
+	describeCertificate(cert, e.now()).print(e)
+	return nil
+}
+
+type keyImport struct {
+	File           string      `arg:"" help:"Armored or binary; - is standard input."`
+	PassphraseFile string      `placeholder:"FILE" help:"What unlocks the key; asked for if it is needed."`
+	Address        *addressArg `help:"Import for this address, instead of the configured ones that the key names."`
+}
+
+func (c *keyImport) runState(ctx context.Context, e *env, s *state) error {
+	b, err := e.files.Read(c.File)
+	if err != nil {
+		return err
+	}
+	keys, err := pgp.ParseKeys(b, func(cert *pgp.Certificate) ([]byte, error) {
+		p, err := e.secret(c.PassphraseFile, "passphrase of "+string(cert.Fingerprint()))
+		return []byte(p), err
+	})
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", c.File, err)
+	}
+	for _, k := range keys {
+		to, err := c.targets(s, k.Certificate())
+		if err != nil {
+			return err
+		}
+		for _, a := range to {
+			if err := s.keys.Import(ctx, a, []*pgp.Key{k}); err != nil {
+				return err
+			}
+			active, err := s.keys.Certificate(ctx, a)
+			use := "signs and decrypts"
+			if err != nil || active.Fingerprint() != k.Fingerprint() {
+				use = "decrypts"
+			}
+			e.printf("Imported for %s, where it %s:\n", a, use)
+			describeCertificate(k.Certificate(), e.now()).print(e)
+		}
+	}
+	return nil
+}
+
+// targets are the addresses that a key is for.
+func (c *keyImport) targets(s *state, cert *pgp.Certificate) (out []address.Address, err error) {
+	if c.Address != nil {
+		return []address.Address{c.Address.Address}, nil
+	}
+	for i := range s.cfg.Load().Bridges {
+		for _, a := range addresses(&s.cfg.Load().Bridges[i]) {
+			if cert.Has(a) {
+				out = append(out, a)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("the key %s names no address of this configuration (say which one it is for: --address)", cert.Fingerprint())
+	}
+	return out, nil
+}
+
+type keyExport struct {
+	Address        addressArg `arg:""`
+	Secret         bool       `help:"The secret key, locked with a passphrase."`
+	Binary         bool       `help:"Binary instead of armored."`
+	PassphraseFile string     `placeholder:"FILE" help:"The passphrase to lock it with; asked for otherwise."`
+}
+
+func (c *keyExport) runState(ctx context.Context, e *env, s *state) error {
+	if !c.Secret {
+		cert, err := s.keys.Certificate(ctx, c.Address.Address)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Address, err)
+		}
+		return writeCertificate(e, cert, c.Binary)
+	}
+	pass, err := e.secret(c.PassphraseFile, "passphrase to lock the key with")
+	if err != nil {
+		return err
+	}
+	if pass == "" {
+		return errors.New("a secret key leaves only with a passphrase")
+	}
+	var out []byte
+	if c.Binary {
+		out, err = s.keys.Export(ctx, c.Address.Address, []byte(pass))
+	} else {
+		var armored string
+		armored, err = s.keys.ExportArmored(ctx, c.Address.Address, []byte(pass))
+		out = []byte(armored)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Address, err)
+	}
+	_, err = e.stdout.Write(out)
+	return err
+}
+
+func writeCertificate(e *env, c *pgp.Certificate, binary bool) error {
+	out := []byte(c.Armored())
+	if binary {
+		out = c.Bytes()
+	}
+	_, err := e.stdout.Write(out)
+	return err
+}
+
+// keyJSON is what scripts get of an own key.
+type keyJSON struct {
+	Address string    `json:"address"`
+	Active  bool      `json:"active"`
+	Offline bool      `json:"offline"`
+	Added   time.Time `json:"added"`
+	certificateJSON
+}
+
+func describeKey(k keyring.Entry, now time.Time) keyJSON {
+	return keyJSON{k.Address, k.Active, k.Offline, k.Added.UTC(), describeCertificate(k.Certificate, now)}
+}
+
+type keyList struct {
+	JSON bool `name:"json" help:"For scripts."`
+}
+
+func (c *keyList) runState(ctx context.Context, e *env, s *state) error {
+	entries, err := s.keys.List(ctx)
+	if err != nil {
+		return err
+	}
+	out := []keyJSON{}
+	for _, k := range entries {
+		out = append(out, describeKey(k, e.now()))
+	}
+	if c.JSON {
+		return e.json(out)
+	}
+	for _, k := range out {
+		use := "decrypts old mail"
+		if k.Active {
+			use = "in use"
+		}
+		e.printf("%s  %s  expires %s  %s\n", k.Fingerprint, k.Address, k.expiry(), use)
+	}
+	if len(out) == 0 {
+		e.printf("No keys yet (make one with: letterlock key generate ADDRESS).\n")
+	}
+	return nil
+}
+
+type keyShow struct {
+	Address addressArg `arg:""`
+	JSON    bool       `name:"json" help:"For scripts."`
+}
+
+func (c *keyShow) runState(ctx context.Context, e *env, s *state) error {
+	entries, err := s.keys.List(ctx)
+	if err != nil {
+		return err
+	}
+	out := []keyJSON{}
+	for _, k := range entries {
+		if k.Address == c.Address.Key() {
+			out = append(out, describeKey(k, e.now()))
+		}
+	}
+	if len(out) == 0 {
+		return fmt.Errorf("%s: %w (make one with: letterlock key generate %s)", c.Address, keyring.ErrNoKey, c.Address)
+	}
+	if c.JSON {
+		return e.json(out)
+	}
+	for _, k := range out {
+		e.printf("%s, active: %v\n", k.Address, k.Active)
+		k.print(e)
+	}
+	return nil
+}

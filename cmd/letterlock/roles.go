@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/config"
+	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/keydir/server"
+	"letterlock.org/letterlock/smtpd"
+)
+
+// roles are the running servers of a configuration.
+type roles struct {
+	ready  []readyLine
+	failed chan error // a server that ended by itself
+
+	cancel context.CancelFunc // of what runs beside the servers
+	work   sync.WaitGroup
+	stops  []func(context.Context) error
+}
+
+// opened is one listener and the accounts that are reached by it.
+type opened struct {
+	net.Listener
+	at       endpoint.Address // as configured: port 0 where one was picked
+	accounts []address.Address
+	servers  []endpoint.Upstream
+}
+
+// start opens every listener, then serves on them; if one can't be opened, none
+// is.
+func (s *state) start(ctx context.Context) (*roles, error) {
+	cfg := s.cfg.Load()
+	certs, err := s.bridges.serverTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	listeners, err := listenAll(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.ports = map[listening]int{}
+	for _, o := range listeners {
+		for _, a := range o.accounts {
+			s.ports[listening{a.Key(), o.at}] = o.Addr().(*net.TCPAddr).Port
+		}
+	}
+	var web net.Listener
+	if cfg.Keydir != nil {
+		if web, err = net.Listen("tcp", cfg.Keydir.Listen[0]); err != nil {
+			return nil, errors.Join(fmt.Errorf("keydir: listening on %s: %w", cfg.Keydir.Listen[0], err), closeAll(listeners))
+		}
+	}
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r := &roles{failed: make(chan error, 1), cancel: cancel}
+	if err := s.startSMTP(inner, r, listeners, certs); err != nil {
+		cancel()
+		return nil, errors.Join(err, closeAll(listeners))
+	}
+	s.startIMAP(inner, r, listeners, certs)
+	if web != nil {
+		s.startKeydir(r, web, cfg.Keydir)
+	}
+	s.startIndexers(inner, r, cfg)
+	r.work.Go(func() { s.refresh(inner) })
+	return r, nil
+}
+
+func listenAll(ctx context.Context, cfg *config.Config) ([]*opened, error) {
+	var out []*opened
+	shared := map[endpoint.Address]*opened{}
+	for i := range cfg.Bridges {
+		b := &cfg.Bridges[i]
+		for _, sv := range []*config.Service{b.IMAP, b.SMTP} {
+			if sv == nil {
+				continue
+			}
+			for _, at := range sv.Addresses {
+				o := shared[at]
+				if o == nil || at.Port == 0 {
+					l, err := at.Listen(ctx)
+					if err != nil {
+						return nil, errors.Join(fmt.Errorf("%s of %s: %w", at.Protocol, b.Address, err), closeAll(out))
+					}
+					o = &opened{Listener: l, at: at}
+					shared[at] = o
+					out = append(out, o)
+				}
+				o.accounts = append(o.accounts, b.Account)
+				o.servers = append(o.servers, sv.Server)
+			}
+		}
+	}
+	return out, nil
+}
+
+func closeAll(l []*opened) (err error) {
+	for _, o := range l {
+		err = errors.Join(err, o.Close())
+	}
+	return err
+}
+
+// run serves until it ends, which is an error unless we stop.
+func (r *roles) run(what string, serve func() error) {
+	r.work.Go(func() {
+		err := serve()
+		if err == nil || errors.Is(err, imapd.ErrServerClosed) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+			return
+		}
+		select {
+		case r.failed <- fmt.Errorf("%s: %w", what, err):
+		default:
+		}
+	})
+}
+
+func (r *roles) announce(o *opened) {
+	protocol := map[endpoint.Security]map[endpoint.Protocol]string{
+		endpoint.TLS:      {endpoint.IMAP: "imaps", endpoint.SMTP: "submissions"},
+		endpoint.STARTTLS: {endpoint.IMAP: "imap", endpoint.SMTP: "smtp"},
+	}[o.at.Security][o.at.Protocol]
+	for _, a := range o.accounts {
+		r.ready = append(r.ready, newReadyLine("bridge", protocol, a.String(), o.Addr()))
+	}
+}
+
+func (s *state) startIMAP(ctx context.Context, r *roles, listeners []*opened, certs *tls.Config) {
+	for _, o := range listeners {
+		if o.at.Protocol != endpoint.IMAP {
+			continue
+		}
+		srv := imapd.New(imapd.Config{Login: s.bridges.imapLogin(o.at), TLS: certs, Logger: s.log})
+		r.run("imap", func() error { return srv.Serve(ctx, o.Listener, o.at.Security == endpoint.TLS) })
+		r.stops = append(r.stops, srv.Shutdown)
+		r.announce(o)
+	}
+}
+
+func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, certs *tls.Config) error {
+	c := smtpd.Config{TLS: certs, Queue: s.queue, Account: s.bridges.queued, Logger: s.log, Now: s.now, Spool: s.bridges.spool()}
+	for _, o := range listeners {
+		if o.at.Protocol != endpoint.SMTP {
+			continue
+		}
+		p := &smtpd.Prober{Logger: s.log}
+		for _, u := range o.servers {
+			p.Upstreams = append(p.Upstreams, probed(u))
+		}
+		r.work.Go(func() { p.Run(ctx) })
+		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,
+			Login: s.bridges.smtpLogin(o.at), Capabilities: p.Capabilities})
+		r.announce(o)
+	}
+	if len(c.Listeners) == 0 {
+		return nil
+	}
+	srv, err := smtpd.New(c)
+	if err != nil {
+		return err
+	}
+	r.run("smtp", func() error { return srv.Serve(ctx) })
+	r.stops = append(r.stops, srv.Shutdown)
+	return nil
+}
+
+func probed(u endpoint.Upstream) smtpd.Upstream {
+	p := smtpd.Upstream{Dial: u.DialTCP, Mode: tlsModes[u.Security], Name: u.HostPort()}
+	if u.Security != endpoint.Cleartext {
+		p.TLS = u.TLSConfig()
+	}
+	return p
+}
+
+func (s *state) startKeydir(r *roles, l net.Listener, c *config.Keydir) {
+	srv := &http.Server{Handler: server.New(server.Config{Directory: s.keydir, Domains: c.Domains, Logger: s.log, Now: s.now})}
+	server.Harden(srv)
+	r.run("keydir", func() error { return srv.Serve(l) })
+	r.stops = append(r.stops, srv.Shutdown)
+	r.ready = append(r.ready, newReadyLine("keydir", "http", strings.Join(c.Domains, ","), l.Addr()))
+}
+
+// stop drains the servers until ctx ends, then what runs beside them.
+func (r *roles) stop(ctx context.Context) (err error) {
+	var all sync.WaitGroup
+	errs := make([]error, len(r.stops))
+	for i, stop := range r.stops {
+		all.Go(func() { errs[i] = stop(ctx) })
+	}
+	all.Wait()
+	r.cancel()
+	r.work.Wait()
+	for _, e := range errs {
+		// Sessions that had to be cut off lose nothing: what they were told
+		// is done is done.
+		if !errors.Is(e, context.DeadlineExceeded) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// refresh keeps stored certificates fresh, so that sending seldom has to wait.
+func (s *state) refresh(ctx context.Context) {
+	if err := s.resolver.Refresh(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("certificates are not refreshed any more", "error", err)
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"letterlock.org/letterlock/internal/config"
+)
+
+// cli is the command line. Help texts here are the one documentation of it.
+type cli struct {
+	Config string `help:"Configuration file; default: LETTERLOCK_CONFIG, or letterlock/letterlock.toml in the XDG configuration directory, or in /etc." placeholder:"FILE"`
+
+	Demo    demoCmd    `cmd:"" help:"Try it: an upstream, a key directory, and Alice and Bob with a bridge each, in this process."`
+	Serve   serveCmd   `cmd:"" help:"Run every role that the configuration has."`
+	Setup   setupCmd   `cmd:"" help:"Make an account ready: configuration, key, passwords."`
+	Account accountCmd `cmd:"" help:"Accounts: add, show, password."`
+	Status  statusCmd  `cmd:"" help:"How everything stands."`
+	Explain explainCmd `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
+	Conf    configCmd  `cmd:"" name:"config" help:"The configuration file: check, describe."`
+	Key     keyCmd     `cmd:"" help:"Own keys: generate, import, export, list, show."`
+	Cert    certCmd    `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
+	Keydir  keydirCmd  `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export."`
+	Queue   queueCmd   `cmd:"" help:"Mail that is on its way: list."`
+	Reload  reloadCmd  `cmd:"" hidden:"" help:"Have a running serve read its configuration again."`
+}
+
+// A command is one of two kinds. A localCommand runs in this process. A
+// stateCommand works on keys, certificates, accounts: inside serve where it
+// runs, which has them open, else here.
+type (
+	localCommand interface {
+		runLocal(ctx context.Context, e *env, c *cli) error
+	}
+	stateCommand interface {
+		runState(ctx context.Context, e *env, s *state) error
+	}
+)
+
+// run is the program. args are without its name; errors are for report.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	e := &env{dir: dir, stdout: stdout, stderr: stderr, files: &localFiles{stdin: stdin, stderr: stderr}, now: time.Now}
+	c, command, err := parse(args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	switch command := command.(type) {
+	case localCommand:
+		return command.runLocal(ctx, e, c)
+	case stateCommand:
+		return runWithState(ctx, e, c, args, command)
+	}
+	return fmt.Errorf("%w: no such command", errUsage)
+}
+
+// parse reads a command line; help is printed to stdout.
+func parse(args []string, stdout, stderr io.Writer) (c *cli, command any, err error) {
+	type exit int
+	c = &cli{}
+	defer func() {
+		if r := recover(); r != nil {
+			code, ours := r.(exit)
+			if !ours {
+				panic(r)
+			}
+			err = exitError(code) // help was asked for
+		}
+	}()
+	p, err := kong.New(c, kong.Name("letterlock"), kong.Description("OpenPGP for the mail programs and servers that you already use."),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := p.Parse(args)
+	if err != nil {
+		var pe *kong.ParseError
+		hint := "letterlock --help"
+		if errors.As(err, &pe) && pe.Context != nil && pe.Context.Selected() != nil {
+			hint = strings.TrimSpace("letterlock "+pe.Context.Selected().Path()) + " --help"
+		}
+		return nil, nil, fmt.Errorf("%w: %w (see: %s)", errUsage, err, hint)
+	}
+	return c, k.Selected().Target.Addr().Interface(), nil
+}
+
+// load reads the configuration.
+func (c *cli) load() (*config.Config, error) {
+	file, err := config.Find(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(file)
+}

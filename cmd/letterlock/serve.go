@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"letterlock.org/letterlock/internal/config"
+)
+
+type serveCmd struct {
+	JSON bool `name:"json" help:"Print ready lines as JSON."`
+}
+
+// drainTime is how long sessions may finish what they are at.
+const drainTime = 20 * time.Second
+
+func (c *serveCmd) runLocal(ctx context.Context, e *env, root *cli) (err error) {
+	cfg, err := root.load()
+	if err != nil {
+		return err
+	}
+	if cfg.Relay != nil {
+		return fmt.Errorf("%w: %s: [relay] is not built yet; this version has the bridge and Web Key Directory (take the section out)", errConfig, cfg.File)
+	}
+	if len(cfg.Bridges) == 0 && cfg.Keydir == nil {
+		return fmt.Errorf("%w: %s has no [[bridge]] and no [keydir], so there is nothing to serve (make an account with: letterlock setup ADDRESS)", errConfig, cfg.File)
+	}
+	level := new(slog.LevelVar)
+	level.Set(cfg.LogLevel())
+	log := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+	s, err := openState(ctx, cfg, log, level, e.now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return s.serve(ctx, readyWriter{e.stdout, c.JSON})
+}
+
+// serve runs all roles until ctx ends, then drains.
+func (s *state) serve(ctx context.Context, ready readyWriter) error {
+	cfg := s.cfg.Load()
+	r, err := s.start(ctx)
+	if err != nil {
+		return err
+	}
+	control, err := listenControl(cfg.StateDir)
+	if err != nil {
+		return errors.Join(err, r.stop(ctx))
+	}
+	s.served, s.ready = true, r.ready
+	s.reload = func() error { return s.reloadFrom(cfg.File) }
+	var background sync.WaitGroup
+	background.Go(func() { serveControl(ctx, control, s) })
+	background.Go(func() { s.onHangup(ctx) })
+	for _, l := range r.ready {
+		ready.write(l)
+	}
+	notify("READY=1")
+	select {
+	case <-ctx.Done():
+	case err = <-r.failed:
+	}
+	notify("STOPPING=1")
+	s.log.Info("stopping")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err = errors.Join(err, control.Close(), r.stop(drain))
+	if ctx.Err() != nil {
+		background.Wait()
+	}
+	return err
+}
+
+// onHangup reloads at each SIGHUP.
+func (s *state) onHangup(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			if err := s.reload(); err != nil {
+				s.log.Error("the configuration stays as it was", "error", err)
+			}
+		}
+	}
+}
+
+// reloadFrom puts another configuration in place. What is about listeners, the
+// store and discovery needs a restart, and is said to.
+func (s *state) reloadFrom(file string) error {
+	notify("RELOADING=1\nMONOTONIC_USEC=" + monotonic())
+	defer notify("READY=1")
+	next, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	if s.level != nil {
+		s.level.Set(next.LogLevel())
+	}
+	for _, what := range restartFor(s.cfg.Load(), next) {
+		s.log.Warn("this change takes a restart", "setting", what)
+	}
+	s.login.Replace(logins(next))
+	s.cfg.Store(next)
+	s.log.Info("configuration read again", "file", file)
+	return nil
+}
+
+// restartFor names what differs and can't change while we run.
+func restartFor(old, next *config.Config) (out []string) {
+	differ := func(name string, a, b any) {
+		x, _ := json.Marshal(a)
+		y, _ := json.Marshal(b)
+		if string(x) != string(y) {
+			out = append(out, name)
+		}
+	}
+	differ("state_dir", old.StateDir, next.StateDir)
+	differ("unlock", old.Unlock, next.Unlock)
+	differ("discovery", old.Discovery, next.Discovery)
+	differ("keydir", old.Keydir, next.Keydir)
+	listen := func(c *config.Config) (l []string) {
+		for _, b := range c.Bridges {
+			for _, s := range []*config.Service{b.IMAP, b.SMTP} {
+				if s != nil {
+					l = append(append(l, b.Address), s.Listen...)
+				}
+			}
+		}
+		return l
+	}
+	differ("bridge listeners", listen(old), listen(next))
+	return out
+}
+
+// readyLine says that a listener accepts connections.
+type readyLine struct {
+	Role     string `json:"role"`
+	Protocol string `json:"protocol"` // imap, imaps, smtp, submissions, http
+	Address  string `json:"address"`  // the account; for keydir, the domain
+	Listen   string `json:"listen"`   // HOST:PORT
+	Host     string `json:"host"`
+	Port     int    `json:"port"`
+}
+
+func newReadyLine(role, protocol, address string, at net.Addr) readyLine {
+	host, port, _ := net.SplitHostPort(at.String())
+	n, _ := strconv.Atoi(port)
+	return readyLine{role, protocol, address, at.String(), host, n}
+}
+
+type readyWriter struct {
+	w    io.Writer
+	json bool
+}
+
+func (r readyWriter) write(l readyLine) {
+	if r.json {
+		b, _ := json.Marshal(l)
+		fmt.Fprintf(r.w, "%s\n", b)
+		return
+	}
+	fmt.Fprintf(r.w, "ready %s %s %s %s\n", l.Role, l.Protocol, l.Address, l.Listen)
+}
+
+type reloadCmd struct{}
+
+func (reloadCmd) runState(_ context.Context, _ *env, s *state) error {
+	if s.reload == nil {
+		return nil
+	}
+	return s.reload()
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"letterlock.org/letterlock/internal/config"
+)
+
+type setupCmd struct {
+	Address      addressArg `arg:""`
+	IMAP         string     `name:"imap" placeholder:"URL" help:"Upstream, such as imaps://imap.example.org."`
+	SMTP         string     `name:"smtp" placeholder:"URL" help:"Upstream, such as submissions://smtp.example.org."`
+	IMAPListen   string     `name:"imap-listen" default:"127.0.0.1:1143" help:"Where mail programs fetch mail (${default})."`
+	SMTPListen   string     `name:"smtp-listen" default:"127.0.0.1:1025" help:"Where mail programs send mail (${default})."`
+	Auth         string     `default:"local" enum:"local,passthrough" help:"local: a password of our own; passthrough: that of the mail server."`
+	UpstreamUser string     `placeholder:"USER" help:"Login at the mail server; default: the address."`
+	UpstreamCA   string     `name:"upstream-ca" placeholder:"FILE" help:"Extra CA certificates of the mail server."`
+	PasswordFile string     `placeholder:"FILE" help:"Password at the mail server; - is standard input; asked for otherwise."`
+	StateDir     string     `placeholder:"DIR" help:"Where everything is kept, in a new configuration."`
+	Unlock       string     `placeholder:"SOURCE" help:"What opens it, in a new configuration; default: a key file beside the configuration."`
+}
+
+// runLocal writes what is missing of the configuration, then has account add do
+// the rest.
+func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
+	file, err := config.Find(root.Config)
+	if errors.Is(err, config.ErrNoFile) {
+		file, err = config.Preferred(), nil
+	}
+	if err != nil {
+		return err
+	}
+	added, err := c.configure(e, file)
+	if err != nil {
+		return err
+	}
+	rerun := func(args ...string) error {
+		local := e.files.(*localFiles)
+		return run(ctx, append(args, "--config="+file), local.input(), e.stdout, e.stderr)
+	}
+	if added {
+		cfg, err := config.Load(file)
+		if err != nil {
+			return err
+		}
+		err = runInServe(ctx, e, cfg.StateDir, []string{"reload"})
+		if err == nil {
+			e.printf("Restart serve, so that it listens for %s.\n", c.Address)
+		} else if !errors.Is(err, errNoServer) {
+			return err
+		}
+	}
+	args := []string{"account", "add", c.Address.String()}
+	if c.PasswordFile != "" {
+		args = append(args, "--password-file="+c.PasswordFile)
+	}
+	if err := rerun(args...); err != nil {
+		return err
+	}
+	if added {
+		e.printf("\nNext: letterlock serve --config %s\n", file)
+	}
+	return nil
+}
+
+// configure makes sure that the file has a [[bridge]] for the address, and tells
+// whether it had to add it. A file is written only if all of it is well.
+func (c *setupCmd) configure(e *env, file string) (added bool, err error) {
+	old, err := os.ReadFile(file)
+	fresh := errors.Is(err, os.ErrNotExist)
+	if err != nil && !fresh {
+		return false, err
+	}
+	if !fresh {
+		cfg, err := config.Parse(file, string(old))
+		if err != nil {
+			return false, err
+		}
+		for _, b := range cfg.Bridges {
+			if b.Account.Equal(c.Address.Address) {
+				return false, nil
+			}
+		}
+	}
+	if c.IMAP == "" || c.SMTP == "" {
+		return false, fmt.Errorf("%w: %s has no [[bridge]] for %s yet; say where its mail servers are: --imap imaps://HOST --smtp submissions://HOST", errUsage, file, c.Address)
+	}
+	text := string(old)
+	keyFile := ""
+	if fresh {
+		unlock := c.Unlock
+		if unlock == "" {
+			keyFile = filepath.Join(filepath.Dir(file), "letterlock.key")
+			if keyFile, err = filepath.Abs(keyFile); err != nil {
+				return false, err
+			}
+			unlock = "key-file:" + keyFile
+		}
+		if c.StateDir != "" {
+			text += fmt.Sprintf("state_dir = %q\n", c.StateDir)
+		}
+		text += fmt.Sprintf("# Without this file, or a copy of it, nothing that letterlock keeps can be read.\nunlock = %q\n", unlock)
+	}
+	text += c.section()
+	if _, err := config.Parse(file, text); err != nil {
+		return false, fmt.Errorf("what you asked for is not well: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return false, err
+	}
+	if keyFile != "" {
+		if err := makeKeyFile(keyFile); err != nil {
+			return false, err
+		}
+	}
+	if err := replaceFile(file, text); err != nil {
+		return false, err
+	}
+	e.printf("Wrote %s.\n", file)
+	return true, nil
+}
+
+// section is the [[bridge]].
+func (c *setupCmd) section() string {
+	s := fmt.Sprintf("\n[[bridge]]\naddress = %q\n", c.Address.String())
+	if c.Auth != "local" {
+		s += fmt.Sprintf("auth = %q\n", c.Auth)
+	}
+	s += fmt.Sprintf("imap = { listen = %q, upstream = %q }\nsmtp = { listen = %q, upstream = %q }\n", c.IMAPListen, c.IMAP, c.SMTPListen, c.SMTP)
+	if c.UpstreamUser != "" {
+		s += fmt.Sprintf("upstream_user = %q\n", c.UpstreamUser)
+	}
+	if c.UpstreamCA != "" {
+		s += fmt.Sprintf("upstream_ca = %q\n", c.UpstreamCA)
+	}
+	return s
+}
+
+// makeKeyFile makes a key file, or keeps the one that is there.
+func makeKeyFile(file string) error {
+	var key [32]byte
+	rand.Read(key[:])
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("making the key file: %w", err)
+	}
+	_, err = f.WriteString(hex.EncodeToString(key[:]) + "\n")
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// replaceFile writes a file so that the old one or the new one is there, never
+// half of it.
+func replaceFile(file, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(file), ".letterlock-*")
+	if err != nil {
+		return err
+	}
+	_, err = strings.NewReader(text).WriteTo(f)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/internal/config"
+	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/internal/login"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/keydir/server"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/pgp/keyring"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// state is everything that is open: the store, and what works on it. Commands
+// get it from serve, or open it for themselves.
+type state struct {
+	log      *slog.Logger
+	level    *slog.LevelVar
+	now      func() time.Time
+	store    store.Store
+	keys     *keyring.Ring
+	resolver *keydir.Resolver
+	login    *login.Checker
+	tls      *endpoint.Authority
+	queue    *queue.Queue
+	keydir   *server.Directory
+	bridges  *bridges
+
+	cfg   atomic.Pointer[config.Config]
+	close []func() error
+
+	// What follows is set by serve before commands can come in.
+	served bool
+	ready  []readyLine
+	ports  map[listening]int
+	reload func() error
+}
+
+// listening is a listener of an account, as configured.
+type listening struct {
+	account string // address key
+	at      endpoint.Address
+}
+
+// schemas are the tables of every package that keeps any.
+var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema}
+
+const (
+	lockName  = "lock"
+	storeName = "letterlock.db"
+	caName    = "ca.pem"
+)
+
+// errBusy means that another process has the state directory.
+var errBusy = errors.New("the state directory is in use")
+
+// openState locks the state directory of a configuration and opens what is in
+// it. Nothing is made or changed before the key is known.
+func openState(ctx context.Context, cfg *config.Config, log *slog.Logger, level *slog.LevelVar, now func() time.Time) (*state, error) {
+	file := filepath.Join(cfg.StateDir, storeName)
+	_, err := os.Stat(file)
+	exists := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for the store: %w", err)
+	}
+	if !exists {
+		// The key comes first: a mistake in unlock leaves no trace. Only a
+		// passphrase needs the folder, for its salt.
+		if err := cfg.CheckKey(); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+			return nil, fmt.Errorf("making state_dir: %w", err)
+		}
+	}
+	unlock, err := lock(ctx, cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openLocked(ctx, cfg, file, exists, log, now)
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	s.level = level
+	if err := os.WriteFile(filepath.Join(cfg.StateDir, caName), s.tls.PEM(), 0o644); err != nil {
+		return nil, errors.Join(fmt.Errorf("writing the local CA certificate: %w", err), s.Close(), unlock())
+	}
+	s.close = append([]func() error{unlock}, s.close...)
+	return s, nil
+}
+
+func openLocked(ctx context.Context, cfg *config.Config, file string, exists bool, log *slog.Logger, now func() time.Time) (*state, error) {
+	key, err := cfg.Key(exists)
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(file, key, schemas...)
+	if errors.Is(err, store.ErrKey) {
+		return nil, fmt.Errorf("%s: %w (it was made with another key; look at unlock in %s)", file, err, cfg.File)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", file, err)
+	}
+	s, err := newState(ctx, cfg, st, log, now)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return s, nil
+}
+
+// newState puts together what works on an open store, which it closes at its end.
+func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog.Logger, now func() time.Time) (*state, error) {
+	s := &state{log: log, now: now, store: st, keys: keyring.NewAt(st, now), close: []func() error{st.Close}}
+	s.cfg.Store(cfg)
+	var err error
+	if s.resolver, err = keydir.New(keydir.Config{
+		Store: st, Sources: cfg.Discovery.Sources, Proxy: cfg.Discovery.Proxy, Override: cfg.Discovery.WKDOverride,
+		Own: s.ownCertificates, Now: now, Logger: log,
+	}); err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, s.resolver.Close)
+	if s.tls, err = endpoint.OpenAuthority(ctx, st, now()); err != nil {
+		return nil, err
+	}
+	if s.queue, err = queue.New(queue.Config{Store: st, Logger: log, Now: now}); err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, s.queue.Close)
+	s.login = login.New(login.Config{Store: st, Accounts: logins(cfg), Now: now})
+	s.keydir = server.NewDirectory(st)
+	s.bridges = newBridges(s)
+	s.close = append(s.close, s.bridges.close)
+	return s, nil
+}
+
+// Close closes everything, last opened first.
+func (s *state) Close() error {
+	var err error
+	for i := len(s.close) - 1; i >= 0; i-- {
+		err = errors.Join(err, s.close[i]())
+	}
+	return err
+}
+
+// ownCertificates are those of our own keys.
+func (s *state) ownCertificates() (own []*pgp.Certificate) {
+	entries, err := s.keys.List(context.Background())
+	if err != nil {
+		s.log.Error("listing own keys", "error", err)
+	}
+	for _, e := range entries {
+		own = append(own, e.Certificate)
+	}
+	return own
+}
+
+// lock takes the state directory. A short command that has it is waited for.
+func lock(ctx context.Context, dir string) (unlock func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking state_dir: %w", err)
+	}
+	for patience := 50; ; patience-- {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f.Close, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || patience == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("%w: another letterlock works on %s (stop it, or give this one a state_dir of its own)", errBusy, dir)
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+// runWithState runs a command inside serve where it runs, else here.
+func runWithState(ctx context.Context, e *env, c *cli, args []string, command stateCommand) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	if err := runInServe(ctx, e, cfg.StateDir, args); !errors.Is(err, errNoServer) {
+		return err
+	}
+	// Only warnings: what a command has to say, it prints.
+	level := new(slog.LevelVar)
+	level.Set(slog.LevelWarn)
+	log := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+	s, err := openState(ctx, cfg, log, level, e.now)
+	if err != nil {
+		return err
+	}
+	return errors.Join(command.runState(ctx, e, s), s.Close())
+}

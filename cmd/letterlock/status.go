@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/internal/config"
+	"letterlock.org/letterlock/pgp/keyring"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+type statusCmd struct {
+	JSON bool `name:"json" help:"For scripts."`
+}
+
+// statusJSON is how everything stands.
+type statusJSON struct {
+	Serving   bool                `json:"serving"`
+	StateDir  string              `json:"state_dir"`
+	Listeners []readyLine         `json:"listeners"`
+	Accounts  []accountStatus     `json:"accounts"`
+	Queue     map[queue.State]int `json:"queue"`
+	Contacts  int                 `json:"contacts"`
+	Problems  []string            `json:"problems"`
+}
+
+type accountStatus struct {
+	Address     string           `json:"address"`
+	Key         string           `json:"key"`
+	KeyExpires  *time.Time       `json:"key_expires"`
+	Ready       bool             `json:"ready"` // the upstream's password is known
+	Indexed     map[string]int64 `json:"indexed"`
+	Unreadable  map[string]int64 `json:"unreadable"` // by reason
+	description string
+}
+
+// keyWarning is how long before its end a key is complained about.
+const keyWarning = 60 * 24 * time.Hour
+
+func (c *statusCmd) runState(ctx context.Context, e *env, s *state) error {
+	j, err := s.status(ctx, e.now())
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return e.json(j)
+	}
+	if j.Serving {
+		e.printf("serve runs, on %s\n", j.StateDir)
+	} else {
+		e.printf("serve does not run; %s was opened to look\n", j.StateDir)
+	}
+	for _, l := range j.Listeners {
+		e.printf("  %s %s %s %s\n", l.Role, l.Protocol, l.Address, l.Listen)
+	}
+	for _, a := range j.Accounts {
+		e.printf("%s\n  key %s\n", a.Address, a.description)
+		for class, n := range a.Indexed {
+			e.printf("  %d messages %s\n", n, class)
+		}
+		for reason, n := range a.Unreadable {
+			e.printf("  %d messages shown as they arrived: %s\n", n, reason)
+		}
+	}
+	e.printf("%d contacts with a certificate; queue: ", j.Contacts)
+	if len(j.Queue) == 0 {
+		e.printf("empty")
+	}
+	for st, n := range j.Queue {
+		e.printf("%d %s ", n, st)
+	}
+	e.printf("\n")
+	for _, p := range j.Problems {
+		e.printf("! %s\n", p)
+	}
+	return nil
+}
+
+func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) {
+	cfg := s.cfg.Load()
+	j := &statusJSON{Serving: s.served, StateDir: cfg.StateDir, Listeners: s.ready, Accounts: []accountStatus{}, Queue: map[queue.State]int{}, Problems: []string{}}
+	if j.Listeners == nil {
+		j.Listeners = []readyLine{}
+	}
+	for i := range cfg.Bridges {
+		a, err := s.accountStatus(ctx, j, &cfg.Bridges[i], now)
+		if err != nil {
+			return nil, err
+		}
+		j.Accounts = append(j.Accounts, a)
+	}
+	entries, err := s.queue.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range entries {
+		j.Queue[q.State]++
+	}
+	if n := j.Queue[queue.Unknown]; n > 0 {
+		j.problem("the answer of the mail server was lost for %d messages, so they may or may not have been sent (see: letterlock queue list)", n)
+	}
+	peers, err := s.resolver.List(ctx)
+	if err != nil {
+		j.problem("stored certificates: %v", err)
+	}
+	j.Contacts = len(peers)
+	for _, p := range peers {
+		if p.Problem != "" {
+			j.problem("%s: certificates in %s (see: letterlock cert show %s)", p.Address, p.Problem, p.Address)
+		}
+	}
+	return j, nil
+}
+
+func (j *statusJSON) problem(format string, args ...any) {
+	j.Problems = append(j.Problems, fmt.Sprintf(format, args...))
+}
+
+func (s *state) accountStatus(ctx context.Context, j *statusJSON, b *config.Bridge, now time.Time) (a accountStatus, err error) {
+	a = accountStatus{Address: b.Account.String(), description: "none", Indexed: map[string]int64{}, Unreadable: map[string]int64{}}
+	cert, err := s.keys.Certificate(ctx, b.Account)
+	switch {
+	case errors.Is(err, keyring.ErrNoKey):
+		j.problem("%s has no key (run: letterlock account add %s)", b.Account, b.Account)
+	case err != nil:
+		return a, err
+	default:
+		d := describeCertificate(cert, now)
+		a.Key, a.KeyExpires = string(cert.Fingerprint()), d.Expires
+		a.description = fmt.Sprintf("%s, expires %s", a.Key, d.expiry())
+		if d.Expires != nil && d.Expires.Before(now.Add(keyWarning)) {
+			j.problem("the key of %s expires on %s", b.Account, d.expiry())
+		}
+	}
+	if a.Ready, err = s.login.HasUpstreamPassword(ctx, loginOf(s.cfg.Load(), b)); err != nil {
+		return a, err
+	}
+	if !a.Ready {
+		j.problem("no password of %s at its mail server is known (run: letterlock account password %s)", b.Account, b.Account)
+	}
+	return a, nil
+}
