@@ -93,8 +93,8 @@ func TestIssuer(t *testing.T) {
 	if got, err := w.Issuer(ctx, 1); len(got) != 0 || err != nil {
 		t.Errorf("Issuer of nobody: %d, %v", len(got), err)
 	}
-	if f := w.finds("our own is found without asking", carol, keydir.Found, "", pgp.Confirmed, own); f.Source != "own" || len(w.looked) > 0 {
-		t.Errorf("source %q, looked up %s", f.Source, w.looked)
+	if f := w.finds("our own is found without asking", carol, keydir.Found, "", pgp.Confirmed, own); f.Source != "own" || len(w.lookedUp()) > 0 {
+		t.Errorf("source %q, looked up %s", f.Source, w.lookedUp())
 	}
 	if id, _ := w.Identity(ctx, carol, own.Fingerprint()); id != pgp.Confirmed {
 		t.Errorf("our own: %q", id)
@@ -128,8 +128,8 @@ func TestReadingTouchesNoNetwork(t *testing.T) {
 	}
 	w.List(ctx)
 	w.Show(ctx, bob)
-	if len(w.looked)+len(w.dialed) != 0 {
-		t.Errorf("resolved %s, dialed %s", w.looked, w.dialed)
+	if len(w.lookedUp())+len(w.connectedTo()) != 0 {
+		t.Errorf("resolved %s, dialed %s", w.lookedUp(), w.connectedTo())
 	}
 }
 
@@ -228,27 +228,26 @@ func TestOneLookupPerAddressAtATime(t *testing.T) {
 
 func TestBoundedLookups(t *testing.T) {
 	w := newWorld(t)
-	var mu sync.Mutex
-	now, most := 0, 0
+	arrived, leave := make(chan struct{}, 100), make(chan struct{})
 	w.web(advanced, advanced, func(rw http.ResponseWriter, _ *http.Request) {
-		mu.Lock()
-		now++
-		most = max(most, now)
-		mu.Unlock()
-		time.Sleep(5 * time.Millisecond) // so that they would pile up
-		mu.Lock()
-		now--
-		mu.Unlock()
+		arrived <- struct{}{}
+		<-leave
 		rw.WriteHeader(404)
 	})
 	var all sync.WaitGroup
 	for i := range 60 {
 		all.Go(func() { w.Find(ctx, address.Address{Local: fmt.Sprint("u", i), Domain: "example.org"}) })
 	}
-	all.Wait()
-	if most > 16 || most < 2 {
-		t.Errorf("%d at a time, want 2 to 16", most)
+	for range 16 {
+		<-arrived
 	}
+	select {
+	case <-arrived:
+		t.Error("more than 16 at a time")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(leave)
+	all.Wait()
 }
 
 func TestRefresh(t *testing.T) {
@@ -284,10 +283,9 @@ func TestRefresh(t *testing.T) {
 	stop, cancel := context.WithCancel(ctx)
 	d.set(404)
 	done := make(chan error)
+	came := d.next()
 	go func() { done <- w.Refresh(stop) }()
-	for d.requests() < 4 {
-		time.Sleep(time.Millisecond)
-	}
+	<-came
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Refresh: %v", err)

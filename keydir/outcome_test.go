@@ -192,7 +192,7 @@ func TestOutcomes(t *testing.T) {
 			if len(f.Attempts) == 0 {
 				t.Error("no attempt told")
 			}
-			for _, host := range w.looked {
+			for _, host := range w.lookedUp() {
 				if !strings.HasSuffix(host, ".example.org.") && host != "example.org." {
 					t.Errorf("%q was looked up", host)
 				}
@@ -260,7 +260,7 @@ func TestRequest(t *testing.T) {
 	joe := bob
 	joe.Local = "Joe.Doe" // the draft's example
 	w.find(joe)
-	req := w.asked[0]
+	req := w.requests()[0]
 	if got, want := req.URL.String(), "/.well-known/openpgpkey/example.org/hu/iy9q119eutrkn8s1mk4r39qejnbu3n5q?l=Joe.Doe"; got != want {
 		t.Errorf("path %q, want %q", got, want)
 	}
@@ -277,8 +277,8 @@ func TestAddressesThatAreNotPublic(t *testing.T) {
 		w := newWorld(t)
 		w.resolve(advanced, "198.51.100.1", ip) // a public one first doesn't help
 		w.finds(ip, bob, keydir.Unavailable, "", pgp.Unknown)
-		if len(w.dialed) > 0 {
-			t.Errorf("%s: dialed %s", ip, w.dialed)
+		if len(w.connectedTo()) > 0 {
+			t.Errorf("%s: dialed %s", ip, w.connectedTo())
 		}
 	}
 }
@@ -306,8 +306,8 @@ func TestRebinding(t *testing.T) {
 		return []netip.Addr{netip.MustParseAddr(a)}, nil
 	})
 	w.finds("rebound", bob, keydir.Unavailable, "", pgp.Unknown)
-	if len(answers) != 2 || len(w.dialed) != 1 || w.dialed[0] != "203.0.113.77:443" {
-		t.Errorf("resolved %d times, dialed %s: want once, the address that was checked", 3-len(answers), w.dialed)
+	if len(answers) != 2 || len(w.connectedTo()) != 1 || w.connectedTo()[0] != "203.0.113.77:443" {
+		t.Errorf("resolved %d times, dialed %s: want once, the address that was checked", 3-len(answers), w.connectedTo())
 	}
 	if err := keydir.CheckControl("tcp", l.Addr().String(), nil); err == nil {
 		t.Error("the dialer's own check lets loopback pass")
@@ -332,8 +332,8 @@ func TestNoLookupForAddressLiterals(t *testing.T) {
 		a.Domain = domain
 		w.finds(domain, a, keydir.NoDirectory, "", pgp.Unknown)
 	}
-	if len(w.looked)+len(w.dialed) > 0 {
-		t.Errorf("looked up %s, dialed %s", w.looked, w.dialed)
+	if len(w.lookedUp())+len(w.connectedTo()) > 0 {
+		t.Errorf("looked up %s, dialed %s", w.lookedUp(), w.connectedTo())
 	}
 }
 
@@ -358,8 +358,8 @@ func TestOverride(t *testing.T) {
 	s.Close()
 	w.open()
 	w.finds("an override is a directory, though it refuses", carol, keydir.Unavailable, "", pgp.Unknown)
-	if len(w.looked) > 0 {
-		t.Errorf("looked up %s", w.looked)
+	if len(w.lookedUp()) > 0 {
+		t.Errorf("looked up %s", w.lookedUp())
 	}
 }
 
@@ -401,9 +401,25 @@ func TestProxy(t *testing.T) {
 	w.finds("the direct method's certificate counts", bob, keydir.Found, "", pgp.Directory, k)
 	w.web(advanced, advanced, status(404))
 	w.finds("the advanced method's 404 counts", carol, keydir.Absent, "", pgp.Unknown)
-	if len(w.looked) > 0 {
-		t.Errorf("resolved %s beside the proxy", w.looked)
+	if len(w.lookedUp()) > 0 {
+		t.Errorf("resolved %s beside the proxy", w.lookedUp())
 	}
+}
+
+// An override elsewhere goes through the proxy too: every look-up does.
+func TestOverrideThroughProxy(t *testing.T) {
+	k := key(t, bob)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := newWorld(t, func(c *keydir.Config) {
+		c.Proxy, c.Override = "socks5://"+l.Addr().String(), map[string]string{"example.org": "https://keys.example"}
+	})
+	go socks(l, w)
+	w.web("keys.example", "keys.example", body("", k.Certificate().Bytes()))
+	w.finds("found", bob, keydir.Found, "", pgp.Directory, k)
 }
 
 // socks is a SOCKS5 proxy into w (RFC 1928).

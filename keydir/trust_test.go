@@ -262,6 +262,22 @@ func TestChangedPrimaryKey(t *testing.T) {
 		w, _ := setup(t, func(w *world) { w.signs(next, 3) })
 		w.finds("changed", bob, keydir.Found, "", pgp.Directory, next)
 	})
+	t.Run("a mailbox read newest first has history all the same", func(t *testing.T) {
+		w, _ := setup(t, func(w *world) {
+			for age := range 3 {
+				w.must(w.Observe(ctx, keydir.Observation{From: bob, Date: start.Add(-time.Duration(age) * 30 * day), Signer: old.Fingerprint()}))
+			}
+		})
+		held(w)
+	})
+	t.Run("dates of the future are today", func(t *testing.T) {
+		w, _ := setup(t, func(w *world) {
+			for ahead := range 3 {
+				w.must(w.Observe(ctx, keydir.Observation{From: bob, Date: start.Add(time.Duration(ahead) * 30 * day), Signer: old.Fingerprint()}))
+			}
+		})
+		w.finds("changed", bob, keydir.Found, "", pgp.Directory, next)
+	})
 	t.Run("many signatures in a day are one", func(t *testing.T) {
 		w, _ := setup(t, func(w *world) {
 			for range 5 {
@@ -440,10 +456,26 @@ func TestAutocrypt(t *testing.T) {
 			t.Errorf("%+v %v", p.Candidates, err)
 		}
 	})
+	t.Run("costs no write where it says nothing new", func(t *testing.T) {
+		w := newWorld(t)
+		w.sees(first)
+		for range 5 {
+			w.pass(time.Hour)
+			w.sees(first)
+		}
+		if p, _, err := w.Show(ctx, bob); err != nil || !p.Autocrypt.Equal(start) {
+			t.Errorf("stored as of %s, %v; want %s", p.Autocrypt, err, start)
+		}
+		w.pass(day)
+		w.sees(first)
+		if p, _, err := w.Show(ctx, bob); err != nil || !p.Autocrypt.Equal(w.clock()) {
+			t.Errorf("a day later stored as of %s, %v", p.Autocrypt, err)
+		}
+	})
 	t.Run("is off where it is no source", func(t *testing.T) {
 		w := newWorld(t, func(c *keydir.Config) { c.Sources = []string{} })
 		w.sees(first)
-		if f := w.finds("nobody is asked", bob, keydir.NoDirectory, "", pgp.Unknown); f.Known || len(w.looked) > 0 {
+		if f := w.finds("nobody is asked", bob, keydir.NoDirectory, "", pgp.Unknown); f.Known || len(w.lookedUp()) > 0 {
 			t.Errorf("%+v", f)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,6 +130,24 @@ func (w *world) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return (&net.Dialer{}).DialContext(ctx, network, to)
 }
 
+func (w *world) lookedUp() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.looked)
+}
+
+func (w *world) connectedTo() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.dialed)
+}
+
+func (w *world) requests() []*http.Request {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.asked)
+}
+
 // resolve gives a name addresses.
 func (w *world) resolve(name string, addrs ...string) {
 	w.name(name, func() (ips []netip.Addr, err error) {
@@ -208,6 +227,14 @@ type directory struct {
 	status int
 	body   []byte
 	count  int
+	came   chan struct{} // closed at the next request, where one is waited for
+}
+
+func (d *directory) next() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.came = make(chan struct{})
+	return d.came
 }
 
 func (d *directory) set(status int, keys ...*pgp.Key) {
@@ -235,6 +262,10 @@ func (d *directory) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.count++
+	if d.came != nil {
+		close(d.came)
+		d.came = nil
+	}
 	if d.status != 0 && d.status != 200 {
 		rw.WriteHeader(d.status)
 		return
