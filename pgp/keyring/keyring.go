@@ -155,6 +155,23 @@ func (r *Ring) Activate(ctx context.Context, a address.Address, f pgp.Fingerprin
 	return fmt.Errorf("activating %s: %w", f, ErrNoKey)
 }
 
+// Extend makes the active key of an address valid for another pgp.Lifetime from
+// now, and gives its certificate, which is to be published again.
+func (r *Ring) Extend(ctx context.Context, a address.Address) (*pgp.Certificate, error) {
+	k, err := r.active(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	longer, err := pgp.Extend(k, r.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := r.put(ctx, a, []*pgp.Key{longer}, ""); err != nil {
+		return nil, fmt.Errorf("extending the key of %s: %w", a, err)
+	}
+	return longer.Certificate(), nil
+}
+
 // Remove forgets a key for good: what is encrypted to it alone can't be read any
 // more. The active key is ErrActive.
 func (r *Ring) Remove(ctx context.Context, a address.Address, f pgp.Fingerprint) error {

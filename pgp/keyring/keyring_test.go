@@ -161,6 +161,25 @@ func TestRingNoticesTampering(t *testing.T) {
 	}
 }
 
+// TestRingExtend: an extended key stays the active one.
+func TestRingExtend(t *testing.T) {
+	ctx := context.Background()
+	s, err := store.OpenMemory(keyring.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	alice, at := addr(t, "alice@example.org"), now
+	r := keyring.NewAt(s, func() time.Time { return at })
+	first := must[*pgp.Certificate](t)(r.Generate(ctx, alice, ""))
+	at = at.Add(400 * 24 * time.Hour)
+	must[*pgp.Certificate](t)(r.Extend(ctx, alice))
+	got := must[*pgp.Certificate](t)(r.Certificate(ctx, alice))
+	if got.Fingerprint() != first.Fingerprint() || !got.Expires().Equal(at.Add(pgp.Lifetime)) {
+		t.Errorf("%s expires %v", got.Fingerprint(), got.Expires())
+	}
+}
+
 // TestRingForget: keys are read again after they were wiped from memory.
 func TestRingForget(t *testing.T) {
 	ctx := context.Background()
