@@ -33,6 +33,9 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	if err != nil {
 		return err
 	}
+	if err := checkSigner(e.signer, e.now); err != nil {
+		return err
+	}
 	config := engineConfig(e.now)
 	config.SignatureNotations = e.notations
 	armored := newArmor(w, blockMessage)
@@ -59,12 +62,28 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	return armored.Close()
 }
 
+// checkSigner tells plainly why a key can't sign.
+func checkSigner(s Signer, now time.Time) error {
+	if s == nil {
+		return fmt.Errorf("signing: %w", ErrNoSecret)
+	}
+	if k, ok := s.(*Key); ok {
+		if err := k.CheckSign(now); err != nil {
+			return fmt.Errorf("signing with %s: %w", k.Fingerprint(), err)
+		}
+	}
+	return nil
+}
+
 // entities gives the engine's view of the recipients, each once. One that can't
 // be encrypted to is an error: nobody is left out silently.
 func (e encryption) entities() ([]*Certificate, []*openpgp.Entity, error) {
 	var to []*Certificate
 	var entities []*openpgp.Entity
 	for _, c := range e.recipients {
+		if c == nil {
+			return nil, nil, fmt.Errorf("encrypting to a recipient without certificate: %w", ErrUnusable)
+		}
 		if slices.ContainsFunc(to, func(o *Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
 			continue
 		}

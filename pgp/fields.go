@@ -40,12 +40,12 @@ func dropped(name string) bool {
 // they stay outside and are no part of what is said.
 func trace(name string) bool { return strings.EqualFold(name, "Received") }
 
-// once are fields that may stand once (RFC 5322, Section 3.6); more would let
-// two readers see two messages.
+// once are fields that may stand once (RFC 5322, Section 3.6): more would let
+// two readers see two messages. A second To or Cc is wrong too, but leaving it
+// out would lose something.
 func once(name string) bool {
 	switch strings.ToLower(name) {
-	case "from", "sender", "reply-to", "to", "cc", "date", "message-id", "in-reply-to",
-		"references", "subject", "mime-version", "content-type", "content-transfer-encoding":
+	case "from", "sender", "date", "message-id", "in-reply-to", "references", "subject":
 		return true
 	}
 	return false
@@ -98,7 +98,29 @@ func cleanField(f message.Field) field {
 			}
 		}
 	}
-	return field{f.Name, string(value)}
+	return field{f.Name, string(foldLong(value))}
+}
+
+// foldLong folds lines that are longer than mail may have, where there is white
+// space to do it (RFC 5322, Section 2.2.3). The name of HP-Outer has to fit too.
+func foldLong(value []byte) []byte {
+	const most = maxLine - 100
+	if len(value) <= most {
+		return value
+	}
+	var out []byte
+	for line := range bytes.Lines(value) {
+		for len(line) > most {
+			i := bytes.LastIndexAny(line[1:most], " \t") + 1
+			if i < 1 || len(bytes.TrimSpace(line[:i])) == 0 {
+				break
+			}
+			out = append(append(out, line[:i]...), '\r', '\n')
+			line = line[i:]
+		}
+		out = append(out, line...)
+	}
+	return out
 }
 
 // append adds the field to a header.

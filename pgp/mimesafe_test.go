@@ -121,6 +121,21 @@ func TestSevenBitInside(t *testing.T) {
 	}
 }
 
+// TestLongHeader: a field that is too long for mail is folded, and says the same.
+func TestLongHeader(t *testing.T) {
+	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
+	refs := strings.TrimSpace(strings.Repeat("<0123456789abcdef@example.org> ", 100))
+	mail := "From: alice@example.org\r\nReferences: " + refs + "\r\n\r\nhi\r\n"
+	out := protect(t, mail, pgp.Protection{Signer: alice, Recipients: []*pgp.Certificate{bob.Certificate()}})
+	inner, _ := decrypted(t, out, alice, bob)
+	for _, text := range []string{out, inner} {
+		checkSafe(t, text)
+		if got := parseMail(t, text).Header.Get("References"); got != refs {
+			t.Errorf("References became %q", got)
+		}
+	}
+}
+
 // TestHostileMIME: odd structures neither fail nor tell anything outside.
 func TestHostileMIME(t *testing.T) {
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")

@@ -178,6 +178,17 @@ func TestProtectNeverLeavesOut(t *testing.T) {
 	if strings.Contains(out.String(), "BEGIN PGP") {
 		t.Errorf("it wrote packets")
 	}
+	mail := message.Bytes([]byte(crlf(letter)))
+	for name, p := range map[string]pgp.Protection{
+		"no signer":     {Recipients: []*pgp.Certificate{bob.Certificate()}, Now: testNow},
+		"a nil among":   {Signer: alice, Recipients: []*pgp.Certificate{bob.Certificate(), nil}, Now: testNow},
+		"nobody signs":  {Now: testNow},
+		"signs expired": {Signer: alice, Now: testNow.Add(pgp.Lifetime)},
+	} {
+		if err := pgp.Protect(context.Background(), io.Discard, mail, p); err == nil || errors.Is(err, pgp.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	err = pgp.Protect(ctx, io.Discard, message.Bytes([]byte(crlf(letter))), pgp.Protection{

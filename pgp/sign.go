@@ -62,6 +62,9 @@ func signed(ctx context.Context, w io.Writer, c *composed, p Protection) error {
 
 // detach writes a detached signature and names its hash as micalg does.
 func detach(ctx context.Context, signature *bytes.Buffer, p Protection, content func(io.Writer) error) (string, error) {
+	if err := checkSigner(p.Signer, p.Now); err != nil {
+		return "", err
+	}
 	s, err := openpgp.DetachSignWriter(signature, []*openpgp.Entity{p.Signer.signingEntity()},
 		&openpgp.SignParams{Config: engineConfig(p.Now)})
 	if err != nil {
