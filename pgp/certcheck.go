@@ -23,8 +23,20 @@ func weakHash(h crypto.Hash) bool {
 	return h == crypto.SHA1 || h == crypto.MD5 || h == crypto.RIPEMD160
 }
 
-// maxSelfChecks bounds the signatures that are verified in one certificate.
-const maxSelfChecks = 500
+// Bounds of the work that one certificate costs: signatures verified, fewer of
+// the algorithm that is slow and weak, and bytes of one key (RSA of 16384 bits
+// and the largest post-quantum keys have less).
+const (
+	maxSelfChecks    = 500
+	maxSelfChecksDSA = 16
+	maxKeyPacket     = 4096
+	maxKeyPacketDSA  = 1700
+)
+
+// tooLarge tells of a key that only costs time.
+func tooLarge(key *packet.PublicKey, body []byte) bool {
+	return len(body) > maxKeyPacket || key.PubKeyAlgo == packet.PubKeyAlgoDSA && len(body) > maxKeyPacketDSA
+}
 
 // signature is one that verified, with its packet.
 type signature struct {
@@ -64,6 +76,9 @@ type subkey struct {
 // primary's name are left out, each alone.
 func check(key *packet.PublicKey, parts []component) *checked {
 	ch := &checked{key: key, budget: maxSelfChecks}
+	if key.PubKeyAlgo == packet.PubKeyAlgoDSA {
+		ch.budget = maxSelfChecksDSA
+	}
 	for i, c := range union(parts, nil) {
 		switch {
 		case i == 0:
@@ -93,7 +108,7 @@ func (ch *checked) addUser(c component) {
 func (ch *checked) addSubkey(c component) {
 	p, err := parsePacket(c.head.raw)
 	pub, ok := p.(*packet.PublicKey)
-	if err != nil || !ok || pub.Version != ch.key.Version {
+	if err != nil || !ok || pub.Version != ch.key.Version || tooLarge(pub, c.head.body) {
 		return
 	}
 	s := &subkey{raw: c.head, key: pub}

@@ -129,6 +129,9 @@ func newCertificate(packets []rawPacket) (*Certificate, error) {
 	if !ok || key.IsSubkey || key.Version != 4 && key.Version != 6 || !key.PubKeyAlgo.CanSign() {
 		return nil, fmt.Errorf("primary key is of a version or algorithm that we don't know: %w", ErrMalformed)
 	}
+	if tooLarge(key, packets[0].body) {
+		return nil, fmt.Errorf("primary key of %d bytes is too large: %w", len(packets[0].body), ErrMalformed)
+	}
 	c := &Certificate{key: key, parts: group(packets)}
 	c.bytes = make([]byte, 0, size)
 	for _, p := range packets {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -569,6 +570,32 @@ func (f *failingSource) ReadAt(p []byte, off int64) (int, error) {
 		return 0, f.err
 	}
 	return f.Source.ReadAt(p, off)
+}
+
+func TestOpenMayRunConcurrently(t *testing.T) {
+	c := newCouple(t)
+	o := c.opening()
+	mail := []byte(mime(outside, written(t, payload, c.alice, nil, c.bob)))
+	sealed := []byte(seal(t, crlf("From: bob@example.org\n\nCANARY\n"), c.bob))
+	var wait sync.WaitGroup
+	for i := range 8 {
+		b, want := mail, "encrypted valid"
+		if i%2 == 1 {
+			b, want = sealed, "encrypted none"
+		}
+		wait.Go(func() {
+			got, err := pgp.Open(context.Background(), message.Bytes(b), o)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer got.Rendering.Close()
+			if s := summary(got); s != want {
+				t.Errorf("got %q, want %q", s, want)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 func TestClassifyAgreesWithOpen(t *testing.T) {

@@ -34,9 +34,10 @@ type armorReader struct {
 	done    bool
 }
 
-// newArmorReader reads up to the block's first data line.
-func newArmorReader(r io.Reader, kind string) (*armorReader, error) {
-	a := &armorReader{r: bufio.NewReaderSize(r, maxArmorLine), kind: kind, Headers: map[string]string{}}
+// newArmorReader reads up to the block's first data line. size is how long r
+// is at most.
+func newArmorReader(r io.Reader, kind string, size int64) (*armorReader, error) {
+	a := &armorReader{r: bufio.NewReaderSize(r, int(min(size+1, maxArmorLine))), kind: kind, Headers: map[string]string{}}
 	for {
 		line, err := a.line()
 		if err == io.EOF {

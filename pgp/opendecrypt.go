@@ -123,11 +123,11 @@ type ciphertext struct {
 func decrypt(ctx context.Context, c ciphertext, keys Decrypter, o message.SpoolOptions) (*plaintext, error) {
 	allowed := openTime + time.Duration(c.src.Size()>>20)*openTimePerMiB
 	watch := &watched{ctx: ctx, r: message.Reader(c.src), deadline: time.Now().Add(allowed)}
-	armor, err := newArmorReader(transferDecoder(watch, c.encoding), blockMessage)
+	armor, err := newArmorReader(transferDecoder(watch, c.encoding), blockMessage, c.src.Size())
 	if err != nil {
 		return nil, watch.explain(&guard{err: errNotArmor}, err)
 	}
-	g := newGuard(armor)
+	g := newGuard(armor, c.src.Size())
 	spool := message.NewSpool(o)
 	signatures, err := unseal(g, watch, newSecrets(keys), spool, o.Limit)
 	if err != nil {
@@ -156,7 +156,7 @@ func unseal(g *guard, watch *watched, ring secrets, spool *message.Spool, limit 
 		return nil, refuse(reasonDamaged)
 	}
 	sums := newSums(md)
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, g.chunk())
 	for {
 		n, err := md.UnverifiedBody.Read(buf)
 		sums.write(buf[:n])

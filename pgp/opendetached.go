@@ -53,7 +53,7 @@ func readSignatures(src message.Source, encoding string) ([]*packet.Signature, e
 	if err != nil {
 		return nil, fmt.Errorf("reading a signature: %w", err)
 	}
-	a, err := newArmorReader(transferDecoder(bytes.NewReader(raw), encoding), blockSignature)
+	a, err := newArmorReader(transferDecoder(bytes.NewReader(raw), encoding), blockSignature, src.Size())
 	if err != nil {
 		return nil, nil
 	}

@@ -44,9 +44,13 @@ type guard struct {
 	err     error
 }
 
-func newGuard(r io.Reader) *guard {
-	return &guard{r: bufio.NewReaderSize(r, 32<<10), sum: sha256.New()}
+// newGuard guards r, which is at most size bytes long.
+func newGuard(r io.Reader, size int64) *guard {
+	return &guard{r: bufio.NewReaderSize(r, int(min(size, 32<<10))), sum: sha256.New()}
 }
+
+// chunk is a good size for what is read at once.
+func (g *guard) chunk() int { return max(4<<10, g.r.Size()) }
 
 // digest is the hash of the encrypted data, once all was read.
 func (g *guard) digest() (d [32]byte) {

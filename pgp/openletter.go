@@ -173,7 +173,7 @@ func (l *letter) structure(out []byte) []byte {
 	if l.root == nil {
 		return append(out, "Content-Type: text/plain; charset="+l.charset+"\r\nContent-Transfer-Encoding: 8bit\r\n"...)
 	}
-	seen := map[string]bool{}
+	seen, typed := map[string]bool{}, false
 	for _, f := range l.root.Header.Fields {
 		n := strings.ToLower(f.Name)
 		// Content-Length is a mailbox file's note, and wrong here.
@@ -181,9 +181,11 @@ func (l *letter) structure(out []byte) []byte {
 			continue
 		}
 		seen[n] = true
+		before := len(out)
 		out = appendField(out, f)
+		typed = typed || n == "content-type" && len(out) > before
 	}
-	if !seen["content-type"] {
+	if !typed {
 		out = append(out, "Content-Type: text/plain; charset=utf-8\r\n"...)
 	}
 	return out
