@@ -165,7 +165,7 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 		}
 	}
 	switch {
-	case status == "OK" && j.unavailable:
+	case status == "OK" && (j.unavailable || j.modifiers == nil && j.unclassified()):
 		line = []byte("NO [UNAVAILABLE] some messages cannot be opened now")
 	case status == "OK" && len(j.later) > 0:
 		line = []byte("NO [EXPUNGEISSUED] some of the messages are gone")

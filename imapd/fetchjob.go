@@ -32,6 +32,8 @@ type fetchJob struct {
 	classify         bool     // class items were asked for
 
 	found       []index.Classification // to be stored
+	classes     map[uint32]pgp.Class   // what was found, before it is stored
+	answered    map[uint32]bool        // encrypted messages that are done
 	later       map[uint32]*kept       // encrypted, to be fetched for rendering
 	asIs        []uint32               // opened and found to be shown as they arrived
 	unavailable bool                   // something could not be opened for now
@@ -86,6 +88,7 @@ type gathering struct {
 	header, prefix []byte
 	hasHeader      bool
 	hasPrefix      bool
+	sawUID         bool
 	contents       []content // while the class isn't known
 }
 
@@ -120,7 +123,7 @@ func (j *fetchJob) response(seq uint32) error {
 	defer g.close()
 	g.uid = j.box.view.uid(seq)
 	if g.uid != 0 {
-		g.class = j.lib.Class(g.uid)
+		g.class = j.class(g.uid)
 	}
 	for {
 		if g.class != pgp.Unclassified && g.class != pgp.Encrypted {
@@ -139,6 +142,14 @@ func (j *fetchJob) response(seq uint32) error {
 	}
 }
 
+// class is what kind of message a UID is, as far as we know by now.
+func (j *fetchJob) class(uid uint32) pgp.Class {
+	if c, ok := j.classes[uid]; ok {
+		return c
+	}
+	return j.lib.Class(uid)
+}
+
 // gather takes one item.
 func (j *fetchJob) gather(f *wire.FetchReader, g *gathering, item wire.Item) error {
 	switch {
@@ -151,8 +162,9 @@ func (j *fetchJob) gather(f *wire.FetchReader, g *gathering, item wire.Item) err
 			return fmt.Errorf("%w: UID changed", wire.ErrDesync)
 		}
 		if g.uid == 0 {
-			g.uid, g.class = uid, j.lib.Class(uid)
+			g.uid, g.class = uid, j.class(uid)
 		}
+		g.sawUID = true
 		j.decide(g)
 		return nil
 	case dynamic(item.Name):
@@ -274,6 +286,10 @@ func (j *fetchJob) decide(g *gathering) {
 	c := index.Classification{UID: g.uid, Header: g.header, Prefix: g.prefix}
 	g.class = c.Class()
 	j.found = append(j.found, c)
+	if j.classes == nil {
+		j.classes = map[uint32]pgp.Class{}
+	}
+	j.classes[g.uid] = g.class
 	if g.class != pgp.Encrypted {
 		return
 	}
@@ -298,7 +314,7 @@ func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
 		}
 	}
 	w := &responseWriter{s: j.s, box: j.box, job: j, seq: g.seq, uid: g.uid, class: g.class}
-	if g.hasHeader {
+	if g.hasHeader && j.classes[g.uid] != "" {
 		w.masks = &index.Masks{Ranges: render.Imitations(g.header), Header: int64(len(g.header))}
 	}
 	defer w.release()
@@ -331,7 +347,7 @@ func (j *fetchJob) isClassItem(g *gathering, name []byte) bool {
 
 // replay writes what was gathered.
 func (j *fetchJob) replay(w *responseWriter, g *gathering) error {
-	if j.wantUID {
+	if j.wantUID && g.sawUID {
 		if err := w.text([]byte("UID"), strconv.AppendUint(nil, uint64(g.uid), 10)); err != nil {
 			return err
 		}

@@ -42,24 +42,58 @@ func (j *fetchJob) answerable(uid uint32) bool {
 }
 
 // gathered answers for an encrypted message if that is possible now, and keeps
-// it for later if not.
+// it for later if not. Responses that nobody asked for tell of no content.
 func (j *fetchJob) gathered(g *gathering) error {
-	if g.class != pgp.Encrypted {
-		// The upstream left out what tells the class, or its UID.
-		if len(g.contents) > 0 || g.uid == 0 || j.classify {
-			j.unavailable = true
-		}
-		return nil
+	if g.class != pgp.Encrypted || !j.asked(g.uid) || j.answered[g.uid] {
+		return j.dynamicOnly(g)
 	}
 	done, err := j.answer(g.seq, &g.kept)
-	if err != nil || done {
+	if err != nil {
 		return err
+	}
+	if done {
+		if j.answered == nil {
+			j.answered = map[uint32]bool{}
+		}
+		j.answered[g.uid] = true
+		delete(j.later, g.uid)
+		return nil
 	}
 	if j.later == nil {
 		j.later = map[uint32]*kept{}
 	}
 	j.later[g.uid] = &kept{uid: g.uid, dynamic: g.dynamic}
 	return nil
+}
+
+// asked tells whether the client asked for a message that is not known to be
+// shown as it arrived.
+func (j *fetchJob) asked(uid uint32) bool {
+	_, fresh := slices.BinarySearch(j.fresh, uid)
+	_, encrypted := slices.BinarySearch(j.encrypted, uid)
+	return fresh || encrypted
+}
+
+// dynamicOnly passes on what a response says of a message's place.
+func (j *fetchJob) dynamicOnly(g *gathering) error {
+	if len(g.dynamic) == 0 {
+		return nil
+	}
+	w := &responseWriter{s: j.s, box: j.box, job: j, seq: g.seq, uid: g.uid}
+	defer w.release()
+	g.contents = nil
+	if err := j.replay(w, g); err != nil {
+		return err
+	}
+	return w.end()
+}
+
+// unclassified tells whether a message is still there that the upstream did not
+// tell us enough of to answer for it.
+func (j *fetchJob) unclassified() bool {
+	return slices.ContainsFunc(j.box.view.present(j.fresh), func(uid uint32) bool {
+		return j.class(uid) == pgp.Unclassified
+	})
 }
 
 // answer writes the FETCH response of an encrypted message from its row, a

@@ -198,7 +198,7 @@ func (j *fetchJob) prepare(q *search.Query) error {
 // classResponse takes what a message's class is found by.
 func (j *fetchJob) classResponse(seq uint32) error {
 	return j.each(seq, func(f *wire.FetchReader, g *gathering, item wire.Item) error {
-		if g.class == pgp.Encrypted {
+		if g.class != pgp.Unclassified {
 			return nil
 		}
 		return j.gatherContent(f, g, item)
@@ -238,6 +238,9 @@ func (j *fetchJob) each(seq uint32, take func(*wire.FetchReader, *gathering, wir
 	g := &gathering{seq: seq}
 	defer g.close()
 	g.uid = j.box.view.uid(seq)
+	if g.uid != 0 {
+		g.class = j.class(g.uid)
+	}
 	for {
 		item, err := f.Next()
 		if err == io.EOF {
@@ -252,17 +255,8 @@ func (j *fetchJob) each(seq uint32, take func(*wire.FetchReader, *gathering, wir
 			return err
 		}
 	}
-	if len(g.dynamic) > 0 {
-		w := &responseWriter{s: j.s, box: j.box, seq: seq, uid: g.uid}
-		for _, d := range g.dynamic {
-			value := d.value
-			if wire.EqualFold(d.name, "FLAGS") {
-				value = w.flags(value)
-			}
-			_ = w.text(d.name, value)
-		}
-		_ = w.end()
-		w.release()
+	if err := j.dynamicOnly(g); err != nil {
+		return err
 	}
 	return done(g)
 }

@@ -12,6 +12,7 @@ import (
 	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -131,6 +132,7 @@ func (m *Mailbox) Classify(ctx context.Context, messages []Classification) error
 		masks Masks
 	}
 	var results []result
+	var seen []keydir.Observation
 	m.mu.RLock()
 	for _, c := range messages {
 		if m.entries[c.UID].class != pgp.Unclassified {
@@ -143,13 +145,16 @@ func (m *Mailbox) Classify(ctx context.Context, messages []Classification) error
 		if r.masks.Ranges = render.Imitations(c.Header); r.masks.Ranges != nil {
 			r.masks.Header = int64(len(c.Header))
 		}
+		if r.e.class == pgp.Plain {
+			seen = append(seen, observed(message.ParseHeader(c.Header))...)
+		}
 		results = append(results, r)
 	}
 	m.mu.RUnlock()
 	if len(results) == 0 {
 		return nil
 	}
-	err := m.lib.writer.update(ctx, func(tx store.Tx) error {
+	err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error {
 		for _, r := range results {
 			if err := m.add(tx, r.uid, r.e, r.masks); err != nil {
 				return err
@@ -160,6 +165,7 @@ func (m *Mailbox) Classify(ctx context.Context, messages []Classification) error
 	if err != nil {
 		return fmt.Errorf("storing classes: %w", err)
 	}
+	m.lib.observeLater(seen)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range results {

@@ -21,7 +21,7 @@ func (m *Mailbox) Copy(ctx context.Context, dst *Mailbox, pairs []Pair) error {
 		masks Masks
 	}
 	done := map[uint32]copied{}
-	err := m.lib.writer.update(ctx, func(tx store.Tx) error {
+	err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error {
 		clear(done)
 		for _, p := range pairs {
 			e := m.entry(p.From)
@@ -72,6 +72,6 @@ func (m *Mailbox) copyRow(tx store.Tx, dst *Mailbox, p Pair) error {
 	}
 	_, err = tx.Exec(`INSERT INTO index_text (mailbox, uid, kind, piece, text)
 		SELECT ?, ?, kind, piece, text FROM index_text WHERE mailbox = ? AND uid = ?
-		ON CONFLICT DO NOTHING`, dst.id, int64(p.To), m.id, int64(p.From))
+		ON CONFLICT (mailbox, uid, kind, piece) DO NOTHING`, dst.id, int64(p.To), m.id, int64(p.From))
 	return err
 }

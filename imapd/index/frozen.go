@@ -81,7 +81,7 @@ func (l *Library) markOpened(tx store.Tx, messageID string) error {
 	if canonicalID(messageID) == "" {
 		return nil
 	}
-	_, err := tx.Exec(`INSERT INTO index_opened (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`,
+	_, err := tx.Exec(`INSERT INTO index_opened (account, message_id) VALUES (?, ?) ON CONFLICT (account, message_id) DO NOTHING`,
 		l.c.Account, l.openedKey(messageID))
 	return err
 }
@@ -162,7 +162,7 @@ func (t *ticket) write(tx store.Tx) error {
 	if t.origin == nil {
 		return nil
 	}
-	_, err := tx.Exec(`INSERT INTO index_packet (account, packet, origin) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
+	_, err := tx.Exec(`INSERT INTO index_packet (account, packet, origin) VALUES (?, ?, ?) ON CONFLICT (account, packet) DO NOTHING`,
 		t.lib.c.Account, t.lib.packetKey(t.packet), t.origin)
 	return err
 }

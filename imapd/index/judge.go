@@ -11,7 +11,6 @@ import (
 	"letterlock.org/letterlock/imapd/search"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
-	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -28,6 +27,7 @@ type judged struct {
 	message *render.Message // nil unless Encrypted
 	texts   []search.Text   // what is searched
 	whole   bool            // texts is all of it
+	ids     []string        // what a reply to it would name
 	state   state
 }
 
@@ -50,7 +50,11 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 	if err != nil {
 		return nil, err
 	}
-	o.first = frozen == nil
+	if o.first = frozen == nil; o.first {
+		if err := l.observeOuter(ctx, src); err != nil {
+			return nil, err
+		}
+	}
 	keys, err := l.c.Keys(ctx)
 	if err != nil {
 		return nil, err
@@ -75,6 +79,16 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 	return o, nil
 }
 
+// tooLarge judges a message that no spool takes: it is shown as it arrived.
+func tooLarge(l *Library) *judged {
+	return &judged{
+		opened: &pgp.Opened{Class: pgp.Opaque, Reason: "it is larger than what is opened"},
+		ticket: &ticket{lib: l},
+		row:    &Row{Class: pgp.Opaque},
+		state:  settled | kwWarning,
+	}
+}
+
 // describe fills in what the rendering says of itself.
 func (l *Library) describe(ctx context.Context, o *judged) error {
 	r := o.row
@@ -91,6 +105,9 @@ func (l *Library) describe(ctx context.Context, o *judged) error {
 			r.Size = o.opened.Rendering.Size()
 			r.Header, r.Envelope, r.Body, r.BodyStructure = m.Header(), m.Envelope(), m.Body(), m.BodyStructure()
 			if o.texts, o.whole, err = search.Extract(m); err != nil {
+				return err
+			}
+			if o.ids, err = repliedTo(m, o.opened.MessageID); err != nil {
 				return err
 			}
 		}
@@ -141,13 +158,13 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 		e.modseq = max(m.modseq, 1)
 	}
 	m.mu.RUnlock()
-	err = m.lib.writer.update(ctx, func(tx store.Tx) error { return m.write(tx, e, o) })
+	err = m.lib.c.Store.Update(ctx, func(tx store.Tx) error { return m.write(tx, e, o) })
 	if err != nil {
 		return err
 	}
 	m.set(uid, e)
-	if o.first && before == nil && m.lib.c.Observe != nil && !o.row.From.IsZero() {
-		m.lib.c.Observe(ctx, m.observation(o))
+	if o.first && before == nil {
+		m.lib.observeOpened(ctx, o)
 	}
 	return nil
 }
@@ -173,16 +190,21 @@ func (m *Mailbox) write(tx store.Tx, e entry, o *judged) error {
 			return err
 		}
 	}
-	if err := m.lib.markOpened(tx, o.row.MessageID); err != nil {
-		return err
+	for _, id := range o.ids {
+		if err := m.lib.markOpened(tx, id); err != nil {
+			return err
+		}
 	}
 	return o.ticket.write(tx)
 }
 
-func (m *Mailbox) observation(o *judged) keydir.Observation {
-	seen := keydir.Observation{From: o.row.From, Autocrypt: o.opened.Autocrypt, Date: o.row.Sent}
-	if o.row.Verdict.Signature == pgp.SignatureValid {
-		seen.Signer = o.row.Verdict.Signer
+// repliedTo is what a reply to a message would name: its Message-ID and, as
+// "ical:" and its UID, every event that it invites to.
+func repliedTo(m *render.Message, messageID string) ([]string, error) {
+	ids := []string{messageID}
+	uids, err := search.CalendarUIDs(m)
+	for _, uid := range uids {
+		ids = append(ids, "ical:"+uid)
 	}
-	return seen
+	return ids, err
 }

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,8 +50,10 @@ type Config struct {
 	Certificates pgp.CertificateStore
 	// Own are the account's addresses.
 	Own []address.Address
-	// Observe is told what an opened message showed of its sender's
-	// certificate, once for each message; nil for nobody.
+	// Observe is told what a message showed of its sender's certificate when it
+	// is first seen: before it is opened, so that a signature can be checked
+	// with the certificate beside it, and again after with who signed. It may be
+	// called concurrently; nil for nobody.
 	Observe func(ctx context.Context, o keydir.Observation)
 	// Spool is where renderings that do not fit memory go.
 	Spool message.SpoolOptions
@@ -68,14 +71,19 @@ type Config struct {
 type Library struct {
 	c       Config
 	cache   *cache
-	writer  *writer
 	replays *replays
 	opening chan struct{} // a slot for each opening under way
+	plain   observations
 
 	mu        sync.Mutex
 	mailboxes map[mailboxKey]*shared // guarded by mu
+	idle      []mailboxKey           // guarded by mu; of mailboxes that nobody holds, the one left last at the end
 	closed    bool                   // guarded by mu
 }
+
+// maxIdle is how many mailboxes that nobody holds stay in memory: clients go
+// back and forth between a few.
+const maxIdle = 16
 
 type mailboxKey struct {
 	name        string
@@ -111,7 +119,6 @@ func New(c Config) (*Library, error) {
 	return &Library{
 		c:         c,
 		cache:     newCache(c.CacheBytes),
-		writer:    &writer{store: c.Store},
 		replays:   &replays{pending: map[[32]byte]*claim{}},
 		opening:   make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		mailboxes: map[mailboxKey]*shared{},
@@ -131,6 +138,7 @@ func (l *Library) Mailbox(ctx context.Context, name string, uidvalidity uint32) 
 	s := l.mailboxes[key]
 	if s != nil {
 		s.users++
+		l.idle = slices.DeleteFunc(l.idle, func(k mailboxKey) bool { return k == key })
 		l.mu.Unlock()
 		return l.wait(ctx, key, s)
 	}
@@ -170,8 +178,16 @@ func (l *Library) leave(key mailboxKey, s *shared) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.users--
-	if (s.users == 0 || s.err != nil) && l.mailboxes[key] == s {
+	switch {
+	case l.mailboxes[key] != s:
+	case s.err != nil:
 		delete(l.mailboxes, key)
+	case s.users == 0:
+		l.idle = append(l.idle, key)
+		if len(l.idle) > maxIdle {
+			delete(l.mailboxes, l.idle[0])
+			l.idle = slices.Delete(l.idle, 0, 1)
+		}
 	}
 }
 
@@ -192,13 +208,14 @@ func (l *Library) open() []*Mailbox {
 	return all
 }
 
-// Close drops the cached renderings. Renderings still in use stay readable
-// until they are closed.
+// Close drops the cached renderings and waits until Observe was told what plain
+// mail showed. Renderings still in use stay readable until they are closed.
 func (l *Library) Close() error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
 	l.cache.clear()
+	l.plain.wait()
 	return nil
 }
 

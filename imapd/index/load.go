@@ -60,8 +60,8 @@ func (l *Library) mailboxID(ctx context.Context, key mailboxKey) (id int64, err 
 	}
 	err = l.c.Store.Update(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`INSERT INTO index_mailbox (id, account, name, uidvalidity)
-			SELECT COALESCE(MAX(id), 0) + 1, ?, ?, ? FROM index_mailbox WHERE true
-			ON CONFLICT DO NOTHING`, args...)
+			SELECT COALESCE(MAX(id), 0) + 1, CAST(? AS TEXT), CAST(? AS TEXT), ? FROM index_mailbox WHERE true
+			ON CONFLICT (account, name, uidvalidity) DO NOTHING`, args...)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (m *Mailbox) remove(ctx context.Context, uids []uint32) error {
 	if len(uids) == 0 {
 		return nil
 	}
-	err := m.lib.writer.update(ctx, func(tx store.Tx) error {
+	err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error {
 		for _, uid := range uids {
 			for _, table := range []string{"index_message", "index_row", "index_text"} {
 				if _, err := tx.Exec(`DELETE FROM `+table+` WHERE mailbox = ? AND uid = ?`, m.id, int64(uid)); err != nil {

@@ -59,7 +59,7 @@ func (m *Mailbox) Rendering(ctx context.Context, uid uint32, raw func(context.Co
 		}
 		f, lead := m.flights.join(uid)
 		if lead {
-			held, class, reason, err := m.open(ctx, uid, raw)
+			held, class, reason, err := m.open(ctx, uid, raw, true)
 			m.flights.land(uid, f, err)
 			if err != nil {
 				return nil, err
@@ -90,9 +90,21 @@ func (m *Mailbox) entry(uid uint32) entry {
 	return m.entries[uid]
 }
 
+// index opens and stores a message as Rendering does, without keeping its
+// rendering: what clients read last stays in the cache.
+func (m *Mailbox) index(ctx context.Context, uid uint32, src message.Source) error {
+	f, lead := m.flights.join(uid)
+	if !lead {
+		return nil // a client's fetch does it
+	}
+	_, _, _, err := m.open(ctx, uid, func(context.Context) (message.Source, error) { return borrowed{src}, nil }, false)
+	m.flights.land(uid, f, err)
+	return err
+}
+
 // open fetches, opens and stores one message. held is nil unless the class is
-// Encrypted; else the caller releases it.
-func (m *Mailbox) open(ctx context.Context, uid uint32, raw func(context.Context) (message.Source, error)) (held *cached, class pgp.Class, reason string, err error) {
+// Encrypted and keep is set; else the caller releases it.
+func (m *Mailbox) open(ctx context.Context, uid uint32, raw func(context.Context) (message.Source, error), keep bool) (held *cached, class pgp.Class, reason string, err error) {
 	select {
 	case m.lib.opening <- struct{}{}:
 		defer func() { <-m.lib.opening }()
@@ -100,13 +112,16 @@ func (m *Mailbox) open(ctx context.Context, uid uint32, raw func(context.Context
 		return nil, "", "", ctx.Err()
 	}
 	src, err := raw(ctx)
-	if err != nil {
-		return nil, "", "", fmt.Errorf("fetching UID %d to open it: %w", uid, err)
-	}
 	if c, ok := src.(io.Closer); ok {
 		defer c.Close()
 	}
-	o, err := m.lib.judge(ctx, src)
+	var o *judged
+	if err == nil {
+		o, err = m.lib.judge(ctx, src)
+	}
+	if errors.Is(err, message.ErrTooLarge) {
+		o, err = tooLarge(m.lib), nil
+	}
 	if err != nil {
 		return nil, "", "", fmt.Errorf("opening UID %d: %w", uid, err)
 	}
@@ -115,7 +130,7 @@ func (m *Mailbox) open(ctx context.Context, uid uint32, raw func(context.Context
 		o.close()
 		return nil, "", "", fmt.Errorf("storing what is known of UID %d: %w", uid, err)
 	}
-	if o.opened.Class != pgp.Encrypted {
+	if o.opened.Class != pgp.Encrypted || !keep {
 		o.close()
 		return nil, o.opened.Class, o.opened.Reason, nil
 	}

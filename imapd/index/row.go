@@ -49,7 +49,8 @@ func (m *Mailbox) Row(ctx context.Context, uid uint32) (*Row, error) {
 }
 
 // Rows calls each for every one of uids that has a row, in the order of uids.
-// UIDs without one are left out. Many in one call are one transaction.
+// UIDs without one are left out. Many in one call are one transaction, during
+// which each must not use the store.
 func (m *Mailbox) Rows(ctx context.Context, uids []uint32, each func(*Row) error) error {
 	return m.lib.c.Store.View(ctx, func(tx store.Tx) error {
 		for _, uid := range uids {
@@ -136,14 +137,6 @@ func (m *Mailbox) writeRow(tx store.Tx, r *Row) error {
 			message_id = excluded.message_id, header = excluded.header, envelope = excluded.envelope, body = excluded.body,
 			structure = excluded.structure, verdict = excluded.verdict, mac = excluded.mac`,
 		m.id, int64(r.UID), string(r.Class), r.Raw[:], int64(transform), r.Size, microseconds(r.Sent), sender(r),
-		string(r.Verdict.Signer), r.MessageID, blob(r.Header), blob(r.Envelope), blob(r.Body), blob(r.BodyStructure), verdict, m.rowMAC(r, verdict))
+		string(r.Verdict.Signer), r.MessageID, r.Header, r.Envelope, r.Body, r.BodyStructure, verdict, m.rowMAC(r, verdict))
 	return err
-}
-
-// blob keeps an empty value from being stored as NULL.
-func blob(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
 }

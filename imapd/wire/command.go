@@ -265,11 +265,8 @@ func (r *CommandReader) parse(c *Command, end int, partial bool) error {
 		c.Name += " " + upper(c.Rest[p+1:q])
 		p = q
 	}
-	body := c.Rest[:end]
-	if partial {
-		// An unclosed parenthesis before the literal means that it isn't ours.
-		body = bytes.TrimSuffix(body, []byte(" "))
-	}
+	// A space at the end stands before a literal, or is a habit of some clients.
+	body := bytes.TrimSuffix(c.Rest[:end], []byte(" "))
 	s := &scanner{b: body, p: p, depth: r.l.Depth, literals: c.literals,
 		sections: c.Name == "FETCH" || c.Name == "UID FETCH"}
 	c.Args = nil

@@ -1,0 +1,358 @@
+package imapd_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/mailtest/peer"
+)
+
+var (
+	differentialSeed     = flag.Uint64("differential.seed", 1, "first seed of the differential test")
+	differentialSessions = flag.Int("differential.sessions", 12, "sessions of the differential test")
+)
+
+// plainMail is mail of many shapes, none of it ours to touch.
+func plainMail(r *rand.Rand, n int) [][]byte {
+	body := func(k int) string {
+		var b strings.Builder
+		for b.Len() < k {
+			b.WriteString([]string{"lorem", "ipsum", "dolor ", "sit\r\n", "gr\xc3\xbc\xc3\x9fe ", ".\r\n", "\r\n\r\n", "{5}\r\n", "a1 NOOP\r\n"}[r.IntN(9)])
+		}
+		return b.String()
+	}
+	var all [][]byte
+	for i := range n {
+		h := fmt.Sprintf("From: \"A \\\"x\\\" B\" <a%d@example.org>\r\nTo: bob@example.test,\r\n\tcarol <c@example.test>\r\nSubject: =?utf-8?q?number_%d?= and\r\n more\r\nDate: Tue, 3 Mar 2026 10:%02d:00 +0100\r\nMessage-ID: <m%d@example.org>\r\n", i, i, i%60, i)
+		switch i % 7 {
+		case 0:
+			h += "\r\n" + body(r.IntN(300))
+		case 1:
+			h += "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + body(5000)
+		case 2:
+			h += "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"b%\"\r\n\r\npreamble\r\n--b%\r\n\r\n" + body(100) +
+				"\r\n--b%\r\nContent-Type: application/octet-stream; name=\"x y.bin\"\r\nContent-Disposition: attachment; filename=\"x y.bin\"\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD\r\n--b%--\r\nepilogue\r\n"
+		case 3:
+			h += "MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\nFrom: inner@example.org\r\nSubject: inner\r\n\r\ninner " + body(50)
+		case 4:
+			h = "no header at all\r\n\r\n" + body(40)
+		case 5:
+			h += "MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\n\r\none\r\n--x\r\nContent-Type: multipart/related; boundary=y\r\n\r\n--y\r\nContent-Type: text/html\r\n\r\n<p>" + body(200) + "\r\n--y--\r\n--x--\r\n"
+		case 6:
+			h += "\r\n" + body(100_000)
+		}
+		all = append(all, []byte(h))
+	}
+	return all
+}
+
+// side is one of the twins: Dovecot itself, or the bridge before it.
+type side struct {
+	c        *client
+	other    *client           // changes the same store from elsewhere, directly
+	validity map[string]string // by mailbox
+	last     string            // mailbox selected last
+	ordered  bool              // answers come in the order of commands
+}
+
+// generator makes commands. $V stands for the mailbox's UIDVALIDITY.
+type generator struct{ r *rand.Rand }
+
+func (g *generator) pick(s ...string) string { return s[g.r.IntN(len(s))] }
+
+func (g *generator) box() string { return g.pick("INBOX", "INBOX", "A", `"B c"`, "Drafts") }
+
+func (g *generator) set() string {
+	n := func() string { return g.pick("1", "2", "3", "5", "8", "13", "*", "4", "7", "30") }
+	one := func() string {
+		if g.r.IntN(2) == 0 {
+			return n()
+		}
+		return n() + ":" + n()
+	}
+	s := one()
+	for g.r.IntN(4) == 0 {
+		s += "," + one()
+	}
+	if g.r.IntN(3) == 0 {
+		s = "1:*"
+	}
+	return s
+}
+
+func (g *generator) items() string {
+	one := func() string {
+		return g.pick("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ",
+			"BODY[]", "BODY.PEEK[]", "BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]", "BODY.PEEK[1]", "BODY.PEEK[1.MIME]", "BODY.PEEK[2]",
+			"BODY.PEEK[2.1]", "BODY.PEEK[1.HEADER]", "BODY.PEEK[1.TEXT]", "BODY[HEADER]", "RFC822", "RFC822.HEADER", "RFC822.TEXT",
+			"BODY.PEEK[HEADER.FIELDS (From To Cc Subject Content-Type)]", "BODY.PEEK[HEADER.FIELDS.NOT (Received \"To\")]",
+			"body.peek[header.fields (Message-ID)]", "BODY.PEEK[]<0.100>", "BODY.PEEK[]<20.65536>", "BODY.PEEK[TEXT]<0.2048>",
+			"BODY.PEEK[TEXT]<0.10>", "BODY.PEEK[TEXT]<5.7>", "BODY.PEEK[HEADER]<10.20>", "BODY.PEEK[HEADER.FIELDS (Subject)]<3.9>",
+			"BODY.PEEK[1]<0.50>", "BODY[TEXT]<0.600>", "BODY.PEEK[9]")
+	}
+	if g.r.IntN(6) == 0 {
+		return g.pick("ALL", "FAST", "FULL", "FLAGS", "RFC822", "BODY[]")
+	}
+	var list []string
+	for range 1 + g.r.IntN(4) {
+		if i := one(); !slices.Contains(list, i) {
+			list = append(list, i)
+		}
+	}
+	return "(" + strings.Join(list, " ") + ")"
+}
+
+func (g *generator) search() string {
+	key := func() string {
+		return g.pick("ALL", "SEEN", "UNDELETED", "FLAGGED", "SUBJECT number", "FROM a1", "BODY lorem", "TEXT ipsum", "HEADER Message-ID m3",
+			"LARGER 1000", "SMALLER 5000", "UID 2:9", "1:5", "NOT SEEN", "OR SEEN FLAGGED", "(SEEN UNDELETED)", "KEYWORD foo", "SINCE 1-Jan-2026",
+			"SENTBEFORE 1-Jan-2027", "NEW", "TO carol", "MODSEQ 3")
+	}
+	s := key()
+	for g.r.IntN(3) == 0 {
+		s += " " + key()
+	}
+	if g.r.IntN(3) == 0 {
+		s = "RETURN (" + g.pick("ALL", "MIN MAX", "COUNT", "", "ALL COUNT") + ") " + s
+	}
+	return s
+}
+
+func (g *generator) uid() string { return g.pick("", "UID ") }
+
+func (g *generator) command() string {
+	switch g.r.IntN(26) {
+	case 0, 1:
+		return g.pick("SELECT ", "SELECT ", "EXAMINE ") + g.box() + g.pick("", "", " (CONDSTORE)")
+	case 2, 3, 4, 5, 6, 7, 8:
+		c := g.uid() + "FETCH " + g.set() + " " + g.items()
+		if g.r.IntN(8) == 0 {
+			c += fmt.Sprintf(" (CHANGEDSINCE %d)", 1+g.r.IntN(20))
+		}
+		return c
+	case 9, 10, 11:
+		c := g.uid() + "STORE " + g.set() + " "
+		if g.r.IntN(8) == 0 {
+			c += fmt.Sprintf("(UNCHANGEDSINCE %d) ", 1+g.r.IntN(20))
+		}
+		return c + g.pick("+FLAGS", "-FLAGS", "FLAGS", "+FLAGS.SILENT", "FLAGS.SILENT") + " " + g.pick(`(\Seen)`, `(\Deleted)`, `\Flagged`, `(foo $Bar)`, `(\Answered \Draft)`, "()")
+	case 12:
+		return g.uid() + "COPY " + g.set() + " " + g.box()
+	case 13:
+		return g.uid() + "MOVE " + g.pick("1", "2", "3:4", "*") + " " + g.box()
+	case 14:
+		return g.pick("EXPUNGE", "UID EXPUNGE "+g.set())
+	case 15, 16, 17:
+		return g.uid() + "SEARCH " + g.search()
+	case 18:
+		return "STATUS " + g.box() + " (" + g.pick("MESSAGES UNSEEN", "UIDNEXT RECENT", "HIGHESTMODSEQ", "SIZE") + ")"
+	case 19:
+		return g.pick(`LIST "" "*"`, `LIST "" %`, `LSUB "" "*"`, `LIST "" "" `, `LIST (SUBSCRIBED) "" "*" RETURN (SPECIAL-USE)`, `LIST "" "*" RETURN (STATUS (MESSAGES))`, "NAMESPACE")
+	case 20:
+		return g.pick("CREATE tmp", "DELETE tmp", "SUBSCRIBE A", "UNSUBSCRIBE A", "RENAME tmp tmp2", "DELETE tmp2")
+	case 21:
+		return g.pick("CLOSE", "UNSELECT", "CHECK", "ENABLE CONDSTORE", "ENABLE QRESYNC")
+	case 22:
+		m := plainMail(g.r, 1+g.r.IntN(6))
+		b := m[len(m)-1]
+		return fmt.Sprintf("APPEND %s %s\"03-Mar-2026 10:00:00 +0100\" {%d+}\r\n%s", g.box(), g.pick("", `(\Seen) `, `(\Draft foo) `), len(b), b)
+	case 23:
+		return "SELECT A (QRESYNC ($V " + fmt.Sprint(1+g.r.IntN(9)) + "))"
+	}
+	return "NOOP"
+}
+
+var (
+	validityCode = regexp.MustCompile(`\[UIDVALIDITY (\d+)\]`)
+	bigNumber    = regexp.MustCompile(`\b1[67]\d{8}\b|\b2[0-4]\d{8}\b`) // UIDVALIDITY is the time
+	statusText   = regexp.MustCompile(`^(\S+ (?:OK|NO|BAD|BYE)(?: \[[^\]]*\])?).*`)
+)
+
+// normal gives a response without what must differ: the text for people, and
+// UIDVALIDITY. The items of a FETCH are sorted.
+func normal(t *testing.T, r string) string {
+	if m := statusText.FindStringSubmatch(r); m != nil {
+		return bigNumber.ReplaceAllString(m[1], "V")
+	}
+	if f := strings.SplitN(r, " ", 4); len(f) == 4 && f[2] == "FETCH" {
+		rr := wire.NewResponseReader(strings.NewReader(r+"\r\n"), wire.Limits{})
+		if _, err := rr.Next(); err != nil {
+			t.Fatal(err)
+		}
+		fr, err := rr.Fetch()
+		if err != nil {
+			t.Fatalf("%q: %v", r, err)
+		}
+		var items []string
+		for {
+			i, err := fr.Next()
+			if err != nil {
+				break
+			}
+			v := string(i.Value)
+			name := string(i.Name)
+			if i.Literal {
+				var b strings.Builder
+				_ = fr.Copy(&b)
+				v = "{}" + b.String()
+			}
+			items = append(items, name+" "+v)
+		}
+		slices.Sort(items)
+		return "* " + f[1] + " FETCH " + strings.Join(items, " | ")
+	}
+	return bigNumber.ReplaceAllString(r, "V")
+}
+
+// play sends a batch at once and gives the normalised answers.
+func (s *side) play(t *testing.T, tag string, batch []string) []string {
+	var b strings.Builder
+	for i, c := range batch {
+		fmt.Fprintf(&b, "%s.%d %s\r\n", tag, i, strings.ReplaceAll(c, "$V", s.validity["A"]))
+	}
+	go s.c.send(b.String())
+	var out, tagged []string
+	for len(tagged) < len(batch) { // Dovecot answers pipelined commands in an order of its own
+		r := s.c.response()
+		if m := validityCode.FindStringSubmatch(r); m != nil && s.last == "A" {
+			s.validity["A"] = m[1]
+		}
+		if strings.HasPrefix(r, tag) {
+			tagged = append(tagged, normal(t, r))
+			continue
+		}
+		out = append(out, normal(t, r))
+	}
+	if s.ordered && !slices.IsSorted(tagged) && len(batch) < 10 {
+		t.Errorf("answers out of order: %q", tagged)
+	}
+	slices.Sort(tagged)
+	return append(out, tagged...)
+}
+
+// idle stays in IDLE while change is made from elsewhere, and gives what came,
+// with only the last of counts that follow one another.
+func (s *side) idle(t *testing.T, tag, change string) []string {
+	s.c.send(tag + " IDLE\r\n")
+	var out []string
+	for {
+		r := s.c.response()
+		if strings.HasPrefix(r, "+") || strings.HasPrefix(r, tag) {
+			break
+		}
+	}
+	s.other.cmd(change)
+	time.Sleep(700 * time.Millisecond) // Dovecot waits a while before it tells
+	s.c.send("DONE\r\n")
+	for _, r := range s.c.until(tag) {
+		if strings.HasPrefix(r, "* OK Still") {
+			continue
+		}
+		out = append(out, normal(t, r))
+	}
+	return out
+}
+
+// TestDifferential runs random sessions on twin mail stores, against Dovecot
+// itself and through the bridge: on plain mail the answers are equal item by
+// item. Reproduce with -differential.seed.
+func TestDifferential(t *testing.T) {
+	const twin, twinPassword = "twin@example.test", "twin-pw"
+	d := peer.StartDovecot(t, peer.DovecotOptions{Users: map[string]string{peer.Alice: peer.AlicePassword, twin: twinPassword}})
+	r := rand.New(rand.NewPCG(7, 7))
+	for _, box := range []string{"INBOX", "A", "B c"} {
+		mail := plainMail(r, 9)
+		for _, u := range []string{peer.Alice, twin} {
+			c := login(t, d.Addr, u, d.Users[u])
+			c.cmd(`CREATE "` + box + `"`)
+			for _, m := range mail {
+				c.upload(`"`+box+`"`, `(foo) "01-Mar-2026 10:00:00 +0100" `, m)
+			}
+			c.cmd("LOGOUT")
+		}
+	}
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, func(c *imapd.Config, a *imapd.Account) { a.Append = imapd.AppendNone })
+	sessions := *differentialSessions
+	if testing.Short() {
+		sessions = 3
+	}
+	for n := range sessions {
+		seed := *differentialSeed + uint64(n)
+		if !differentialSession(t, seed, d, b, twin, twinPassword) {
+			t.Fatalf("seed %d differs", seed)
+		}
+	}
+}
+
+func differentialSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *bridge, twin, twinPassword string) bool {
+	g := &generator{rand.New(rand.NewPCG(seed, 1))}
+	direct := &side{c: login(t, d.Addr, twin, twinPassword), other: login(t, d.Addr, twin, twinPassword), validity: map[string]string{"A": "1"}}
+	bridged := &side{c: login(t, b.addr, user, password), other: login(t, d.Addr, peer.Alice, peer.AlicePassword), validity: map[string]string{"A": "1"}}
+	bridged.ordered = true
+	defer func() {
+		for _, s := range []*side{direct, bridged} {
+			s.c.conn.Close()
+			s.other.conn.Close()
+		}
+	}()
+	for i := range 40 {
+		tag := fmt.Sprintf("s%d", i)
+		var batch []string
+		var want, got []string
+		switch k := g.r.IntN(20); {
+		case i == 0:
+			batch = []string{"SELECT A"}
+			direct.last, bridged.last = "A", "A"
+		case k == 0:
+			for range 2 + g.r.IntN(9) {
+				batch = append(batch, g.command())
+			}
+		case k == 1:
+			box := g.box()
+			change := []string{"SELECT " + box, "STORE 1 +FLAGS (\\Flagged)", "APPEND " + box + " \"03-Mar-2026 10:00:00 +0100\" {25+}\r\nSubject: new\r\n\r\nhello\r\n\r\n", "CLOSE"}
+			for _, c := range change {
+				direct.other.cmd(c)
+				bridged.other.cmd(c)
+			}
+			batch = []string{"NOOP"}
+		case k == 2 && i > 1:
+			change := "APPEND A \"03-Mar-2026 10:00:00 +0100\" {25+}\r\nSubject: new\r\n\r\nhello\r\n\r\n"
+			done := make(chan []string)
+			go func() { done <- direct.idle(t, tag, change) }()
+			got = bridged.idle(t, tag, change)
+			want = <-done
+			batch = []string{"IDLE"}
+		default:
+			batch = []string{g.command()}
+		}
+		if want == nil {
+			want, got = direct.play(t, tag, batch), bridged.play(t, tag, batch)
+			if len(batch) > 0 && i > 0 {
+				direct.last, bridged.last = "", ""
+			}
+		}
+		if !slices.Equal(want, got) {
+			short := func(s []string) string {
+				var out []string
+				for _, l := range s {
+					if slices.Contains(want, l) && slices.Contains(got, l) {
+						continue
+					}
+					out = append(out, fmt.Sprintf("%.400q", l))
+				}
+				return strings.Join(out, "\n  ")
+			}
+			t.Errorf("seed %d, batch %d: %.300q\nDovecot:\n  %s\nbridge:\n  %s", seed, i, batch, short(want), short(got))
+			return false
+		}
+	}
+	return true
+}

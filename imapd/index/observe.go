@@ -1,0 +1,115 @@
+package index
+
+import (
+	"context"
+	"net/mail"
+	"sync"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/pgp"
+)
+
+// observed is what a root header shows of its sender's certificate: nothing
+// without an Autocrypt field, or unless From is one address.
+func observed(h message.Header) []keydir.Observation {
+	fields := h.All("Autocrypt")
+	from := h.All("From")
+	if len(fields) == 0 || len(from) != 1 {
+		return nil
+	}
+	list, err := address.ParseList(from[0].Value())
+	if err != nil || len(list) != 1 {
+		return nil
+	}
+	seen := keydir.Observation{From: list[0].Address}
+	for _, f := range fields {
+		seen.Autocrypt = append(seen.Autocrypt, f.Value())
+	}
+	if date, err := mail.ParseDate(h.Get("Date")); err == nil {
+		seen.Date = date
+	}
+	return []keydir.Observation{seen}
+}
+
+// maxHeader bounds the root header that is looked at.
+const maxHeader = 1 << 20
+
+// observeOuter tells what the header outside of encryption shows.
+func (l *Library) observeOuter(ctx context.Context, src message.Source) error {
+	if l.c.Observe == nil {
+		return nil
+	}
+	head := make([]byte, min(src.Size(), maxHeader))
+	if n, err := src.ReadAt(head, 0); int64(n) < int64(len(head)) {
+		return err
+	}
+	h, err := message.ReadHeader(message.Bytes(head), maxHeader)
+	if err != nil {
+		return nil // no header that anyone reads
+	}
+	for _, seen := range observed(h) {
+		l.c.Observe(ctx, seen)
+	}
+	return nil
+}
+
+// observeOpened tells what opening a message for the first time showed.
+func (l *Library) observeOpened(ctx context.Context, o *judged) {
+	seen := keydir.Observation{From: o.row.From, Autocrypt: o.opened.Autocrypt, Date: o.row.Sent}
+	if o.row.Verdict.Signature == pgp.SignatureValid {
+		seen.Signer = o.row.Verdict.Signer
+	}
+	if l.c.Observe == nil || seen.From.IsZero() || len(seen.Autocrypt) == 0 && seen.Signer == "" {
+		return
+	}
+	l.c.Observe(ctx, seen)
+}
+
+// observations are told one after the other while clients are answered.
+type observations struct {
+	mu      sync.Mutex
+	waiting []keydir.Observation // guarded by mu
+	busy    bool                 // guarded by mu
+	done    sync.WaitGroup
+}
+
+// maxObservations bounds what waits; more is not told. What plain mail shows is
+// shown again by the next message.
+const maxObservations = 10000
+
+// observeLater tells what plain messages show, without waiting for it.
+func (l *Library) observeLater(seen []keydir.Observation) {
+	if l.c.Observe == nil || len(seen) == 0 {
+		return
+	}
+	o := &l.plain
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.waiting)+len(seen) > maxObservations {
+		return
+	}
+	o.waiting = append(o.waiting, seen...)
+	if o.busy {
+		return
+	}
+	o.busy = true
+	o.done.Go(func() {
+		for {
+			o.mu.Lock()
+			batch := o.waiting
+			o.waiting = nil
+			o.busy = len(batch) > 0
+			o.mu.Unlock()
+			if len(batch) == 0 {
+				return
+			}
+			for _, seen := range batch {
+				l.c.Observe(context.Background(), seen)
+			}
+		}
+	})
+}
+
+func (o *observations) wait() { o.done.Wait() }
