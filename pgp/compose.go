@@ -2,7 +2,6 @@ package pgp
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -106,8 +105,10 @@ func sayings(h message.Header, p Protection) (said, passed []field, err error) {
 	if !seen["message-id"] {
 		said = append(said, field{"Message-ID", newMessageID(p.sender(h).Domain)})
 	}
-	if a, ok := p.autocrypt(h); ok {
-		said = append(said, a)
+	if p.Autocrypt != nil {
+		if a, ok := autocryptField(p.Autocrypt, p.sender(h), p.Now); ok {
+			said = append(said, a)
+		}
 	}
 	return said, passed, nil
 }
@@ -121,31 +122,6 @@ func (p Protection) sender(h message.Header) address.Address {
 		return list[0].Address
 	}
 	return address.Address{}
-}
-
-// maxAutocrypt is how long the field may be (Autocrypt Level 1, Section 2.1.1).
-const maxAutocrypt = 10 << 10
-
-// autocrypt is our Autocrypt field; false where there is none to send, which is
-// no error: it is a service to others.
-func (p Protection) autocrypt(h message.Header) (field, bool) {
-	from := p.sender(h)
-	if p.Autocrypt == nil || from.IsZero() || p.Autocrypt.Version() != 4 {
-		return field{}, false
-	}
-	cert, err := p.Autocrypt.Minimal(from, p.Now)
-	if err != nil {
-		return field{}, false
-	}
-	data := base64.StdEncoding.EncodeToString(cert.Bytes())
-	var b strings.Builder
-	fmt.Fprintf(&b, " addr=%s; prefer-encrypt=mutual; keydata=", from)
-	for len(data) > 0 {
-		n := min(72, len(data))
-		b.WriteString("\r\n " + data[:n])
-		data = data[n:]
-	}
-	return field{"Autocrypt", b.String()}, b.Len() <= maxAutocrypt
 }
 
 // structuralFields appends those of the root, with the mark of RFC 9788,

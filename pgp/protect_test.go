@@ -148,6 +148,12 @@ func TestAutocryptField(t *testing.T) {
 	if len(fields) != 1 {
 		t.Fatalf("%d Autocrypt fields", len(fields))
 	}
+	if clear, ok := pgp.AutocryptField(alice.Certificate(), addr(t, "alice@example.org"), testNow); !ok || string(clear) != string(fields[0].Raw) {
+		t.Errorf("AutocryptField = %q, %v; not what Protect adds", clear, ok)
+	}
+	if _, ok := pgp.AutocryptField(alice.Certificate(), addr(t, "mallory@example.org"), testNow); ok {
+		t.Error("AutocryptField for an address that the certificate doesn't name")
+	}
 	head, data, ok := strings.Cut(fields[0].Value(), "keydata=")
 	if !ok || strings.TrimSpace(head) != "addr=alice@example.org; prefer-encrypt=mutual;" {
 		t.Fatalf("Autocrypt: %s", head)
