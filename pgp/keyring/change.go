@@ -1,0 +1,124 @@
+package keyring
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/pgp"
+)
+
+// Generate makes a key for an address and makes it the active one. Keys that
+// were there go on decrypting.
+func (r *Ring) Generate(ctx context.Context, a address.Address, p pgp.Profile) (*pgp.Certificate, error) {
+	k, err := pgp.GenerateKey(a, p, r.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := r.put(ctx, a, []*pgp.Key{k}, k.Fingerprint()); err != nil {
+		return nil, fmt.Errorf("storing a new key of %s: %w", a, err)
+	}
+	return k.Certificate(), nil
+}
+
+// Import stores keys for an address. If it has no active key yet, the newest
+// that can sign and names the address becomes active; else Activate chooses.
+// A key that is there already is brought up to date.
+func (r *Ring) Import(ctx context.Context, a address.Address, keys []*pgp.Key) error {
+	if len(keys) == 0 {
+		return ErrNoKey
+	}
+	have, err := r.keys(ctx, a)
+	if err != nil {
+		return err
+	}
+	var active pgp.Fingerprint
+	if !hasActive(have) {
+		active = newest(a, keys, r.now())
+	}
+	if err := r.put(ctx, a, keys, active); err != nil {
+		return fmt.Errorf("importing keys of %s: %w", a, err)
+	}
+	return nil
+}
+
+func hasActive(keys []held) bool {
+	for _, h := range keys {
+		if h.active {
+			return true
+		}
+	}
+	return false
+}
+
+// newest chooses the active key among imported ones.
+func newest(a address.Address, keys []*pgp.Key, now time.Time) pgp.Fingerprint {
+	var best *pgp.Key
+	for _, k := range keys {
+		if !k.Certificate().Has(a) || k.CheckSign(now) != nil {
+			continue
+		}
+		if best == nil || k.Certificate().Created().After(best.Certificate().Created()) {
+			best = k
+		}
+	}
+	if best == nil {
+		return ""
+	}
+	return best.Fingerprint()
+}
+
+// Activate makes one of the keys of an address the one that signs.
+func (r *Ring) Activate(ctx context.Context, a address.Address, f pgp.Fingerprint) error {
+	keys, err := r.keys(ctx, a)
+	if err != nil {
+		return err
+	}
+	for _, h := range keys {
+		if h.key.Fingerprint() != f {
+			continue
+		}
+		if err := h.key.CheckSign(r.now()); err != nil {
+			return fmt.Errorf("activating %s: %w", f, err)
+		}
+		return r.put(ctx, a, []*pgp.Key{h.key}, f)
+	}
+	return fmt.Errorf("activating %s: %w", f, ErrNoKey)
+}
+
+// Extend makes the active key of an address valid for another pgp.Lifetime from
+// now, and gives its certificate, which is to be published again.
+func (r *Ring) Extend(ctx context.Context, a address.Address) (*pgp.Certificate, error) {
+	k, err := r.active(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	longer, err := pgp.Extend(k, r.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := r.put(ctx, a, []*pgp.Key{longer}, ""); err != nil {
+		return nil, fmt.Errorf("extending the key of %s: %w", a, err)
+	}
+	return longer.Certificate(), nil
+}
+
+// Remove forgets a key for good: what is encrypted to it alone can't be read any
+// more. The active key is ErrActive.
+func (r *Ring) Remove(ctx context.Context, a address.Address, f pgp.Fingerprint) error {
+	keys, err := r.keys(ctx, a)
+	if err != nil {
+		return err
+	}
+	for _, h := range keys {
+		if h.key.Fingerprint() != f {
+			continue
+		}
+		if h.active {
+			return fmt.Errorf("removing %s: %w", f, ErrActive)
+		}
+		return r.delete(ctx, a, f)
+	}
+	return fmt.Errorf("removing %s: %w", f, ErrNoKey)
+}
