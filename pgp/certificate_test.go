@@ -154,15 +154,24 @@ func weakSelf(t testing.TB, e *openpgp.Entity) []byte {
 	t.Helper()
 	_, raws := cut(t, public(t, e))
 	id := raws[1][2:]
-	hashed := []byte{5, 2, 0, 0, 0, 0, 2, 27, 3}
-	binary.BigEndian.PutUint32(hashed[2:], uint32(keyTime.Unix()))
-	body := append([]byte{4, 0x13, 22, 2, 0, byte(len(hashed))}, hashed...)
-	h := sha1.New()
-	if err := e.PrimaryKey.SerializeForHash(h); err != nil {
+	var signed bytes.Buffer
+	if err := e.PrimaryKey.SerializeForHash(&signed); err != nil {
 		t.Fatal(err)
 	}
-	h.Write([]byte{0xb4, 0, 0, 0, byte(len(id))})
-	h.Write(id)
+	signed.Write([]byte{0xb4, 0, 0, 0, byte(len(id))})
+	signed.Write(id)
+	raws[2] = weakSignature(t, e, 0x13, signed.Bytes(), e.PrimaryKey.CreationTime)
+	return bytes.Join(raws, nil)
+}
+
+// weakSignature is a signature packet of e's primary key with SHA-1.
+func weakSignature(t testing.TB, e *openpgp.Entity, kind byte, signed []byte, when time.Time) []byte {
+	t.Helper()
+	hashed := []byte{5, 2, 0, 0, 0, 0, 2, 27, 3}
+	binary.BigEndian.PutUint32(hashed[2:], uint32(when.Unix()))
+	body := append([]byte{4, kind, 22, 2, 0, byte(len(hashed))}, hashed...)
+	h := sha1.New()
+	h.Write(signed)
 	h.Write(body)
 	h.Write([]byte{4, 0xff, 0, 0, 0, byte(len(body))})
 	digest := h.Sum(nil)
@@ -178,8 +187,7 @@ func weakSelf(t testing.TB, e *openpgp.Entity) []byte {
 		body = binary.BigEndian.AppendUint16(body, uint16(m.BitLen()))
 		body = append(body, m.Bytes()...)
 	}
-	raws[2] = append([]byte{0xc2, byte(len(body))}, body...)
-	return bytes.Join(raws, nil)
+	return append([]byte{0xc2, byte(len(body))}, body...)
 }
 
 func TestUserIDsThatDoNotCount(t *testing.T) {

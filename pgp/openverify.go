@@ -150,7 +150,12 @@ func (v *verifier) try(c *Certificate, id uint64, d digest) (j judged) {
 		}
 		lax := c.entity(lenient)
 		pub := findKey(lax, id)
-		if pub == nil || !verifies(pub, d) {
+		named := len(d.sig.IssuerFingerprint) == 0 || c.hasKey(fingerprintOf(d.sig.IssuerFingerprint))
+		if pub == nil || !named || c.Version() < 6 && len(lax.Identities) == 0 {
+			j.state = SignatureUnknown // not this certificate's key, or not yet anybody's
+			return nil
+		}
+		if !verifies(pub, d) {
 			return nil
 		}
 		j.by = c

@@ -1,0 +1,145 @@
+package pgp_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"letterlock.org/letterlock/pgp"
+)
+
+// variant is Alice's certificate after a change of its entity.
+func variant(t testing.TB, k *pgp.Key, change func(e *openpgp.Entity)) *pgp.Certificate {
+	t.Helper()
+	e := engineOf(t, k)
+	change(e)
+	return one(t, public(t, e))
+}
+
+// resigned changes the newest self-signature.
+func resigned(t testing.TB, e *openpgp.Entity, change func(s *packet.Signature)) {
+	t.Helper()
+	for _, id := range e.Identities {
+		s := id.SelfCertifications[0].Packet
+		change(s)
+		must(t, s.SignUserId(id.Name, e.PrimaryKey, e.PrivateKey, at(testNow)))
+	}
+}
+
+func TestSignatureStates(t *testing.T) {
+	c := newCouple(t)
+	later := testNow.Add(30 * time.Minute)
+	signed := []byte(mime(outside, written(t, payload, c.alice, &openpgp.EncryptParams{Config: at(later)}, c.bob)))
+	critical := at(later)
+	critical.SignatureNotations = []*packet.Notation{{Name: "x@example.org", Value: []byte("1"), IsCritical: true, IsHumanReadable: true}}
+	noted := []byte(mime(outside, written(t, payload, c.alice, &openpgp.EncryptParams{Config: critical}, c.bob)))
+	short := at(later)
+	short.SigLifetimeSecs = 60
+	brief := []byte(mime(outside, written(t, payload, c.alice, &openpgp.EncryptParams{Config: short}, c.bob)))
+	text := "CANARY"
+	weakSig := weakSignature(t, engineOf(t, c.alice), 1, []byte(text), later)
+	weak := []byte(outside + "\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA1\r\n\r\n" + text + "\r\n" +
+		strings.ReplaceAll(pgpMessage(weakSig), "PGP MESSAGE", "PGP SIGNATURE"))
+
+	own := c.alice.Certificate()
+	_, mallory := cut(t, c.mallory.Certificate().Bytes())
+	_, alice := cut(t, own.Bytes())
+	claimed := one(t, bytes.Join([][]byte{mallory[0], mallory[1], mallory[2], retag(alice[0], 14), mallory[4]}, nil))
+	bare := one(t, alice[0])
+
+	tests := []struct {
+		name  string
+		mail  []byte
+		certs []*pgp.Certificate
+		want  string
+	}{
+		{"a live key's is valid", signed, []*pgp.Certificate{own}, "encrypted valid"},
+		{"without certificate it is unknown", signed, nil, "encrypted unknown"},
+		{"a key that had expired", signed, []*pgp.Certificate{variant(t, c.alice, func(e *openpgp.Entity) {
+			resigned(t, e, func(s *packet.Signature) { secs := uint32(600); s.KeyLifetimeSecs = &secs })
+		})}, "encrypted expired"},
+		{"a key that expired later", signed, []*pgp.Certificate{variant(t, c.alice, func(e *openpgp.Entity) {
+			resigned(t, e, func(s *packet.Signature) { secs := uint32(1860); s.KeyLifetimeSecs = &secs })
+		})}, "encrypted valid"},
+		{"a compromised key", signed, []*pgp.Certificate{variant(t, c.alice, func(e *openpgp.Entity) {
+			must(t, e.Revoke(packet.KeyCompromised, "", at(later.Add(time.Hour))))
+		})}, "encrypted bad revoked"},
+		{"a key retired later", signed, []*pgp.Certificate{variant(t, c.alice, func(e *openpgp.Entity) {
+			must(t, e.Revoke(packet.KeyRetired, "", at(later.Add(time.Hour))))
+		})}, "encrypted valid"},
+		{"a key with a SHA-1 self-signature", signed, []*pgp.Certificate{one(t, weakSelf(t, engineOf(t, c.alice)))}, "encrypted weak"},
+		{"a signature with SHA-1", weak, []*pgp.Certificate{own}, "signed weak"},
+		{"a critical notation that nobody knows", noted, []*pgp.Certificate{own}, "encrypted bad"},
+		{"a signature that has expired", brief, []*pgp.Certificate{own}, "encrypted expired"},
+		{"another certificate that claims the key does not shadow it", signed, []*pgp.Certificate{claimed, own}, "encrypted valid"},
+		{"the certificate that only claims the key makes nothing good", signed, []*pgp.Certificate{claimed}, "encrypted unknown"},
+		{"a key without user ID binds nobody", signed, []*pgp.Certificate{bare}, "encrypted unknown"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := c.opening()
+			o.Now = later.Add(10 * time.Minute)
+			o.Certificates = &shelf{certs: tt.certs}
+			got := openBytes(t, tt.mail, o)
+			if s := summary(got); s != tt.want {
+				t.Errorf("got %q (%s), want %q", s, got.Reason, tt.want)
+			}
+		})
+	}
+}
+
+func TestClearSigned(t *testing.T) {
+	c := newCouple(t)
+	e := engineOf(t, c.alice)
+	mail := func(text, signed string) string {
+		var sig bytes.Buffer
+		must(t, openpgp.DetachSignWithParams(&sig, []*openpgp.Entity{e}, strings.NewReader(signed), &openpgp.SignParams{Config: at(testNow), TextSig: true}))
+		return outside + "\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA256\r\n\r\n" + text + "\r\n" +
+			strings.ReplaceAll(pgpMessage(sig.Bytes()), "PGP MESSAGE", "PGP SIGNATURE")
+	}
+	tests := []struct{ name, mail, want string }{
+		{"text as signed", mail("a\r\nb", "a\r\nb"), "signed valid"},
+		{"trailing spaces don't count", mail("a  \r\nb\t", "a\r\nb"), "signed valid"},
+		{"dashes are escaped", mail("- -- \r\n- From", "--\r\nFrom"), "signed valid"},
+		{"a dash that is not escaped", mail("-- \r\nb", "--\r\nb"), "plain"},
+		{"other text", mail("a\r\nc", "a\r\nb"), "signed bad"},
+		{"text before it", strings.Replace(mail("a", "a"), "\r\n\r\n", "\r\n\r\nHello\r\n", 1), "plain"},
+		{"text after it", mail("a", "a") + "Bye\r\n", "plain"},
+		{"a header that isn't Hash", strings.Replace(mail("a", "a"), "Hash: SHA256", "Text: b", 1), "plain"},
+	}
+	for _, tt := range tests {
+		if got := openBytes(t, []byte(tt.mail), c.opening()); summary(got) != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
+		}
+	}
+}
+
+func TestEncapsulatedSignature(t *testing.T) {
+	c := newCouple(t)
+	part := "Content-Type: text/plain; hp=\"cipher\"\r\nFrom: alice@example.org\r\nSubject: inside\r\n\r\nCANARY\r\n"
+	var sig bytes.Buffer
+	must(t, openpgp.DetachSignWithParams(&sig, []*openpgp.Entity{engineOf(t, c.alice)}, strings.NewReader(part), &openpgp.SignParams{Config: at(testNow)}))
+	inner := "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; micalg=pgp-sha256; boundary=ss\r\n\r\n--ss\r\n" + part +
+		"\r\n--ss\r\nContent-Type: application/pgp-signature\r\n\r\n" + strings.ReplaceAll(pgpMessage(sig.Bytes()), "PGP MESSAGE", "PGP SIGNATURE") + "\r\n--ss--\r\n"
+	mixed := "Content-Type: multipart/mixed; boundary=mm\r\n\r\n--mm\r\n" + inner + "\r\n--mm\r\n\r\nMallory's words\r\n--mm--\r\n"
+	tests := []struct{ name, payload, want string }{
+		{"a signed part that is all there is", inner, "encrypted valid"},
+		{"its line ends made LF", strings.ReplaceAll(inner, "\r\n", "\n"), "encrypted valid"},
+		{"changed", strings.Replace(inner, "CANARY", "CANARZ", 1), "encrypted bad"},
+		{"a signed part beside another counts for nothing", mixed, "encrypted none"},
+	}
+	for _, tt := range tests {
+		k, d := locked(t, literal(t, tt.payload), c.bob)
+		got := openBytes(t, []byte(mime(outside, append(k, d...))), c.opening())
+		if summary(got) != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
+		}
+		if strings.HasSuffix(tt.want, " valid") && !strings.Contains(string(all(t, got.Rendering)), "Subject: inside\r\n") {
+			t.Errorf("%s: the subject inside is not shown", tt.name)
+		}
+	}
+}
