@@ -31,10 +31,11 @@ type bridges struct {
 
 	mu        sync.Mutex                // guards libraries
 	libraries map[string]*index.Library // by address key; they outlive a reload
+	indexers  map[string]*index.Indexer // by address key; set by start alone
 }
 
 func newBridges(s *state) *bridges {
-	return &bridges{s: s, libraries: map[string]*index.Library{}}
+	return &bridges{s: s, libraries: map[string]*index.Library{}, indexers: map[string]*index.Indexer{}}
 }
 
 func (b *bridges) close() error {
@@ -111,6 +112,25 @@ func (b *bridges) library(br *config.Bridge) (*index.Library, error) {
 	return l, nil
 }
 
+// recheck brings the keywords of all mail up to date after somebody's
+// certificate changed its standing.
+func (b *bridges) recheck(ctx context.Context) error {
+	cfg := b.s.cfg.Load()
+	for i := range cfg.Bridges {
+		if cfg.Bridges[i].IMAP == nil {
+			continue
+		}
+		l, err := b.library(&cfg.Bridges[i])
+		if err == nil {
+			err = l.Recheck(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (b *bridges) observe(ctx context.Context, o keydir.Observation) {
 	if err := b.s.resolver.Observe(ctx, o); err != nil {
 		b.s.log.Warn("noting what a message showed of its sender's certificate", "error", err)
@@ -149,7 +169,7 @@ func (b *bridges) seal(ctx context.Context, br *config.Bridge, w io.Writer, src 
 	if err != nil {
 		return err
 	}
-	return pgp.Seal(ctx, w, src, pgp.Sealing{Signer: k, Storage: k.Certificate(), Now: b.s.now(), Spool: b.spool()})
+	return pgp.Seal(ctx, w, src, pgp.Sealing{Signer: k, Storage: k.Certificate(), From: br.Account, Now: b.s.now(), Spool: b.spool()})
 }
 
 // smtp is the account that a submission works on.

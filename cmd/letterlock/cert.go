@@ -55,6 +55,9 @@ func (c *certImport) runState(ctx context.Context, e *env, s *state) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", a, err)
 			}
+			if err := s.bridges.recheck(ctx); err != nil {
+				return err
+			}
 			e.printf("Imported for %s:\n", a)
 			describeCertificate(cert, e.now()).print(e)
 			e.printf("  compare the fingerprint with its owner, then: letterlock cert verify %s %s\n", a, cert.Fingerprint())
@@ -200,6 +203,9 @@ func (c *certAccept) runState(ctx context.Context, e *env, s *state) error {
 	if err := s.resolver.Accept(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint)); err != nil {
 		return fmt.Errorf("%s: %w", c.Address, err)
 	}
+	if err := s.bridges.recheck(ctx); err != nil {
+		return err
+	}
 	return (&certShow{Address: c.Address}).runState(ctx, e, s)
 }
 
@@ -211,6 +217,9 @@ type certVerify struct {
 func (c *certVerify) runState(ctx context.Context, e *env, s *state) error {
 	if err := s.resolver.Verify(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint)); err != nil {
 		return fmt.Errorf("%s: %w", c.Address, err)
+	}
+	if err := s.bridges.recheck(ctx); err != nil {
+		return err
 	}
 	return (&certShow{Address: c.Address}).runState(ctx, e, s)
 }

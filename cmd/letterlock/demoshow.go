@@ -63,14 +63,16 @@ func storedLines(raw []byte) (out []string) {
 	out = append(out, "")
 	i := strings.Index(text, "-----BEGIN PGP MESSAGE-----")
 	armor := strings.Split(strings.TrimSpace(text[max(i, 0):]), "\n")
-	if len(armor) > 9 {
-		armor = append(armor[:9], "…")
+	for i, l := range armor[:min(len(armor), 14)] {
+		if i > 0 && len(l) > column-2 {
+			l = l[:column-2] + "…"
+		}
+		out = append(out, l)
 	}
-	return append(append(out, armor...), "-----END PGP MESSAGE-----")
+	return append(out, "… and so on")
 }
 
-// wrap cuts lines to the width of a column; ciphertext has no words, so they are
-// cut anywhere.
+// wrap cuts lines to the width of a column, between words where there are any.
 func wrap(lines []string) (out []string) {
 	for _, l := range lines {
 		for utf8.RuneCountInString(l) > column {

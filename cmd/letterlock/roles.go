@@ -70,7 +70,9 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 	if web != nil {
 		s.startKeydir(r, web, cfg.Keydir)
 	}
-	s.startIndexers(inner, r, cfg)
+	if err := s.startIndexers(inner, r, cfg); err != nil {
+		return nil, errors.Join(err, r.stop(ctx))
+	}
 	r.work.Go(func() { s.refresh(inner) })
 	return r, nil
 }

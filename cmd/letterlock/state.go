@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
@@ -60,13 +58,9 @@ type listening struct {
 var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema}
 
 const (
-	lockName  = "lock"
 	storeName = "letterlock.db"
 	caName    = "ca.pem"
 )
-
-// errBusy means that another process has the state directory.
-var errBusy = errors.New("the state directory is in use")
 
 // openState locks the state directory of a configuration and opens what is in
 // it. Nothing is made or changed before the key is known.
@@ -143,6 +137,7 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	s.close = append(s.close, s.queue.Close)
 	s.login = login.New(login.Config{Store: st, Accounts: logins(cfg), Now: now})
 	s.keydir = server.NewDirectory(st)
+	s.keydir.Now = now
 	s.bridges = newBridges(s)
 	s.close = append(s.close, s.bridges.close)
 	return s, nil
@@ -171,28 +166,20 @@ func (s *state) ownCertificates() (own []*pgp.Certificate) {
 
 // lock takes the state directory. A short command that has it is waited for.
 func lock(ctx context.Context, dir string) (unlock func() error, err error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("locking state_dir: %w", err)
-	}
 	for patience := 50; ; patience-- {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		held, err := store.Lock(dir)
 		if err == nil {
-			return f.Close, nil
+			return held.Close, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || patience == 0 {
-			break
+		if !errors.Is(err, store.ErrInUse) || patience == 0 {
+			return nil, fmt.Errorf("%w (stop it, or give this one a state_dir of its own)", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
+			return nil, ctx.Err()
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("%w: another letterlock works on %s (stop it, or give this one a state_dir of its own)", errBusy, dir)
-	}
-	return nil, errors.Join(err, f.Close())
 }
 
 // runWithState runs a command inside serve where it runs, else here.

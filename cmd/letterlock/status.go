@@ -30,10 +30,22 @@ type accountStatus struct {
 	Address     string           `json:"address"`
 	Key         string           `json:"key"`
 	KeyExpires  *time.Time       `json:"key_expires"`
-	Ready       bool             `json:"ready"` // the upstream's password is known
-	Indexed     map[string]int64 `json:"indexed"`
-	Unreadable  map[string]int64 `json:"unreadable"` // by reason
+	Ready       bool             `json:"ready"`     // the upstream's password is known
+	Mailboxes   []mailboxStatus  `json:"mailboxes"` // while serve runs
+	Unopened    []unopenedStatus `json:"unopened"`  // shown as they arrived
 	description string
+}
+
+type mailboxStatus struct {
+	Name  string `json:"name"`
+	Total int    `json:"messages"`
+	Done  int    `json:"indexed"`
+}
+
+type unopenedStatus struct {
+	Mailbox string `json:"mailbox"`
+	Reason  string `json:"reason"`
+	Count   int    `json:"count"`
 }
 
 // keyWarning is how long before its end a key is complained about.
@@ -57,11 +69,11 @@ func (c *statusCmd) runState(ctx context.Context, e *env, s *state) error {
 	}
 	for _, a := range j.Accounts {
 		e.printf("%s\n  key %s\n", a.Address, a.description)
-		for class, n := range a.Indexed {
-			e.printf("  %d messages %s\n", n, class)
+		for _, m := range a.Mailboxes {
+			e.printf("  %s: %d of %d messages indexed\n", m.Name, m.Done, m.Total)
 		}
-		for reason, n := range a.Unreadable {
-			e.printf("  %d messages shown as they arrived: %s\n", n, reason)
+		for _, u := range a.Unopened {
+			e.printf("  %s: %d messages shown as they arrived: %s\n", u.Mailbox, u.Count, u.Reason)
 		}
 	}
 	e.printf("%d contacts with a certificate; queue: ", j.Contacts)
@@ -119,7 +131,7 @@ func (j *statusJSON) problem(format string, args ...any) {
 }
 
 func (s *state) accountStatus(ctx context.Context, j *statusJSON, b *config.Bridge, now time.Time) (a accountStatus, err error) {
-	a = accountStatus{Address: b.Account.String(), description: "none", Indexed: map[string]int64{}, Unreadable: map[string]int64{}}
+	a = accountStatus{Address: b.Account.String(), description: "none", Mailboxes: []mailboxStatus{}, Unopened: []unopenedStatus{}}
 	cert, err := s.keys.Certificate(ctx, b.Account)
 	switch {
 	case errors.Is(err, keyring.ErrNoKey):
@@ -137,8 +149,36 @@ func (s *state) accountStatus(ctx context.Context, j *statusJSON, b *config.Brid
 	if a.Ready, err = s.login.HasUpstreamPassword(ctx, loginOf(s.cfg.Load(), b)); err != nil {
 		return a, err
 	}
+	if err := s.mailboxes(ctx, j, &a, b); err != nil {
+		return a, err
+	}
 	if !a.Ready {
 		j.problem("no password of %s at its mail server is known (run: letterlock account password %s)", b.Account, b.Account)
 	}
 	return a, nil
+}
+
+// mailboxes adds how far the index is, and what could not be opened.
+func (s *state) mailboxes(ctx context.Context, j *statusJSON, a *accountStatus, b *config.Bridge) error {
+	if b.IMAP == nil {
+		return nil
+	}
+	if x := s.bridges.indexers[b.Account.Key()]; x != nil {
+		st := x.Status()
+		for _, m := range st.Mailboxes {
+			a.Mailboxes = append(a.Mailboxes, mailboxStatus{m.Name, m.Total, m.Done})
+		}
+		if st.Problem != "" {
+			j.problem("indexing the mail of %s waits: %s", b.Account, st.Problem)
+		}
+	}
+	library, err := s.bridges.library(b)
+	if err != nil {
+		return err
+	}
+	unopened, err := library.Unopened(ctx)
+	for _, u := range unopened {
+		a.Unopened = append(a.Unopened, unopenedStatus{u.Mailbox, u.Reason, u.Count})
+	}
+	return err
 }

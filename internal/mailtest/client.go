@@ -104,7 +104,8 @@ func Fetch(l Login, mailbox string) ([]Message, error) {
 			out[i].Raw = m.BodySection[0].Bytes
 		}
 	}
-	return out, c.Logout().Wait()
+	c.Logout().Wait() // whatever it says, the messages are there
+	return out, nil
 }
 
 // Stored is what the upstream itself has in a mailbox.
