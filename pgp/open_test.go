@@ -436,6 +436,11 @@ func TestSealedOnlyByOurOwnKey(t *testing.T) {
 	var forged bytes.Buffer
 	must(t, pgp.Seal(context.Background(), &forged, message.Bytes([]byte(crlf("From: alice@example.org\nSubject: draft\n\nCANARY\n"))),
 		pgp.Sealing{Signer: c.alice, Storage: c.bob.Certificate(), Now: testNow}))
+	o := c.opening()
+	o.Certificates = &shelf{}
+	if got := openBytes(t, forged.Bytes(), o); summary(got) != "encrypted bad seal-forged" {
+		t.Errorf("a stranger's seal: %q", summary(got))
+	}
 	got = openBytes(t, forged.Bytes(), c.opening())
 	if got.Verdict.Sealed || got.Verdict.Signature != pgp.SignatureBad {
 		t.Errorf("Alice's seal: %+v", got.Verdict)

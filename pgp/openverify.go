@@ -68,6 +68,9 @@ func (v *verifier) judge(ctx context.Context, d digest) (judged, error) {
 			best = j
 		}
 	}
+	if hasNotation(d.sig, sealedNotation) && best.state == SignatureUnknown {
+		best = judged{state: SignatureBad, warn: []string{WarnSealForged}} // only we may say that
+	}
 	return best, nil
 }
 
@@ -140,6 +143,10 @@ func compare(a, b Fingerprint) int {
 // then, to say why not, by anything that could have made it.
 func (v *verifier) try(c *Certificate, id uint64, d digest) (j judged) {
 	j = judged{state: SignatureBad, made: d.sig.CreationTime}
+	named := len(d.sig.IssuerFingerprint) == 0 || c.hasKey(fingerprintOf(d.sig.IssuerFingerprint))
+	if !named {
+		return judged{state: SignatureUnknown} // only the key ID is the same
+	}
 	err := recoverCall(func() error {
 		if key, ok := c.entity(strict).SigningKeyById(j.made, id, strictConfig(j.made)); ok {
 			if verifies(key.PublicKey, d) {
@@ -150,8 +157,7 @@ func (v *verifier) try(c *Certificate, id uint64, d digest) (j judged) {
 		}
 		lax := c.entity(lenient)
 		pub := findKey(lax, id)
-		named := len(d.sig.IssuerFingerprint) == 0 || c.hasKey(fingerprintOf(d.sig.IssuerFingerprint))
-		if pub == nil || !named || c.Version() < 6 && len(lax.Identities) == 0 {
+		if pub == nil || c.Version() < 6 && len(lax.Identities) == 0 {
 			j.state = SignatureUnknown // not this certificate's key, or not yet anybody's
 			return nil
 		}
