@@ -18,3 +18,23 @@ func ParseAnswer(body []byte, a address.Address) (Outcome, []*pgp.Certificate) {
 	ans := fetched{body: body}.answer(a)
 	return ans.outcome, ans.certs
 }
+
+// SlowReader reads the cache's state, lets write happen, and tells whether what
+// it then puts in is kept.
+func SlowReader(write func(forget func())) (kept bool) {
+	c := newCache(2)
+	_, state := c.peer("bob")
+	write(func() { c.forget("bob") })
+	c.put(&cached{key: "bob", peer: newPeer(address.Address{})}, state)
+	p, _ := c.peer("bob")
+	return p != nil
+}
+
+// CacheSize is how many of n peers a cache for two keeps.
+func CacheSize(n int) int {
+	c := newCache(2)
+	for i := range n {
+		c.put(&cached{key: string(rune('a' + i)), peer: newPeer(address.Address{})}, 0)
+	}
+	return len(c.entries)
+}

@@ -196,6 +196,18 @@ func TestStoreFailing(t *testing.T) {
 	}
 }
 
+func TestCache(t *testing.T) {
+	if keydir.SlowReader(func(forget func()) { forget() }) {
+		t.Error("what was read before a write is kept after it")
+	}
+	if !keydir.SlowReader(func(func()) {}) {
+		t.Error("nothing is kept")
+	}
+	if n := keydir.CacheSize(5); n != 2 {
+		t.Errorf("a cache for two keeps %d", n)
+	}
+}
+
 func TestOneLookupPerAddressAtATime(t *testing.T) {
 	w, k := newWorld(t), key(t, bob)
 	arrived, leave := make(chan struct{}, 100), make(chan struct{})

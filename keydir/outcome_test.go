@@ -356,8 +356,11 @@ func TestOverride(t *testing.T) {
 	})
 	w.finds("asked at the override", bob, keydir.Found, "", pgp.Directory, k)
 	s.Close()
-	w.open()
-	w.finds("an override is a directory, though it refuses", carol, keydir.Unavailable, "", pgp.Unknown)
+	if len(w.lookedUp()) > 0 {
+		t.Errorf("looked up %s", w.lookedUp())
+	}
+	w = newWorld(t, func(c *keydir.Config) { c.Override = map[string]string{"example.org": "http://" + l.Addr().String()} })
+	w.finds("an override is a directory, though it always refused", bob, keydir.Unavailable, "", pgp.Unknown)
 	if len(w.lookedUp()) > 0 {
 		t.Errorf("looked up %s", w.lookedUp())
 	}

@@ -2,12 +2,15 @@ package keydir_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
@@ -86,6 +89,32 @@ func TestRevoked(t *testing.T) {
 	clear(stripped.Identities)
 	w.directory().setBody(public(t, stripped))
 	w.finds("a revocation without user ID", bob, keydir.Unavailable, keydir.ProblemRevoked, pgp.FirstSeen)
+}
+
+// What one address taught of a certificate holds for every other.
+func TestRevocationHoldsForEveryAddress(t *testing.T) {
+	k := key(t, bob)
+	all, err := pgp.ParseCertificates(revoked(t, k, start))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.must(w.Import(ctx, all, address.Address{}, pgp.Unknown))
+	w.directory().set(200, k)
+	w.finds("revoked elsewhere", bob, keydir.Found, keydir.ProblemRevoked, pgp.Directory)
+	// Taking the revocation out of the stored certificate is tampering, though
+	// what remains is a certificate of that fingerprint.
+	w.must(w.store.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`UPDATE keydir_cert SET bytes = ?`, k.Certificate().Bytes())
+		return err
+	}))
+	w.open()
+	if f, err := w.Find(ctx, bob); !errors.Is(err, store.ErrTampered) || f.Problem != keydir.ProblemTampered {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := w.Issuer(ctx, k.Certificate().KeyIDs()[0]); !errors.Is(err, store.ErrTampered) {
+		t.Errorf("Issuer: %v", err)
+	}
 }
 
 func TestNewSubkeyIsSilent(t *testing.T) {

@@ -3,6 +3,8 @@ package policy_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -237,6 +239,48 @@ func TestPatternsMeanWhatMatchSays(t *testing.T) {
 			got := r.Recipient(alice, keydir.Finding{Address: a}).Rule == "it"
 			if want := a.Match(p); got != want {
 				t.Errorf("%s matches %s: %v, want %v", a, p, got, want)
+			}
+		}
+	}
+}
+
+// The index finds what trying the rules one by one would find.
+func TestIndexAgreesWithTryingEachRule(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	one := func(of ...string) string { return of[random.IntN(len(of))] }
+	pattern := func() string {
+		return one("*", "*@*.example", "*@*.b.example", "*@a.example", "*@b.example", "*@c.b.example", "u@a.example", "v@b.example", "u@c.b.example")
+	}
+	someone := func() address.Address {
+		return address.Address{Local: one("u", "v", "w"), Domain: one("a.example", "b.example", "c.b.example", "d.c.b.example", "example", "else.test")}
+	}
+	for range 50 {
+		var c policy.Config
+		for i := range 40 {
+			r := policy.Rule{Name: fmt.Sprint(i), Mode: policy.Sign, To: []string{pattern()}}
+			for range random.IntN(3) {
+				r.From = append(r.From, pattern())
+			}
+			if random.IntN(4) == 0 {
+				r.To = append(r.To, pattern())
+			}
+			if r.To[0] == "*" && random.IntN(8) > 0 { // else it hides the rest
+				r.To[0] = "u@a.example"
+			}
+			c.Rules = append(c.Rules, r)
+		}
+		r := rules(t, c)
+		matches := func(patterns []string, a address.Address) bool {
+			return len(patterns) == 0 || slices.ContainsFunc(patterns, a.Match)
+		}
+		for range 200 {
+			from, to := someone(), someone()
+			want := policy.DefaultRule
+			if i := slices.IndexFunc(c.Rules, func(r policy.Rule) bool { return matches(r.From, from) && matches(r.To, to) }); i >= 0 {
+				want = c.Rules[i].Name
+			}
+			if d := r.Recipient(from, keydir.Finding{Address: to}); d.Rule != want {
+				t.Fatalf("from %s to %s: rule %s, want %s of %+v", from, to, d.Rule, want, c.Rules)
 			}
 		}
 	}
