@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	"github.com/ProtonMail/go-crypto/openpgp/s2k"
 
 	"letterlock.org/letterlock/pgp"
 )
@@ -171,6 +172,38 @@ func TestKeyStubs(t *testing.T) {
 	}
 	if len(pgp.Keys(keys...).Certificates()) != 1 {
 		t.Error("it does not decrypt")
+	}
+}
+
+// TestKeyArgon: a key locked with Argon2 opens, unless it asks for memory that
+// would end the process.
+func TestKeyArgon(t *testing.T) {
+	e := engineKey(t, "alice@example.org", testNow)
+	config := &packet.Config{AEADConfig: &packet.AEADConfig{}, DefaultCipher: packet.CipherAES256,
+		S2KConfig: &s2k.Config{S2KMode: s2k.Argon2S2K, Argon2Config: &s2k.Argon2Config{NumberOfPasses: 1, DegreeOfParallelism: 1, Memory: 1 << 10}}}
+	if err := e.EncryptPrivateKeys([]byte("word"), config); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := e.SerializePrivateWithoutSigning(&b, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pgp.ParseKeys(b.Bytes(), passphrase("word")); err != nil {
+		t.Errorf("ParseKeys: %v", err)
+	}
+	var heavy bytes.Buffer
+	for p := range packetsOf(t, b.Bytes()) {
+		if i := bytes.Index(p.Contents, []byte{253, 9}); i >= 0 {
+			p.Contents[i+3+19] = 31 // usage, cipher, AEAD; type, salt, passes, parallelism
+		}
+		if err := p.Serialize(&heavy); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := false
+	_, err := pgp.ParseKeys(heavy.Bytes(), func(*pgp.Certificate) ([]byte, error) { asked = true; return []byte("word"), nil })
+	if !errors.Is(err, pgp.ErrLocked) || asked {
+		t.Errorf("2 TiB of Argon2: %v, asked %v; want ErrLocked before asking", err, asked)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -81,11 +82,10 @@ func TestExtendSubkeys(t *testing.T) {
 		t.Errorf("near its new end: %v", err)
 	}
 	out := protect(t, "From: a@example.org\r\n\r\nhi\r\n", pgp.Protection{Signer: longer, Recipients: []*pgp.Certificate{longer.Certificate()}, Now: later})
-	i := strings.Index(out, "-----BEGIN PGP MESSAGE-----")
-	raw := mustDearmor(t, out[i:])
-	retired := e.Subkeys[len(e.Subkeys)-1].PublicKey.Fingerprint
-	if bytes.Contains(raw[:100], retired) {
-		t.Error("encrypted to the retired subkey")
+	retired := e.Subkeys[len(e.Subkeys)-1].PublicKey.KeyId
+	s, err := pgp.IsSealedSubmission(parseMail(t, out), message.Bytes([]byte(out)))
+	if err != nil || len(s.KeyIDs) != 1 || s.KeyIDs[0] == retired {
+		t.Errorf("encrypted to %x, %v; the retired subkey is %x", s.KeyIDs, err, retired)
 	}
 }
 

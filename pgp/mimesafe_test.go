@@ -121,6 +121,22 @@ func TestSevenBitInside(t *testing.T) {
 	}
 }
 
+// TestSoftBreakMakesNoDelimiter: text that is broken anew must not end its part.
+func TestSoftBreakMakesNoDelimiter(t *testing.T) {
+	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
+	for n := range 80 {
+		text := strings.Repeat("x", n) + "--b--ü"
+		mail := crlf("From: alice@example.org\nContent-Type: multipart/mixed; boundary=b\n\npre\ramble\n" +
+			"--b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\ny" + text + "\n--b--\nepi\rlogue\n")
+		inner, _ := decrypted(t, protect(t, mail, pgp.Protection{Signer: alice, Recipients: []*pgp.Certificate{bob.Certificate()}}), alice, bob)
+		checkSafe(t, inner)
+		root := parseMail(t, inner)
+		if len(root.Children) != 1 || content(t, inner, root.Children[0]) != "y"+text {
+			t.Fatalf("%d x: the part became %q", n, inner)
+		}
+	}
+}
+
 // TestLongHeader: a field that is too long for mail is folded, and says the same.
 func TestLongHeader(t *testing.T) {
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")

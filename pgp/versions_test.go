@@ -60,6 +60,36 @@ func TestOtherRecipients(t *testing.T) {
 	}
 }
 
+// TestSessionKeysFit: a packet too few, too many or for another is noticed.
+func TestSessionKeysFit(t *testing.T) {
+	bob, carol := makeKey(t, "bob@example.net"), makeKey(t, "carol@example.net")
+	pkesk := func(keys ...*pgp.Key) []byte {
+		var out bytes.Buffer
+		for p := range packetsOf(t, mustDearmor(t, armored(t, keys, nil))) {
+			if p.Tag == 1 {
+				if err := p.Serialize(&out); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return out.Bytes()
+	}
+	b, c := bob.Certificate(), carol.Certificate()
+	if err := pgp.SessionKeysFit(pkesk(bob, carol), b, c); err != nil {
+		t.Errorf("right packets: %v", err)
+	}
+	for name, err := range map[string]error{
+		"one too few": pgp.SessionKeysFit(pkesk(bob), b, c), "one too many": pgp.SessionKeysFit(pkesk(bob, carol), b),
+		"another's": pgp.SessionKeysFit(pkesk(carol), b), "none": pgp.SessionKeysFit(nil, b),
+		"other packets": pgp.SessionKeysFit(b.Bytes()[:0:0], b), "a key": pgp.SessionKeysFit(b.Bytes(), b),
+		"cut off": pgp.SessionKeysFit(pkesk(bob)[:20], b),
+	} {
+		if err == nil {
+			t.Errorf("%s: not noticed", name)
+		}
+	}
+}
+
 // bigSource is a message of n bytes that lies nowhere.
 type bigSource struct {
 	head string

@@ -161,6 +161,38 @@ func TestRingNoticesTampering(t *testing.T) {
 	}
 }
 
+// hooked runs a function after each View.
+type hooked struct {
+	store.Store
+	after func()
+}
+
+func (h *hooked) View(ctx context.Context, f func(store.Tx) error) error {
+	err := h.Store.View(ctx, f)
+	if after := h.after; after != nil {
+		h.after = nil
+		after()
+	}
+	return err
+}
+
+// TestRingKeepsNothingStale: what was read before another stored a key isn't
+// remembered after.
+func TestRingKeepsNothingStale(t *testing.T) {
+	ctx := context.Background()
+	_, s := open(t)
+	h := &hooked{Store: s}
+	r := keyring.NewAt(h, clock)
+	alice := addr(t, "alice@example.org")
+	must[*pgp.Certificate](t)(r.Generate(ctx, alice, ""))
+	var second *pgp.Certificate
+	h.after = func() { second = must[*pgp.Certificate](t)(r.Generate(ctx, alice, "")) }
+	must[*pgp.Certificate](t)(r.Certificate(ctx, alice))
+	if got := must[*pgp.Certificate](t)(r.Certificate(ctx, alice)); got.Fingerprint() != second.Fingerprint() {
+		t.Error("the ring still has the key of before")
+	}
+}
+
 // TestRingExtend: an extended key stays the active one.
 func TestRingExtend(t *testing.T) {
 	ctx := context.Background()
