@@ -219,7 +219,7 @@ func TestParseAcrossBuffers(t *testing.T) {
 		}
 		b.WriteString("--b--\r\n")
 		raw := b.String()
-		p, err := message.Parse(message.Bytes([]byte(raw)), message.Limits{})
+		p, err := message.Parse(pieces{message.Bytes([]byte(raw))}, message.Limits{})
 		if err != nil || len(p.Children) != 3 {
 			t.Fatal(len(p.Children), err)
 		}

@@ -27,7 +27,13 @@ func Parse(src Source, l Limits) (*Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.run(bufio.NewReaderSize(Reader(src), 64<<10)); err != nil {
+	if b, ok := src.(bytesSource); ok {
+		err = p.lines(b)
+	} else {
+		size := int(min(src.Size(), 64<<10))
+		err = p.read(bufio.NewReaderSize(Reader(src), size))
+	}
+	if err != nil {
 		return nil, err
 	}
 	return root, nil
@@ -66,7 +72,20 @@ type frame struct {
 	bodyLF   int64  // line ends before the body
 }
 
-func (p *parser) run(r *bufio.Reader) error {
+// lines parses what is in memory already.
+func (p *parser) lines(b []byte) error {
+	for len(b) > 0 {
+		line := nextLine(b)
+		if err := p.fragment(line); err != nil {
+			return err
+		}
+		b = b[len(line):]
+	}
+	return p.finish()
+}
+
+// read parses what comes in pieces.
+func (p *parser) read(r *bufio.Reader) error {
 	for {
 		frag, err := r.ReadSlice('\n')
 		if len(frag) > 0 {

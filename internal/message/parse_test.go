@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,10 @@ func TestParse(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 			checkPart(t, []byte(tt.raw), p, int64(len(tt.raw)))
+			again, err := message.Parse(pieces{message.Bytes([]byte(tt.raw))}, message.Limits{})
+			if err != nil || !reflect.DeepEqual(p, again) {
+				t.Errorf("read in pieces: %s, %v", outline(tt.raw, again), err)
+			}
 		})
 	}
 }
@@ -274,6 +279,9 @@ func checkTiles(t *testing.T, raw []byte, p *message.Part) {
 	}
 }
 
+// pieces is a Source that Parse doesn't know to be in memory.
+type pieces struct{ message.Source }
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b--\r\n"))
 	f.Add([]byte("Content-Type: multipart/digest; boundary=\"b\"\n\n--b\n\nSubject: a\n\nhi\n--b--\n"))
@@ -294,6 +302,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		checkPart(t, raw, p, int64(len(raw)))
+		if again, err := message.Parse(pieces{message.Bytes(raw)}, message.Limits{}); err != nil || !reflect.DeepEqual(p, again) {
+			t.Fatalf("read in pieces it differs: %v", err)
+		}
 		for q := range p.All() {
 			for _, field := range q.Header.Fields {
 				if text := field.Text(); strings.ContainsAny(text, "\r\n\x00\u202e") {
@@ -346,4 +357,23 @@ func TestParseCorpus(t *testing.T) {
 		checkPart(t, raw, p, int64(len(raw)))
 	}
 	t.Logf("%d messages", len(all))
+}
+
+func BenchmarkParse(b *testing.B) {
+	small := []byte("Content-Type: multipart/mixed; boundary=b\r\nSubject: x\r\n\r\n--b\r\n\r\n" +
+		strings.Repeat(strings.Repeat("x", 70)+"\r\n", 140) + "--b--\r\n")
+	large := append(bytes.Clone(small[:len(small)-7]), bytes.Repeat([]byte(strings.Repeat("y", 76)+"\r\n"), 500_000)...)
+	for name, src := range map[string]message.Source{
+		"10 KB": message.Bytes(small), "10 KB in pieces": pieces{message.Bytes(small)}, "39 MB in pieces": pieces{message.Bytes(large)},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(src.Size())
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := message.Parse(src, message.Limits{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

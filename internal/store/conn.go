@@ -45,7 +45,7 @@ func (s *sqlite) connect(path string, readOnly bool) (*conn, error) {
 	if readOnly {
 		settings += "PRAGMA query_only=on; PRAGMA cache_size=-1024;"
 	} else {
-		settings += "PRAGMA cache_size=-4096;"
+		settings += "PRAGMA cache_size=-4096; PRAGMA journal_size_limit=16777216;"
 	}
 	if err := db.Exec(settings); err != nil {
 		c.close()
