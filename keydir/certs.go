@@ -2,13 +2,47 @@ package keydir
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sync"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
 )
+
+// parsed keeps certificates that were parsed, by their bytes: one verifies its
+// own signatures once, and remembers. When it is full it starts anew.
+type parsed struct {
+	mu  sync.Mutex // guards all
+	all map[[32]byte]*pgp.Certificate
+}
+
+const parsedEntries = 2048
+
+// get is the certificate of these very bytes. Two callers may parse at a time;
+// one of the two is kept.
+func (p *parsed) get(b []byte, parse func() (*pgp.Certificate, error)) (*pgp.Certificate, error) {
+	sum := sha256.Sum256(b)
+	p.mu.Lock()
+	c := p.all[sum]
+	p.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := parse()
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil || len(p.all) >= parsedEntries {
+		p.all = make(map[[32]byte]*pgp.Certificate)
+	}
+	p.all[sum] = c
+	return c, nil
+}
 
 var _ pgp.CertificateStore = (*Resolver)(nil)
 

@@ -83,6 +83,7 @@ type Resolver struct {
 	timeout   time.Duration
 
 	cache   *cache
+	parsed  parsed
 	flights flights
 	// base ends with Close; look-ups that outlive their callers belong to it.
 	base   context.Context

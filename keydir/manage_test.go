@@ -87,6 +87,10 @@ func TestIssuer(t *testing.T) {
 			got, err := w.Issuer(ctx, id)
 			if err != nil || len(got) != 1 || got[0].Fingerprint() != want.Fingerprint() {
 				t.Errorf("Issuer(%X): %d certificates, %v", id, len(got), err)
+				continue
+			}
+			if again, err := w.Issuer(ctx, id); err != nil || again[0] != got[0] {
+				t.Errorf("Issuer(%X) parses again: %v", id, err)
 			}
 		}
 	}

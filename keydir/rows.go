@@ -121,11 +121,13 @@ func (r *Resolver) readCertificate(tx store.Tx, f pgp.Fingerprint) (*pgp.Certifi
 	case !hmac.Equal(mac, r.store.MAC("keydir_cert", []byte(f), b)):
 		return nil, fmt.Errorf("keydir_cert: %w", store.ErrTampered)
 	}
-	certs, err := pgp.ParseCertificates(b)
-	if err != nil || len(certs) != 1 || certs[0].Fingerprint() != f {
-		return nil, fmt.Errorf("keydir_cert: %s can't be read: %w", f, errors.Join(store.ErrTampered, err))
-	}
-	return certs[0], nil
+	return r.parsed.get(b, func() (*pgp.Certificate, error) {
+		certs, err := pgp.ParseCertificates(b)
+		if err != nil || len(certs) != 1 || certs[0].Fingerprint() != f {
+			return nil, fmt.Errorf("keydir_cert: %s can't be read: %w", f, errors.Join(store.ErrTampered, err))
+		}
+		return certs[0], nil
+	})
 }
 
 // writeCertificate stores a certificate, merged with what is there: another

@@ -107,7 +107,7 @@ func (r *Rules) encrypt(d *Decision, ru rule, f keydir.Finding) {
 		// A certificate that isn't trusted enough is still one that exists:
 		// prefer doesn't send in clear to who has a certificate.
 		d.refuse(fmt.Sprintf("the certificate of %s is known as %s, and %s needs %s", f.Address, identity(f.Identity), ru.mode, min),
-			fmt.Sprintf("Compare the fingerprint over another channel, then `letterlock cert verify %s`.", f.Address))
+			fmt.Sprintf("Compare the fingerprint over another channel, then `letterlock cert verify %s FINGERPRINT`.", f.Address))
 		return
 	}
 	d.Action, d.Certificates = Encrypt, f.Certificates
