@@ -139,7 +139,7 @@ func (d *delivery) changes() (cs []queue.Change) {
 		if f.entry.State == queue.Waiting {
 			body = f.g.body
 		}
-		cs = append(cs, queue.Change{Entry: f.entry, Body: body})
+		cs = append(cs, queue.Change{Entry: f.entry, Body: body, Bare: true})
 	}
 	for _, f := range d.later {
 		cs = append(cs, queue.Change{Entry: f.entry, Body: f.g.body})

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/store"
@@ -11,13 +12,18 @@ import (
 type write struct {
 	f     func(store.Tx) (int64, error)
 	grown int64
-	done  chan error
+	done  func(error)
+	lazy  bool // nobody waits for it
 }
+
+// lazyWrites is how long a write that nobody waits for may wait itself.
+const lazyWrites = 100 * time.Millisecond
 
 // write runs f in a synced transaction, together with others that wait at the
 // same time. Whether ctx ends or not, it says what happened.
 func (q *Queue) write(ctx context.Context, f func(store.Tx) (int64, error)) error {
-	w := &write{f: f, done: make(chan error, 1)}
+	done := make(chan error, 1)
+	w := &write{f: f, done: func(err error) { done <- err }}
 	q.mu.Lock()
 	q.pending = append(q.pending, w)
 	lead := !q.leading
@@ -26,7 +32,29 @@ func (q *Queue) write(ctx context.Context, f func(store.Tx) (int64, error)) erro
 	if lead {
 		q.lead()
 	}
-	return <-w.done
+	return <-done
+}
+
+// writeLater is write for who doesn't wait; done is called with what happened.
+func (q *Queue) writeLater(f func(store.Tx) (int64, error), done func(error)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pending = append(q.pending, &write{f: f, done: done, lazy: true})
+	if !q.leading && q.lazy == nil {
+		q.lazy = time.AfterFunc(lazyWrites, q.lazily)
+	}
+}
+
+// lazily leads what nobody has led meanwhile.
+func (q *Queue) lazily() {
+	q.mu.Lock()
+	q.lazy = nil
+	lead := !q.leading && len(q.pending) > 0
+	q.leading = q.leading || lead
+	q.mu.Unlock()
+	if lead {
+		q.lead()
+	}
 }
 
 // lead writes what is pending once, and leaves what came meanwhile to another
@@ -39,20 +67,20 @@ func (q *Queue) lead() {
 	if err := q.run(batch); err != nil && len(batch) > 1 {
 		// One bad write must not spoil the others.
 		for _, w := range batch {
-			w.done <- q.run([]*write{w})
+			w.done(q.run([]*write{w}))
 		}
 	} else {
 		for _, w := range batch {
-			w.done <- err
+			w.done(err)
 		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.pending) == 0 {
-		q.leading = false
-		return
+	if q.leading = slices.ContainsFunc(q.pending, func(w *write) bool { return !w.lazy }); q.leading {
+		go q.lead()
+	} else if len(q.pending) > 0 && q.lazy == nil {
+		q.lazy = time.AfterFunc(lazyWrites, q.lazily)
 	}
-	go q.lead()
 }
 
 // run writes a batch in one transaction.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"time"
 
 	"letterlock.org/letterlock/internal/message"
@@ -19,7 +21,6 @@ var Schema = store.Schema{Name: "queue", Steps: []string{
 		id TEXT PRIMARY KEY, account TEXT NOT NULL, submission TEXT NOT NULL,
 		state TEXT NOT NULL, due INTEGER NOT NULL, touched INTEGER NOT NULL,
 		body INTEGER NOT NULL, entry BLOB NOT NULL)`,
-	`CREATE INDEX queue_entry_submission ON queue_entry (submission)`,
 	`CREATE INDEX queue_entry_due ON queue_entry (state, due)`,
 	`CREATE TABLE queue_body (
 		id TEXT NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (id, n))`,
@@ -35,6 +36,8 @@ type Change struct {
 	Body message.Source
 	// Forget removes the entry: nothing of it was sent and nobody waits.
 	Forget bool
+	// Bare: the store has no body of it, so none is looked for.
+	Bare bool
 }
 
 // Begin syncs entries before the first final dot: Sending ones without body,
@@ -48,6 +51,9 @@ func (q *Queue) Begin(ctx context.Context, changes []Change) error {
 // sender by a new entry in the same sync, once.
 func (q *Queue) Settle(ctx context.Context, changes []Change) error {
 	err := q.write(ctx, q.apply(changes))
+	if err == nil {
+		q.note(changes)
+	}
 	for _, c := range changes {
 		if s := c.Entry.State; s == Waiting || s == Failed || s == Unknown {
 			q.Wake()
@@ -58,14 +64,16 @@ func (q *Queue) Settle(ctx context.Context, changes []Change) error {
 
 // SettleLater is Settle without waiting for the sync, for what is already
 // decided by the upstream's answer: if it gets lost, the entry becomes Unknown.
+// It goes with the next write that somebody waits for.
 func (q *Queue) SettleLater(changes []Change) {
 	q.async.Add(1)
-	go func() {
+	q.writeLater(q.apply(changes), func(err error) {
 		defer q.async.Done()
-		if err := q.Settle(context.Background(), changes); err != nil {
+		if err != nil {
 			q.c.Logger.Error("journal not written", "err", err)
 		}
-	}()
+		q.note(changes)
+	})
 }
 
 // apply makes the statements of some changes. The function that it returns may
@@ -103,9 +111,11 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 	e := c.Entry
 	var had int64
-	err := tx.Row(`SELECT body FROM queue_entry WHERE id = ?`, []any{e.ID}, &had)
-	if err != nil && !errors.Is(err, store.ErrNoRow) {
-		return 0, err
+	if !c.Bare {
+		err := tx.Row(`SELECT body FROM queue_entry WHERE id = ?`, []any{e.ID}, &had)
+		if err != nil && !errors.Is(err, store.ErrNoRow) {
+			return 0, err
+		}
 	}
 	keep := !c.Forget && (e.State == Prepared || e.State == Waiting || e.State == Held || e.State == Sending || e.State == Unknown)
 	has := had
@@ -129,11 +139,15 @@ func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	var due int64
+	if e.State == Waiting {
+		due = e.Next.UnixMicro()
+	}
 	_, err = tx.Exec(`INSERT INTO queue_entry (id, account, submission, state, due, touched, body, entry)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due,
 			touched = excluded.touched, body = excluded.body, entry = excluded.entry`,
-		e.ID, e.Account, e.Submission, string(e.State), e.Next.UnixMicro(), now.UnixMicro(), has, row)
+		e.ID, e.Account, e.Submission, string(e.State), due, now.UnixMicro(), has, row)
 	return has - had, err
 }
 
@@ -172,11 +186,52 @@ func (q *Queue) body(ctx context.Context, id string, w io.Writer) error {
 }
 
 // Earlier returns the entries of the same submission, from an earlier attempt.
-func (q *Queue) Earlier(ctx context.Context, key string) ([]Entry, error) {
+func (q *Queue) Earlier(ctx context.Context, key string) (es []Entry, err error) {
 	if key == "" {
 		return nil, nil
 	}
-	return q.entries(ctx, `WHERE submission = ?`, key)
+	q.mu.Lock()
+	ids := slices.Clone(q.known[short(key)])
+	q.mu.Unlock()
+	for _, id := range ids {
+		some, err := q.entries(ctx, `WHERE id = ? AND submission = ?`, id, key)
+		if err != nil {
+			return nil, err
+		}
+		es = append(es, some...)
+	}
+	return es, nil
+}
+
+// short is a key of the known submissions: collisions cost a query.
+func short(submission string) uint64 {
+	n, _ := strconv.ParseUint(submission[:16], 16, 64)
+	return n
+}
+
+// note keeps the known submissions as they are in the store.
+func (q *Queue) note(changes []Change) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, c := range changes {
+		if c.Entry.Submission != "" {
+			q.know(c.Entry.ID, c.Entry.Submission, c.Forget)
+		}
+	}
+}
+
+// know notes one entry. Caller holds mu.
+func (q *Queue) know(id, submission string, forget bool) {
+	k := short(submission)
+	at := slices.Index(q.known[k], id)
+	switch {
+	case forget && at >= 0:
+		if q.known[k] = slices.Delete(q.known[k], at, at+1); len(q.known[k]) == 0 {
+			delete(q.known, k)
+		}
+	case !forget && at < 0:
+		q.known[k] = append(q.known[k], id)
+	}
 }
 
 func (q *Queue) entries(ctx context.Context, where string, args ...any) (es []Entry, err error) {
@@ -224,7 +279,20 @@ func (q *Queue) recover(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.c.Store.View(ctx, func(tx store.Tx) error {
-		return tx.Row(`SELECT COALESCE(SUM(body), 0) FROM queue_entry`, nil, &q.stored)
+		q.stored = 0
+		clear(q.known)
+		return tx.Rows(`SELECT id, submission, body FROM queue_entry`, nil, func(scan func(...any) error) error {
+			var id, submission string
+			var body int64
+			if err := scan(&id, &submission, &body); err != nil {
+				return err
+			}
+			q.stored += body
+			if submission != "" {
+				q.know(id, submission, false)
+			}
+			return nil
+		})
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ type Recipient struct {
 
 // Entry is one transaction with the upstream.
 type Entry struct {
-	ID         string // random, 16 hex digits
+	ID         string // see NewID
 	Account    string // key of the account's primary address
 	Submission string // what the client submitted: see Key; "" is never matched
 	From       string // reverse-path; "" is the null one
@@ -117,12 +118,14 @@ type Queue struct {
 
 	// mu guards what follows.
 	mu       sync.Mutex
-	pending  []*write        // journal writes that will share the next sync
-	leading  bool            // somebody is writing pending
-	claims   map[string]bool // submissions that a session works on
-	reserved int64           // bytes that sessions may still put in
-	stored   int64           // bytes of bodies in the store
-	busy     map[string]bool // IDs that a worker has
+	pending  []*write            // journal writes that will share the next sync
+	lazy     *time.Timer         // leads writes that nobody waits for; nil if none
+	known    map[uint64][]string // IDs by submission, so that a new one costs no query
+	leading  bool                // somebody is writing pending
+	claims   map[string]bool     // submissions that a session works on
+	reserved int64               // bytes that sessions may still put in
+	stored   int64               // bytes of bodies in the store
+	busy     map[string]bool     // IDs that a worker has
 	async    sync.WaitGroup
 }
 
@@ -143,7 +146,7 @@ func New(c Config) (*Queue, error) {
 	c.MaxBytes = cmp.Or(c.MaxBytes, 1<<30)
 	c.MinFree = cmp.Or(c.MinFree, 256<<20)
 	c.Workers = cmp.Or(c.Workers, 4)
-	q := &Queue{c: c, wake: make(chan struct{}, 1), claims: map[string]bool{}, busy: map[string]bool{}}
+	q := &Queue{c: c, wake: make(chan struct{}, 1), claims: map[string]bool{}, busy: map[string]bool{}, known: map[uint64][]string{}}
 	if err := q.recover(context.Background()); err != nil {
 		return nil, fmt.Errorf("settling the queue after the last run: %w", err)
 	}
@@ -152,6 +155,12 @@ func New(c Config) (*Queue, error) {
 
 // Close waits for journal writes that nobody waits for. The store stays open.
 func (q *Queue) Close() error {
+	q.mu.Lock()
+	if q.lazy != nil && q.lazy.Stop() {
+		q.lazy = nil
+		go q.lazily()
+	}
+	q.mu.Unlock()
 	q.async.Wait()
 	return nil
 }
@@ -218,9 +227,11 @@ func (q *Queue) Wake() {
 	}
 }
 
-// NewID makes the ID of an entry.
+// NewID makes the ID of an entry. It begins with the time, so that new rows lie
+// next to each other.
 func NewID() string {
-	var b [8]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+	var b [12]byte
+	binary.BigEndian.PutUint64(b[:], uint64(time.Now().UnixMilli())<<16)
+	rand.Read(b[6:])
+	return hex.EncodeToString(b[:10])
 }
