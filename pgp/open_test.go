@@ -3,6 +3,7 @@ package pgp_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -221,6 +222,9 @@ func hostile(t testing.TB, c *couple) []struct{ name, mail, want string } {
 		{"encryption without integrity protection", mime(outside, append(bytes.Clone(keys), noMDC...)), "opaque"},
 		{"the tag of the data changed to that without protection", mime(outside, append(bytes.Clone(keys), retag(data, 9)...)), "opaque"},
 		{"its check of integrity stripped", mime(outside, append(bytes.Clone(keys), stripped(t, data)...)), "opaque"},
+		{"100,000 announced signatures", mime(outside, wrap(append(bytes.Repeat(announcement(t), 100_000), lit...))), "opaque"},
+		{"five layers of compression", mime(outside, wrap(pressed(t, lit, packet.CompressionZIP, 5))), "opaque"},
+		{"compression opens", mime(outside, wrap(pressed(t, lit, packet.CompressionZLIB, 1))), "encrypted none"},
 		{"200 session key packets", mime(outside, append(many, data...)), "opaque"},
 		{"cut in the middle", mime(outside, append(bytes.Clone(keys), data[:len(data)/2]...)), "opaque"},
 		{"encrypted with a password only", mime(outside, password(t, payload)), "opaque"},
@@ -267,6 +271,29 @@ func forwarded(t testing.TB, c *couple) []byte {
 	must(t, sig.Serialize(&inner))
 	keys, data := locked(t, inner.Bytes(), c.bob)
 	return append(keys, data...)
+}
+
+// announcement is a one-pass signature packet that is not the last.
+func announcement(t testing.TB) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	must(t, (&packet.OnePassSignature{Version: 3, Hash: crypto.SHA512, PubKeyAlgo: packet.PubKeyAlgoEdDSA, KeyId: 1}).Serialize(&b))
+	return b.Bytes()
+}
+
+// pressed compresses packets, again and again.
+func pressed(t testing.TB, b []byte, algo packet.CompressionAlgo, layers int) []byte {
+	t.Helper()
+	for range layers {
+		var out bytes.Buffer
+		w, err := packet.SerializeCompressed(nopClose{&out}, algo, nil)
+		must(t, err)
+		_, err = w.Write(b)
+		must(t, err)
+		must(t, w.Close())
+		b = out.Bytes()
+	}
+	return b
 }
 
 // retag gives a packet another type.
@@ -355,15 +382,7 @@ func TestBombsStayClosed(t *testing.T) {
 	c := newCouple(t)
 	for _, algo := range []packet.CompressionAlgo{packet.CompressionZIP, packet.CompressionZLIB} {
 		bomb := literal(t, strings.Repeat("\x00", 32<<20))
-		for range 2 { // compressed, and that again
-			var b bytes.Buffer
-			w, err := packet.SerializeCompressed(nopClose{&b}, algo, nil)
-			must(t, err)
-			_, err = w.Write(bomb)
-			must(t, err)
-			must(t, w.Close())
-			bomb = b.Bytes()
-		}
+		bomb = pressed(t, bomb, algo, 2)
 		keys, data := locked(t, bomb, c.bob)
 		bomb = append(keys, data...)
 		if len(bomb) > 1<<20 {

@@ -2,22 +2,16 @@ package pgp
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"time"
 
-	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"letterlock.org/letterlock/internal/message"
 )
-
-// maxSignatures bounds the signatures of one message.
-const maxSignatures = 32
 
 // Bounds on time: a message that takes longer is not opened. Honest ones take
 // some 20 ms a MiB.
@@ -64,52 +58,6 @@ type digest struct {
 	weak bool              // the algorithm is one that nobody should believe
 }
 
-// secrets is the ring that the engine gets: our own keys, for session keys only.
-// Signers are looked up by ourselves.
-type secrets struct{ keys openpgp.EntityList }
-
-func newSecrets(d Decrypter) secrets {
-	var s secrets
-	if d == nil {
-		return s
-	}
-	for _, e := range d.decryptionKeys() {
-		s.keys = append(s.keys, forDecryption(e))
-	}
-	return s
-}
-
-// forDecryption is e without what would keep the engine from opening old mail:
-// revocations of its user IDs.
-func forDecryption(e *openpgp.Entity) *openpgp.Entity {
-	c := *e
-	c.Identities = map[string]*openpgp.Identity{}
-	for name, id := range e.Identities {
-		i := *id
-		i.Revocations = nil
-		c.Identities[name] = &i
-	}
-	return &c
-}
-
-// KeysById implements openpgp.KeyRing; the engine does not call it.
-func (s secrets) KeysById(uint64) []openpgp.Key { return nil }
-
-// EntitiesById implements openpgp.KeyRing.
-func (s secrets) EntitiesById(id uint64) []*openpgp.Entity {
-	var found []*openpgp.Entity
-	for _, e := range s.keys {
-		match := id == 0 || e.PrimaryKey.KeyId == id && e.PrimaryKey.PubKeyAlgo.CanEncrypt()
-		for _, k := range e.Subkeys {
-			match = match || k.PublicKey.KeyId == id && k.PublicKey.PubKeyAlgo.CanEncrypt()
-		}
-		if match {
-			found = append(found, e)
-		}
-	}
-	return found
-}
-
 // ciphertext is where a message's armor lies.
 type ciphertext struct {
 	src      message.Source // the body that holds it
@@ -129,118 +77,12 @@ func decrypt(ctx context.Context, c ciphertext, keys Decrypter, o message.SpoolO
 	}
 	g := newGuard(armor, c.src.Size())
 	spool := message.NewSpool(o)
-	signatures, err := unseal(g, watch, newSecrets(keys), spool, o.Limit)
+	signatures, err := unseal(g, watch, keys, spool, o.Limit)
 	if err != nil {
 		spool.Close()
 		return nil, watch.explain(g, err)
 	}
 	return &plaintext{text: spool, packet: g.digest(), signatures: signatures, charset: armor.Headers["Charset"]}, nil
-}
-
-// unseal runs the engine over one message.
-func unseal(g *guard, watch *watched, ring secrets, spool *message.Spool, limit int64) (signatures []digest, err error) {
-	defer caught(&err)
-	if limit <= 0 {
-		limit = 128 << 20
-	}
-	cfg := lenientConfig(time.Now()) // times don't matter to decryption
-	cfg.MaxDecompressedMessageSize = &limit
-	md, err := openpgp.ReadMessage(g, ring, nil, cfg)
-	if err != nil {
-		return nil, err
-	}
-	if !md.IsEncrypted {
-		return nil, errNotEncrypted
-	}
-	if len(md.SignatureCandidates) > maxSignatures {
-		return nil, refuse(reasonDamaged)
-	}
-	sums := newSums(md)
-	buf := make([]byte, g.chunk())
-	for {
-		n, err := md.UnverifiedBody.Read(buf)
-		sums.write(buf[:n])
-		if _, werr := spool.Write(buf[:n]); werr != nil {
-			watch.spoolErr = werr
-			return nil, werr
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := watch.check(); err != nil {
-			return nil, err
-		}
-	}
-	// The engine reads on to the end of the data and checks it when the text
-	// ends; the guard must have seen the end of the message too.
-	if _, err := g.Read(buf[:1]); err != io.EOF {
-		return nil, errGrammar
-	}
-	if len(md.SignatureCandidates) > 0 && !md.IsVerified {
-		return nil, errGrammar
-	}
-	return sums.digests(md), nil
-}
-
-// sums hashes a text for each of its signatures, each kind of hash once.
-type sums struct {
-	direct  []hash.Hash // per candidate, nil where there is none
-	wrapped []hash.Hash // to write to
-}
-
-func newSums(md *openpgp.MessageDetails) *sums {
-	s := &sums{}
-	type kind struct {
-		hash crypto.Hash
-		text bool
-		salt string
-	}
-	have := map[kind]hash.Hash{}
-	for _, c := range md.SignatureCandidates {
-		k := kind{c.HashAlgorithm, c.SigType == packet.SigTypeText, string(c.Salt)}
-		h, ok := have[k]
-		if !ok && c.HashAlgorithm.Available() && !weakHash(c.HashAlgorithm) && (k.text || c.SigType == packet.SigTypeBinary) {
-			h = c.HashAlgorithm.New()
-			h.Write(c.Salt)
-			have[k] = h
-			s.wrapped = append(s.wrapped, wrapped(h, k.text))
-		}
-		s.direct = append(s.direct, h)
-	}
-	return s
-}
-
-// wrapped makes line ends CRLF before they are hashed, for text signatures.
-func wrapped(h hash.Hash, text bool) hash.Hash {
-	if text {
-		return openpgp.NewCanonicalTextHash(h)
-	}
-	return h
-}
-
-func (s *sums) write(p []byte) {
-	for _, w := range s.wrapped {
-		w.Write(p)
-	}
-}
-
-// digests pairs hashes with signatures. A signature that differs from what was
-// announced before the text has no hash, and so is never good.
-func (s *sums) digests(md *openpgp.MessageDetails) []digest {
-	var all []digest
-	for i, c := range md.SignatureCandidates {
-		d := digest{sig: c.CorrespondingSig, hash: s.direct[i], weak: weakHash(c.HashAlgorithm)}
-		if sig := c.CorrespondingSig; sig != nil &&
-			(sig.SigType != c.SigType || sig.Hash != c.HashAlgorithm || sig.PubKeyAlgo != c.PubKeyAlgo ||
-				(sig.Version == 6) != (c.OPSVersion == 6) || string(sig.Salt()) != string(c.Salt)) {
-			d.hash, d.weak = nil, false
-		}
-		all = append(all, d)
-	}
-	return all
 }
 
 // watched reads the source and remembers why it failed, and how long it took.
@@ -300,9 +142,9 @@ func (w *watched) explain(g *guard, err error) error {
 		return refuse(reasonMany)
 	case g.err == errNotEncrypted, errors.Is(err, errNotEncrypted):
 		return refuse(reasonNotSealed)
-	case errors.Is(err, pgperrors.ErrKeyIncorrect) && g.keys == 0 && g.secrets > 0:
+	case errors.Is(err, errNoKey) && g.keys == 0 && g.secrets > 0:
 		return refuse(reasonPassword)
-	case errors.Is(err, pgperrors.ErrKeyIncorrect):
+	case errors.Is(err, errNoKey):
 		return refuse(reasonNoKey)
 	}
 	return refuse(reasonDamaged)
