@@ -73,7 +73,7 @@ func (g *group) add(c *pgp.Certificate) {
 func (s *session) protect(ctx context.Context, sub submission, g *group) (err error) {
 	switch g.action {
 	case policy.Encrypt, policy.SignOnly:
-		err = s.encrypt(ctx, sub, g)
+		return s.encrypt(ctx, sub, g) // Protect gives 7 bits, whatever it gets
 	case policy.SendClear:
 		g.body = without(sub.src, sub.root, private)
 		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
@@ -81,9 +81,6 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 		g.body = without(sub.src, sub.root, blind)
 	default:
 		return fmt.Errorf("%q is no way to send a message", g.action)
-	}
-	if err != nil {
-		return err
 	}
 	g.eight, err = eightBit(g.body)
 	return err
