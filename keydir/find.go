@@ -30,8 +30,11 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 		return f, err
 	}
 	if r.wkd == nil {
-		if !f.Known {
+		switch {
+		case !f.Known:
 			f.Outcome, f.Detail = NoDirectory, "no directory is asked (discovery.sources)"
+		case f.Outcome == Unavailable: // too old, and waiting doesn't help
+			f.Outcome, f.Problem = Found, ProblemGone
 		}
 		return f, nil
 	}

@@ -32,15 +32,21 @@ var (
 // Accept takes what waits for an address into use, by the word of a person who
 // did not compare it: the candidate with that fingerprint, or the only one where
 // f is "". It takes the place of what was pinned; its identity stays what its
-// source makes it. Without candidates, what is pinned is kept in use though its
-// directory no longer has it, or an answer contradicted it.
+// source makes it. With the fingerprint of what is pinned, or without
+// candidates, that is kept in use though its directory no longer has it or
+// contradicted it. While a directory no longer has what is pinned, a candidate
+// must be named: keeping is as likely to be meant.
 func (r *Resolver) Accept(ctx context.Context, a address.Address, f pgp.Fingerprint) error {
 	f = normal(f)
 	return r.change(ctx, a, func(_ store.Tx, p *peer) (bool, error) {
 		if !p.known() {
 			return false, ErrUnknown
 		}
-		if f != "" && p.pin(f) != nil || len(p.Candidates) == 0 && (!p.Gone.IsZero() || p.Problem != "") {
+		open := !p.Gone.IsZero() || p.Problem != "" || r.wkd == nil && p.fromDirectory()
+		switch {
+		case f == "" && !p.Gone.IsZero() && p.Problem == "" && len(p.Candidates) > 0:
+			return false, ErrSeveral
+		case f != "" && p.pin(f) != nil, len(p.Candidates) == 0 && open:
 			for i := range p.Pins {
 				if p.Pins[i].Source == sourceWKD || p.Pins[i].Source == sourceAutocrypt {
 					p.Pins[i].Source = sourceAccepted
@@ -80,6 +86,7 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 	for _, old := range p.Pins {
 		change.From = append(change.From, old.Fingerprint)
 	}
+	b.Declined = false
 	p.Pins = []Binding{b}
 	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Binding) bool { return c.Fingerprint == b.Fingerprint })
 	p.settle()
@@ -88,8 +95,13 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 	}
 }
 
-// settle ends what waited for a person. Candidates stay, without effect.
+// settle ends what waited for a person. Candidates stay, without effect; those
+// of a conflict are declined by it.
 func (p *peer) settle() {
+	for i := range p.Candidates {
+		c := &p.Candidates[i]
+		c.Declined = c.Declined || p.Problem != "" && c.Source == sourceWKD
+	}
 	p.Problem, p.Detail = "", ""
 	p.Gone = time.Time{}
 	if until := p.Checked.Add(p.hold()); p.Until.Before(until) {

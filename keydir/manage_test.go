@@ -14,6 +14,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -197,6 +198,28 @@ func TestStoreFailing(t *testing.T) {
 	}
 	if _, err := w.Issuer(ctx, 1); err == nil {
 		t.Error("Issuer: no error")
+	}
+}
+
+// Our own server is found by both methods.
+func TestAgainstOurServer(t *testing.T) {
+	for _, host := range []string{advanced, direct} {
+		t.Run(host, func(t *testing.T) {
+			st, err := store.OpenMemory(server.Schema)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			joe := address.Address{Local: "Joe.Doe+tag", Domain: "example.org"}
+			w, k := newWorld(t), key(t, joe)
+			d := server.NewDirectory(st)
+			d.Now = w.clock
+			w.must(d.Add(ctx, joe, k.Certificate()))
+			h := server.New(server.Config{Directory: d, Domains: []string{"example.org"}, Now: w.clock})
+			w.web(host, host, h.ServeHTTP)
+			w.finds("published", joe, keydir.Found, "", pgp.Directory, k)
+			w.finds("not published", bob, keydir.Absent, "", pgp.Unknown)
+		})
 	}
 }
 

@@ -41,7 +41,10 @@ type Binding struct {
 	// SignedFrom and Signed are the dates of the oldest and the newest message
 	// that was seen with a valid signature of it.
 	SignedFrom time.Time `json:"signed_from"`
-	Signed     time.Time `json:"signed"`
+	// Declined: a person who was asked chose another; its directory's saying it
+	// again is no new conflict.
+	Declined bool      `json:"declined,omitempty"`
+	Signed   time.Time `json:"signed"`
 }
 
 // history tells whether contradicting this binding needs a person: it has been

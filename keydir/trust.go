@@ -61,6 +61,10 @@ func (p *peer) take(c *pgp.Certificate) {
 // found applies certificates.
 func (p *peer) found(ans answer, now time.Time) {
 	confirmed := false // by this answer, and fit for use
+	ans.certs = slices.DeleteFunc(slices.Clone(ans.certs), func(c *pgp.Certificate) bool {
+		b := find(p.Candidates, c.Fingerprint())
+		return b != nil && b.Declined
+	})
 	var others []*pgp.Certificate
 	for _, c := range ans.certs {
 		b := p.pin(c.Fingerprint())

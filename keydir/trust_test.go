@@ -142,7 +142,13 @@ func TestGoneIsUsedAMonthThenHeld(t *testing.T) {
 	w.finds("gone for a while", bob, keydir.Found, "", pgp.Directory, k)
 	w.pass(2 * day)
 	w.finds("gone for long", bob, keydir.Found, keydir.ProblemGone, pgp.Directory)
-	w.must(w.Accept(ctx, bob, ""))
+	stranger, err := pgp.GenerateKey(bob, pgp.DefaultProfile, start)
+	w.must(err)
+	w.sees(stranger)
+	if err := w.Accept(ctx, bob, ""); !errors.Is(err, keydir.ErrSeveral) {
+		t.Errorf("accept beside a candidate: %v; whoever sent that one must not gain by it", err)
+	}
+	w.must(w.Accept(ctx, bob, k.Fingerprint()))
 	w.finds("accepted", bob, keydir.Found, "", pgp.Directory, k)
 	w.pass(60 * day)
 	w.finds("accepted for good", bob, keydir.Found, "", pgp.Directory, k)
@@ -150,6 +156,21 @@ func TestGoneIsUsedAMonthThenHeld(t *testing.T) {
 	if f := w.finds("forgotten", bob, keydir.Absent, "", pgp.Unknown); f.Known {
 		t.Error("still known")
 	}
+}
+
+func TestDirectorySwitchedOff(t *testing.T) {
+	w, k := newWorld(t), key(t, bob)
+	w.directory().set(200, k)
+	w.find(bob)
+	w.conf.Sources = []string{"autocrypt"}
+	w.open()
+	w.pass(2 * day)
+	w.finds("still used", bob, keydir.Found, "", pgp.Directory, k)
+	w.pass(10 * day)
+	w.finds("not for ever", bob, keydir.Found, keydir.ProblemGone, pgp.Directory)
+	w.must(w.Accept(ctx, bob, ""))
+	w.pass(10 * day)
+	w.finds("accepted", bob, keydir.Found, "", pgp.Directory, k)
 }
 
 func TestGoneAndBack(t *testing.T) {
@@ -228,6 +249,18 @@ func TestChangedPrimaryKey(t *testing.T) {
 		held(w)
 		w.must(w.Accept(ctx, bob, ""))
 		w.finds("accepted", bob, keydir.Found, "", pgp.Directory, next)
+	})
+	t.Run("or until the old one is accepted, against this one for good", func(t *testing.T) {
+		w, d := setup(t, func(w *world) { w.signs(old, 2) })
+		held(w)
+		w.must(w.Accept(ctx, bob, old.Fingerprint()))
+		for range 3 {
+			w.finds("kept", bob, keydir.Found, "", pgp.Directory, old)
+			w.pass(10 * day)
+		}
+		d.set(200, key(t, bob))
+		w.pass(10 * day)
+		w.finds("a third is a new conflict", bob, keydir.Found, keydir.ProblemConflict, pgp.Conflict)
 	})
 	t.Run("or until the directory goes back", func(t *testing.T) {
 		w, d := setup(t, func(w *world) { w.signs(old, 2) })

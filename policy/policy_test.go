@@ -76,7 +76,7 @@ func TestRecipient(t *testing.T) {
 		{"weak is never cleartext", policy.Prefer, trouble(keydir.ProblemWeak), policy.RefuseMessage, "safely"},
 		{"changed is never cleartext", policy.Prefer, trouble(keydir.ProblemChanged), policy.RefuseMessage, "letterlock cert accept bob@partner.example"},
 		{"a conflict is never cleartext", policy.Prefer, trouble(keydir.ProblemConflict), policy.RefuseMessage, "contradict"},
-		{"gone is never cleartext", policy.Prefer, trouble(keydir.ProblemGone), policy.RefuseMessage, "no longer"},
+		{"gone is never cleartext", policy.Prefer, trouble(keydir.ProblemGone), policy.RefuseMessage, "letterlock cert accept"},
 		{"a problem without a name is never cleartext", policy.Prefer, trouble("odd"), policy.RefuseMessage, "odd"},
 		{"a conflicting identity is never used", policy.Prefer, conflict, policy.RefuseMessage, "contradict"},
 		{"found without certificates is deferred", policy.Prefer, keydir.Finding{Address: bob, Outcome: keydir.Found}, policy.Defer, "fault of letterlock"},

@@ -91,7 +91,7 @@ func problem(f keydir.Finding) (reason, hint string) {
 		return fmt.Sprintf("sources contradict each other about the certificate of %s", a),
 			fmt.Sprintf("Compare the fingerprint over another channel, then `letterlock cert accept %s`; `letterlock cert show %s` lists both.", a, a)
 	case keydir.ProblemGone:
-		return fmt.Sprintf("%s had a certificate, and its directory no longer has one", a),
+		return fmt.Sprintf("%s had a certificate, and no directory has confirmed it for too long", a),
 			fmt.Sprintf("Ask whether that is meant; then `letterlock cert accept %s` to go on using it, or `letterlock cert forget %s` to write as to a stranger.", a, a)
 	}
 	return fmt.Sprintf("the certificate of %s can't be used: %s", a, f.Problem),
