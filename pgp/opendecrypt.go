@@ -132,6 +132,8 @@ func (w *watched) explain(g *guard, err error) error {
 	switch {
 	case errors.As(w.err, &r), errors.As(err, &r):
 		return r
+	case errors.Is(err, message.ErrTooLarge):
+		return refuse(reasonTooLarge)
 	case w.err != nil:
 		return fmt.Errorf("reading a message: %w", w.err)
 	case errors.Is(g.err, errNotArmor):

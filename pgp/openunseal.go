@@ -40,7 +40,7 @@ func unseal(g *guard, watch *watched, keys Decrypter, spool *message.Spool, limi
 	if err := packets.Push(body); err != nil {
 		return nil, err
 	}
-	l, said, err := toLiteral(packets, limit)
+	l, said, err := toLiteral(packets, limit+(64<<10))
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func toLiteral(packets *packet.CheckReader, limit int64) (*packet.LiteralData, [
 			if layers++; layers > maxCompression {
 				return nil, nil, errGrammar
 			}
-			err = packets.Push(p.LimitedBodyReader(&limit))
+			err = packets.Push(&inflated{r: p.Body, left: limit})
 		case *packet.OnePassSignature:
 			if last { // a signature over signatures
 				return nil, nil, errGrammar
@@ -184,6 +184,21 @@ func toLiteral(packets *packet.CheckReader, limit int64) (*packet.LiteralData, [
 			return nil, nil, errGrammar
 		}
 	}
+}
+
+// inflated ends with ErrTooLarge where a compressed packet holds more than its bound.
+type inflated struct {
+	r    io.Reader
+	left int64
+}
+
+func (i *inflated) Read(p []byte) (int, error) {
+	if i.left <= 0 {
+		return 0, message.ErrTooLarge
+	}
+	n, err := i.r.Read(p[:min(int64(len(p)), i.left)])
+	i.left -= int64(n)
+	return n, err
 }
 
 // copyText reads the text to its end, to the spool and the hashes.

@@ -143,3 +143,47 @@ func TestEncapsulatedSignature(t *testing.T) {
 		}
 	}
 }
+
+func TestIdentityOfTheSigner(t *testing.T) {
+	c := newCouple(t)
+	fromBob := strings.Replace(outside, "Alice <alice@example.org>", "bob@example.org", 1)
+	byAlice := mime(outside, written(t, payload, c.alice, nil, c.bob))
+	tests := []struct {
+		name, mail string
+		ids        map[string]pgp.Identity
+		want       string
+		identity   pgp.Identity
+	}{
+		{"what the store says", byAlice, map[string]pgp.Identity{"alice@example.org": pgp.Organisation}, "encrypted valid", pgp.Organisation},
+		{"a conflict is told", byAlice, map[string]pgp.Identity{"alice@example.org": pgp.Conflict}, "encrypted valid conflict", pgp.Conflict},
+		{"not bound is a mismatch", byAlice, map[string]pgp.Identity{"alice@example.org": pgp.Unknown}, "encrypted mismatch", pgp.Unknown},
+		{"our own key is ours", mime(fromBob, written(t, payload, c.bob, nil, c.bob)), nil, "encrypted valid", pgp.Confirmed},
+		{"our own key is not everybody's", mime(outside, written(t, payload, c.bob, nil, c.bob)), nil, "encrypted mismatch", pgp.Unknown},
+		{"a conflict binds no From inside", mime(strings.Replace(outside, "alice@", "eve@", 1), written(t, payloadOf("From: alice@example.org\r\n"), c.alice, nil, c.bob)),
+			map[string]pgp.Identity{"alice@example.org": pgp.Conflict}, "encrypted valid conflict,from-mismatch", pgp.Conflict},
+	}
+	for _, tt := range tests {
+		o := c.opening()
+		o.Certificates = &shelf{certs: []*pgp.Certificate{c.alice.Certificate()}, ids: tt.ids}
+		got := openBytes(t, []byte(tt.mail), o)
+		if summary(got) != tt.want || got.Verdict.Identity != tt.identity {
+			t.Errorf("%s: got %q %q, want %q %q", tt.name, summary(got), got.Verdict.Identity, tt.want, tt.identity)
+		}
+	}
+}
+
+func TestIdentityOrder(t *testing.T) {
+	order := []pgp.Identity{pgp.FirstSeen, pgp.Directory, pgp.Organisation, pgp.Confirmed}
+	for i, a := range order {
+		for j, b := range order {
+			if got := a.AtLeast(b); got != (i >= j) {
+				t.Errorf("%s.AtLeast(%s) = %v", a, b, got)
+			}
+		}
+		for _, none := range []pgp.Identity{pgp.Unknown, pgp.Conflict} {
+			if none.AtLeast(a) || none.AtLeast(none) {
+				t.Errorf("%q is at least something", none)
+			}
+		}
+	}
+}
