@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"mime"
 	"mime/quotedprintable"
 	"strings"
 
@@ -55,12 +54,13 @@ func (c Classification) Class() pgp.Class {
 func classOf(h message.Header) (class pgp.Class, encoding string) {
 	text := true
 	for _, f := range h.All("Content-Type") {
-		switch media, _, _ := strings.Cut(strings.ToLower(f.Value()), ";"); strings.TrimSpace(media) {
+		// As message.Parse reads it; a malformed one is text/plain.
+		switch word, params := message.ParseParams(f.Value()); word {
 		case "multipart/encrypted":
 			return pgp.Encrypted, ""
 		case "multipart/signed":
-			return signedClass(f.Value()), ""
-		case "text/plain", "text", "":
+			return signedClass(message.DecodeParams(params)["protocol"]), ""
+		case "text/plain", "":
 		default:
 			text = false
 		}
@@ -68,17 +68,17 @@ func classOf(h message.Header) (class pgp.Class, encoding string) {
 	if !text {
 		return pgp.Plain, ""
 	}
-	return pgp.Unclassified, strings.ToLower(strings.TrimSpace(h.Get("Content-Transfer-Encoding")))
+	encoding, _ = message.ParseParams(h.Get("Content-Transfer-Encoding"))
+	return pgp.Unclassified, encoding
 }
 
 // signedClass keeps S/MIME apart, which we do not verify. What names no
 // protocol is ours to look at.
-func signedClass(contentType string) pgp.Class {
-	_, params, err := mime.ParseMediaType(contentType)
-	if err == nil && params["protocol"] != "" && !strings.EqualFold(params["protocol"], "application/pgp-signature") {
-		return pgp.Plain
+func signedClass(protocol string) pgp.Class {
+	if protocol == "" || strings.EqualFold(protocol, "application/pgp-signature") {
+		return pgp.Signed
 	}
-	return pgp.Signed
+	return pgp.Plain
 }
 
 // classOfText tells by the decoded beginning of a text. more says that it is

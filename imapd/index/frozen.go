@@ -30,7 +30,10 @@ func (l *Library) frozen(ctx context.Context, raw [32]byte) (*pgp.Verdict, error
 	var v pgp.Verdict
 	if !hmac.Equal(l.frozenMAC(raw, b), mac) || json.Unmarshal(b, &v) != nil {
 		l.c.Logger.Warn("a frozen verdict was changed outside of letterlock; the message is judged again")
-		return nil, nil
+		return nil, l.c.Store.Update(ctx, func(tx store.Tx) error {
+			_, err := tx.Exec(`DELETE FROM index_frozen WHERE account = ? AND raw = ?`, l.c.Account, raw[:])
+			return err
+		})
 	}
 	return &v, nil
 }
@@ -39,14 +42,15 @@ func (l *Library) frozenMAC(raw [32]byte, verdict []byte) []byte {
 	return l.c.Store.MAC("index frozen", []byte(l.c.Account), raw[:], verdict)
 }
 
-// freeze stores a verdict. The caller has made sure that there is none.
+// freeze stores a verdict, unless another opening of the same message was
+// faster.
 func (l *Library) freeze(tx store.Tx, raw [32]byte, v pgp.Verdict) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(`INSERT INTO index_frozen (account, raw, verdict, mac) VALUES (?, ?, ?, ?)
-		ON CONFLICT (account, raw) DO UPDATE SET verdict = excluded.verdict, mac = excluded.mac`,
+		ON CONFLICT (account, raw) DO NOTHING`,
 		l.c.Account, raw[:], b, l.frozenMAC(raw, b))
 	return err
 }

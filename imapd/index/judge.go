@@ -148,13 +148,13 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 	if same && o.opened.Class != pgp.Encrypted {
 		return ErrChanged
 	}
-	if same && before.Size == o.row.Size && m.entry(uid).state&(settled|hasText) == o.state&(settled|hasText) {
+	if same && before.Size == o.row.Size && m.entry(uid).state == o.state {
 		return nil // opened again after its rendering was evicted
 	}
 	m.mu.RLock()
 	old := m.entries[uid]
 	e := entry{class: o.opened.Class, state: o.state, modseq: old.modseq}
-	if old.state&kwAll != e.state&kwAll {
+	if old.class != pgp.Unclassified && old.state&kwAll != e.state&kwAll {
 		e.modseq = max(m.modseq, 1)
 	}
 	m.mu.RUnlock()

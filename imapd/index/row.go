@@ -14,7 +14,7 @@ import (
 )
 
 // Row is what is kept of an opened message. Of one whose class is not
-// Encrypted only Class, Verdict, Signer's fields and MessageID are set.
+// Encrypted only Class, Raw, Verdict, MessageID, From and Sent are set.
 type Row struct {
 	UID   uint32
 	Class pgp.Class
@@ -26,7 +26,8 @@ type Row struct {
 	Header []byte
 	// Envelope, Body and BodyStructure are in IMAP's syntax, parentheses included.
 	Envelope, Body, BodyStructure []byte
-	// Verdict was frozen at the first opening.
+	// Verdict is that of the last opening, by which the keywords go. What the
+	// rendering says was frozen with the first.
 	Verdict   pgp.Verdict
 	MessageID string
 	// From is the one address of the rendering's From, else zero.

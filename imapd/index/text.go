@@ -95,7 +95,8 @@ func (m *Mailbox) scanTexts(ctx context.Context, uids []uint32, t search.Term) (
 				if spans(tail, text, t.Words) || bytes.Contains(text, t.Words) {
 					found[uint32(uid)] = true
 				}
-				tail = append(tail[:0], text[max(0, len(text)-len(t.Words)+1):]...)
+				keep := min(len(text), max(0, len(t.Words)-1))
+				tail = append(tail[:0], text[len(text)-keep:]...)
 				return ctx.Err()
 			})
 	})
