@@ -46,6 +46,7 @@ func (s *session) anyState(c *wire.Command) (done bool, err error) {
 		}
 		s.local(c.Tag, "OK NOOP completed")
 	case "LOGOUT":
+		s.endOnce.Do(func() {}) // the upstream's end is not news any more
 		if s.relay != nil {
 			s.relay.logout()
 		}

@@ -106,7 +106,10 @@ func (s *session) enable(c *wire.Command) error {
 		s.relay.release()
 		return true, err
 	}}
-	return s.relay.forward(c.Tag, (&wire.Out{}).String("ENABLE "+strings.Join(want, " ")), p)
+	if err := s.relay.forward(c.Tag, (&wire.Out{}).String("ENABLE "+strings.Join(want, " ")), p); err != nil {
+		return err
+	}
+	return s.relay.barrier()
 }
 
 // isEnabled tells whether ENABLE was answered for an extension.

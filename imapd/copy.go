@@ -22,6 +22,12 @@ func (s *session) copy(c *wire.Command) error {
 		s.bad(c, "MOVE is not offered")
 		return nil
 	}
+	if s.relay.find(func(p *pending) bool { return p.copyTo != "" }) != nil {
+		// The COPYUID of a MOVE doesn't say which of two it is of.
+		if err := s.relay.barrier(); err != nil {
+			return err
+		}
+	}
 	set, ok := s.set(c, uid)
 	if !ok {
 		return nil

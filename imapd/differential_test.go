@@ -173,6 +173,8 @@ func (g *generator) command() string {
 var (
 	validityCode = regexp.MustCompile(`\[UIDVALIDITY (\d+)\]`)
 	bigNumber    = regexp.MustCompile(`\b1[67]\d{8}\b|\b2[0-4]\d{8}\b`) // UIDVALIDITY is the time
+	ambiguous    = regexp.MustCompile(`^(UID )?(MOVE|EXPUNGE|COPY|APPEND)`)
+	flagsOnly    = regexp.MustCompile(`^(\* \d+ FETCH FLAGS [^|]*(?: \| MODSEQ \(\d+\))?) \| UID \d+$`)
 	statusText   = regexp.MustCompile(`^(\S+ (?:OK|NO|BAD|BYE)(?: \[[^\]]*\])?).*`)
 )
 
@@ -229,7 +231,11 @@ func (s *side) play(t *testing.T, tag string, batch []string) []string {
 			tagged = append(tagged, normal(t, r))
 			continue
 		}
-		out = append(out, normal(t, r))
+		r = normal(t, r)
+		if m := flagsOnly.FindStringSubmatch(r); m != nil && len(batch) > 1 {
+			r = m[1] // whether the UID is told depends on when Dovecot tells
+		}
+		out = append(out, r)
 	}
 	if s.ordered && !slices.IsSorted(tagged) && len(batch) < 10 {
 		t.Errorf("answers out of order: %q", tagged)
@@ -312,8 +318,12 @@ func differentialSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *br
 			batch = []string{"SELECT A"}
 			direct.last, bridged.last = "A", "A"
 		case k == 0:
+			batch = []string{"NOOP"}
 			for range 2 + g.r.IntN(9) {
-				batch = append(batch, g.command())
+				// A sequence number after one of these is ambiguous (RFC 3501, Section 5.5).
+				if c := g.command(); !ambiguous.MatchString(c) {
+					batch = append(batch, c)
+				}
 			}
 		case k == 1:
 			box := g.box()
@@ -346,7 +356,9 @@ func differentialSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *br
 					if slices.Contains(want, l) && slices.Contains(got, l) {
 						continue
 					}
-					out = append(out, fmt.Sprintf("%.400q", l))
+					if out = append(out, fmt.Sprintf("%.400q", l)); len(out) > 10 {
+						break
+					}
 				}
 				return strings.Join(out, "\n  ")
 			}

@@ -78,14 +78,17 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 			return j.run(c, lib)
 		}
 	}
-	p := &pending{quiet: !j.uid}
-	p.untagged = func(h wire.Head) (bool, error) {
-		if h.Name != "FETCH" || !h.HasNum {
-			return false, nil
+	if slices.ContainsFunc(j.items, cutByUs) { // alone, so that no other answer has its name
+		if err := s.relay.barrier(); err != nil {
+			return err
 		}
-		return true, s.fetchResponse(h.Number, j.box, j)
+		p := &pending{quiet: !j.uid, job: j}
+		if err := s.relay.forward(c.Tag, j.verbatim(c), p); err != nil {
+			return err
+		}
+		return s.relay.barrier()
 	}
-	return s.relay.forward(c.Tag, j.verbatim(c), p)
+	return s.relay.forward(c.Tag, j.verbatim(c), &pending{quiet: !j.uid, job: j})
 }
 
 // verbatim is the client's command, with its set translated and partial header
@@ -148,7 +151,7 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 	if err := s.relay.barrier(); err != nil {
 		return err
 	}
-	j.lib = lib
+	j.lib, j.hideUID = lib, !j.wantUID
 	status, line, err := s.relay.run(j.request(c), j.pending(j.response))
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type fetchJob struct {
 	modifiers *wire.Token
 	uid       bool // UID FETCH
 	wantUID   bool
+	hideUID   bool   // UID was asked for by us only
 	set       []byte // in the upstream's numbers
 
 	all              int      // messages that the set means
@@ -313,7 +314,7 @@ func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
 			return err
 		}
 	}
-	w := &responseWriter{s: j.s, box: j.box, job: j, seq: g.seq, uid: g.uid, class: g.class}
+	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, seq: g.seq, uid: g.uid, class: g.class}
 	if g.hasHeader && j.classes[g.uid] != "" {
 		w.masks = &index.Masks{Ranges: render.Imitations(g.header), Header: int64(len(g.header))}
 	}
@@ -371,7 +372,7 @@ func (j *fetchJob) replay(w *responseWriter, g *gathering) error {
 
 // gathered writes an item that came before the class was known.
 func (w *responseWriter) gathered(c content) error {
-	asked := w.job.find(c.name)
+	asked := w.find(c.name)
 	if asked == nil {
 		return nil
 	}

@@ -79,7 +79,7 @@ func (j *fetchJob) dynamicOnly(g *gathering) error {
 	if len(g.dynamic) == 0 {
 		return nil
 	}
-	w := &responseWriter{s: j.s, box: j.box, job: j, seq: g.seq, uid: g.uid}
+	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, seq: g.seq, uid: g.uid}
 	defer w.release()
 	g.contents = nil
 	if err := j.replay(w, g); err != nil {
@@ -156,7 +156,7 @@ func (j *fetchJob) fetchAsIs() error {
 	slices.Sort(j.asIs)
 	items := append(j.withUID(), requests(j.items)...)
 	return j.again(slices.Compact(j.asIs), "("+strings.Join(items, " ")+")",
-		func(seq uint32) error { return j.s.fetchResponse(seq, j.box, j) })
+		func(seq uint32) error { return j.s.fetchResponse(seq, j.box, []*fetchJob{j}) })
 }
 
 // again fetches items of some messages, by the same kind of command as the
@@ -253,7 +253,7 @@ func (v *view) numbers(uids []uint32) []uint32 {
 // said of its place in the mailbox, and all that is content from the rendering
 // (m), or from the row alone (m is nil).
 func (j *fetchJob) write(seq uint32, k *kept, row *index.Row, m *render.Message) error {
-	w := &responseWriter{s: j.s, box: j.box, job: j, seq: seq, uid: k.uid, class: pgp.Encrypted}
+	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, seq: seq, uid: k.uid, class: pgp.Encrypted}
 	defer w.release()
 	if j.wantUID {
 		if err := w.text([]byte("UID"), []byte(itoa(int64(k.uid)))); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"letterlock.org/letterlock/imapd/index"
@@ -19,12 +20,15 @@ const maxHeader = 4 << 20
 // the message isn't known to be one that is shown as it arrived, its content
 // items are dropped: nobody asked for them, or they are of a message that the
 // client has not been told of. Run by the responder.
-func (s *session) fetchResponse(seq uint32, box *selected, j *fetchJob) error {
+//
+// Servers may answer pipelined commands in another order, so a response counts
+// as one to any of the jobs under way.
+func (s *session) fetchResponse(seq uint32, box *selected, jobs []*fetchJob) error {
 	f, err := s.up.r.Fetch()
 	if err != nil {
 		return err
 	}
-	w := &responseWriter{s: s, box: box, job: j, seq: seq, uid: box.view.uid(seq)}
+	w := &responseWriter{s: s, box: box, jobs: jobs, seq: seq, uid: box.view.uid(seq)}
 	defer w.release()
 	if int(seq) > box.view.len() {
 		return fmt.Errorf("%w: FETCH of what isn't there", wire.ErrDesync)
@@ -48,7 +52,7 @@ func (s *session) fetchResponse(seq uint32, box *selected, j *fetchJob) error {
 type responseWriter struct {
 	s     *session
 	box   *selected
-	job   *fetchJob
+	jobs  []*fetchJob
 	seq   uint32 // the upstream's
 	uid   uint32 // 0 until known
 	o     *output
@@ -105,7 +109,7 @@ func (w *responseWriter) item(f *wire.FetchReader, item wire.Item) error {
 		if err := w.learn(item.Value); err != nil {
 			return err
 		}
-		if w.job != nil && !w.job.wantUID {
+		if slices.ContainsFunc(w.jobs, func(j *fetchJob) bool { return j.hideUID }) {
 			return nil
 		}
 		return w.text(name, item.Value)
@@ -120,7 +124,7 @@ func (w *responseWriter) item(f *wire.FetchReader, item wire.Item) error {
 		}
 		return w.text(name, item.Value)
 	}
-	if w.job == nil || !w.shown() {
+	if len(w.jobs) == 0 || !w.shown() {
 		return nil // the reader drops it
 	}
 	return w.content(f, item)
@@ -185,7 +189,7 @@ func (w *responseWriter) imitations() index.Masks {
 
 // content passes an item of content on, with imitations of our fields masked.
 func (w *responseWriter) content(f *wire.FetchReader, item wire.Item) error {
-	asked := w.job.find(item.Name)
+	asked := w.find(item.Name)
 	switch {
 	case asked == nil:
 		return nil // not asked for
@@ -193,12 +197,22 @@ func (w *responseWriter) content(f *wire.FetchReader, item wire.Item) error {
 		return w.cut(f, item, *asked)
 	case len(w.imitations().Ranges) > 0 && showsHeader(*asked):
 		return w.masked(f, item, *asked)
-	case item.Literal && asked.Partial != nil && item.Size > asked.Partial.Count:
+	case item.Literal && w.jobs[0].classify && asked.Partial != nil && item.Size > asked.Partial.Count:
 		return f.CopyN(w.begin(item.Name, asked.Partial.Count).w, asked.Partial.Count)
 	case item.Literal:
 		return w.literal(f, item.Name, item.Size)
 	}
 	return w.text(item.Name, item.Value)
+}
+
+// find gives the client's item that an answer is for, or nil.
+func (w *responseWriter) find(name []byte) *wire.FetchItem {
+	for _, j := range w.jobs {
+		if i := j.find(name); i != nil {
+			return i
+		}
+	}
+	return nil
 }
 
 // literal streams a literal through.

@@ -44,6 +44,8 @@ type pending struct {
 	untagged func(h wire.Head) (handled bool, err error)
 	// continued is called upon a continuation request. Run by the responder.
 	continued func() error
+	// job is a FETCH for content that streams through.
+	job *fetchJob
 	// copyTo is where COPY and MOVE put messages; the index follows.
 	copyTo string
 	// tagged may change the tagged response, given without its tag. Run by the
@@ -255,6 +257,32 @@ func (r *relay) head() *pending {
 		return nil
 	}
 	return r.queue[0]
+}
+
+// jobs are the FETCHes for content under way.
+func (r *relay) jobs() []*fetchJob {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var jobs []*fetchJob
+	for _, p := range r.queue {
+		if p.job != nil && !p.complete {
+			jobs = append(jobs, p.job)
+		}
+	}
+	return jobs
+}
+
+// find gives the first command under way for which is holds, or nil. Servers
+// may work on any of those that they have.
+func (r *relay) find(is func(*pending) bool) *pending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.queue {
+		if p.upTag != "" && !p.complete && is(p) {
+			return p
+		}
+	}
+	return nil
 }
 
 func (r *relay) failure() error {

@@ -92,30 +92,34 @@ func (r *relay) ended() bool {
 	}
 }
 
-// forwardSearch sends a search whose answer is the client's, but for the tag
-// that an ESEARCH names.
+// forwardSearch sends a search whose answer is the client's.
 func (s *session) forwardSearch(tag string, uid bool, o *wire.Out) error {
-	p := &pending{quiet: !uid}
-	p.untagged = func(h wire.Head) (bool, error) {
-		if h.Name != "ESEARCH" {
-			return false, nil
-		}
-		b, err := s.up.r.Collect(maxSearch)
-		if err != nil {
-			return true, err
-		}
-		out := s.relay.hold()
-		defer s.relay.release()
-		_, err = out.w.Write(retag(b, p.upTag, tag))
-		return true, err
+	return s.relay.forward(tag, o, &pending{quiet: !uid})
+}
+
+// esearchResponse passes an ESEARCH on, with the client's tag in the place of
+// ours (RFC 4731, Section 3.1).
+func (s *session) esearchResponse() error {
+	b, err := s.up.r.Collect(maxSearch)
+	if err != nil {
+		return err
 	}
-	return s.relay.forward(tag, o, p)
+	out := b
+	if p := s.relay.find(func(p *pending) bool {
+		return bytes.Contains(b[:min(len(b), 300)], []byte(`"`+p.upTag+`"`)) || bytes.Contains(b[:min(len(b), 300)], []byte("(TAG "+p.upTag+")"))
+	}); p != nil {
+		out = retag(b, p.upTag, p.tag)
+	}
+	o := s.relay.hold()
+	defer s.relay.release()
+	_, err = o.w.Write(out)
+	return err
 }
 
 // retag puts the client's tag in the place of ours in an ESEARCH.
 func retag(b []byte, from, to string) []byte {
-	for _, quoted := range []string{`"` + from + `"`, from} {
-		mine := []byte("(TAG " + quoted + ")")
+	for _, tag := range []string{`"` + from + `"`, from} {
+		mine := []byte("(TAG " + tag + ")")
 		if i := bytes.Index(b[:min(len(b), 300)], mine); i >= 0 {
 			out := append(bytes.Clone(b[:i]), "(TAG "...)
 			out = append(out, wire.StringToken(to).Raw...)

@@ -28,8 +28,10 @@ func (s *session) untagged(h wire.Head) error {
 		return rr.Copy(nil) // we answer that
 	case h.Name == "FLAGS" && !h.HasNum:
 		return s.flagsResponse()
+	case h.Name == "ESEARCH":
+		return s.esearchResponse()
 	case h.HasNum && h.Name == "FETCH" && box != nil:
-		return s.fetchResponse(h.Number, box, nil)
+		return s.fetchResponse(h.Number, box, r.jobs())
 	case h.HasNum && h.Name == "EXISTS" && box != nil:
 		n := h.Number
 		if err := rr.Copy(nil); err != nil {
@@ -67,7 +69,7 @@ func (s *session) statusResponse(h wire.Head) error {
 		if err := s.learnCode(box, line); err != nil {
 			return err
 		}
-		if p := s.relay.head(); p != nil && p.copyTo != "" {
+		if p := s.relay.find(func(p *pending) bool { return p.copyTo != "" }); p != nil {
 			s.copied(box, p.copyTo, line)
 		}
 	}
@@ -240,8 +242,7 @@ func (s *session) vanished(box *selected) error {
 // tellGone tells the client what is gone, unless RFC 3501, Section 7.4.1 forbids
 // it now.
 func (s *session) tellGone(box *selected) {
-	p := s.relay.head()
-	if p == nil || p.quiet {
+	if s.relay.find(func(p *pending) bool { return !p.quiet }) == nil {
 		return
 	}
 	o := s.relay.hold()
