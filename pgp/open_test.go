@@ -259,6 +259,12 @@ func hostile(t testing.TB, c *couple) []struct{ name, mail, want string } {
 // signature, encrypted to Bob.
 func forwarded(t testing.TB, c *couple) []byte {
 	t.Helper()
+	keys, data := locked(t, forwardedInside(t, c), c.bob)
+	return append(keys, data...)
+}
+
+func forwardedInside(t testing.TB, c *couple) []byte {
+	t.Helper()
 	md, err := openpgp.ReadMessage(bytes.NewReader(written(t, payload, c.alice, nil, c.mallory)),
 		openpgp.EntityList{engineOf(t, c.mallory), engineOf(t, c.alice)}, nil, &packet.Config{CacheSessionKey: true})
 	must(t, err)
@@ -269,8 +275,7 @@ func forwarded(t testing.TB, c *couple) []byte {
 	must(t, (&packet.OnePassSignature{Version: 3, SigType: sig.SigType, Hash: sig.Hash, PubKeyAlgo: sig.PubKeyAlgo, KeyId: *sig.IssuerKeyId, IsLast: true}).Serialize(&inner))
 	inner.Write(literal(t, payload))
 	must(t, sig.Serialize(&inner))
-	keys, data := locked(t, inner.Bytes(), c.bob)
-	return append(keys, data...)
+	return inner.Bytes()
 }
 
 // announcement is a one-pass signature packet that is not the last.
@@ -689,5 +694,47 @@ func FuzzRendering(f *testing.F) {
 		}
 		defer got.Rendering.Close()
 		checkRendering(t, all(t, got.Rendering))
+	})
+}
+
+// FuzzInside puts arbitrary packets behind a good encryption.
+func FuzzInside(f *testing.F) {
+	c := newCouple(f)
+	lit := literal(f, payload)
+	f.Add(lit)
+	f.Add(pressed(f, lit, packet.CompressionZLIB, 1))
+	f.Add(append(announcement(f), lit...))
+	f.Add(forwardedInside(f, c))
+	o := c.opening()
+	o.Spool.Limit = 1 << 20
+	f.Fuzz(func(t *testing.T, inner []byte) {
+		k, d := locked(t, inner, c.bob)
+		got, err := pgp.Open(context.Background(), message.Bytes([]byte(mime(outside, append(k, d...)))), o)
+		if err != nil {
+			t.Fatalf("Open: %v", err)
+		}
+		if got.Rendering == nil {
+			return
+		}
+		defer got.Rendering.Close()
+		checkRendering(t, all(t, got.Rendering))
+	})
+}
+
+// FuzzOutside opens arbitrary packets in a good mail.
+func FuzzOutside(f *testing.F) {
+	c := newCouple(f)
+	f.Add(written(f, payload, c.alice, nil, c.bob))
+	f.Add(password(f, payload))
+	o := c.opening()
+	o.Spool.Limit = 1 << 20
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := pgp.Open(context.Background(), message.Bytes([]byte(mime(outside, b))), o)
+		if err != nil {
+			t.Fatalf("Open: %v", err)
+		}
+		if got.Rendering != nil {
+			got.Rendering.Close()
+		}
 	})
 }

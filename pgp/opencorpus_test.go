@@ -184,6 +184,16 @@ const (
 	textBeside     = "there is text beside the armor block: not the whole message, so it stays as it is"
 )
 
+// protectedSubject is the Subject inside of what is encrypted at the root.
+func protectedSubject(units []map[string]string) string {
+	for _, u := range units {
+		if strings.HasPrefix(u["unit"], "/enc") && u["protected_subject"] != "" {
+			return u["protected_subject"]
+		}
+	}
+	return ""
+}
+
 // differs are the mails of which we say something else than EXPECTED.tsv lets
 // expect, each with its reason.
 var differs = map[string]struct{ want, why string }{
@@ -232,6 +242,12 @@ func TestCorpusMails(t *testing.T) {
 					t.Errorf("is listed as different, but is not")
 				}
 				want, why = d.want, d.why
+			}
+			if subject := protectedSubject(units[name]); subject != "" && got.Rendering != nil {
+				root := parseMail(t, string(all(t, got.Rendering)))
+				if f := root.Header.All("Subject"); len(f) != 1 || f[0].Value() != subject {
+					t.Errorf("%d Subject fields, Subject %q, want one %q", len(f), root.Header.Get("Subject"), subject)
+				}
 			}
 			if s := summary(got); s != want {
 				t.Errorf("got %q (%s), want %q: %s", s, got.Reason, want, why)
