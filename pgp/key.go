@@ -14,6 +14,9 @@ import (
 // offline primary key).
 var ErrNoSecret = errors.New("no secret key")
 
+// ErrCannotSign means that a key is here, but none of it may sign now.
+var ErrCannotSign = errors.New("key cannot sign")
+
 // Signer makes signatures with a secret key that stays behind it. It may be
 // used concurrently.
 type Signer interface {
@@ -111,7 +114,8 @@ func (k *Key) Fingerprint() Fingerprint { return k.cert.Fingerprint() }
 func (k *Key) Offline() bool { return k.offline }
 
 // CheckSign is nil if the key can sign at that time; else ErrExpired,
-// ErrRevoked, or ErrNoSecret with the reason.
+// ErrRevoked, ErrWeak, ErrNoSecret where the signing key is a stub, or
+// ErrCannotSign.
 func (k *Key) CheckSign(now time.Time) (err error) {
 	defer caught(&err)
 	if k.cert.Revoked(now) {
@@ -123,7 +127,10 @@ func (k *Key) CheckSign(now time.Time) (err error) {
 	s, ok := k.entity(strict).SigningKeyById(now, 0, engineConfig(now))
 	switch {
 	case !ok:
-		return fmt.Errorf("no signing key is valid now: %w", ErrNoSecret)
+		if _, weak := k.entity(lenient).SigningKeyById(now, 0, lenientConfig(now)); weak {
+			return ErrWeak
+		}
+		return ErrCannotSign
 	case s.PrivateKey == nil:
 		return fmt.Errorf("the signing key is only a stub here: %w", ErrNoSecret)
 	}

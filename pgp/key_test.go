@@ -167,6 +167,10 @@ func TestKeyStubs(t *testing.T) {
 	if !keys[0].Offline() {
 		t.Error("not told offline")
 	}
+	card := bytes.ReplaceAll(stub(5), []byte("GNU\x01"), []byte("GNU\x02"))
+	if keys, err := pgp.ParseKeys(card, nil); err != nil || !keys[0].Offline() {
+		t.Errorf("a key with its primary on a card: %v", err)
+	}
 	if err := keys[0].CheckSign(testNow); !errors.Is(err, pgp.ErrNoSecret) {
 		t.Errorf("CheckSign without secret: %v, want ErrNoSecret", err)
 	}

@@ -3,6 +3,7 @@ package pgp
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -126,7 +127,7 @@ func publicLength(contents []byte) (int, error) {
 	p, err := op.Parse()
 	pub, ok := p.(*packet.PublicKey)
 	if err != nil || !ok {
-		return 0, fmt.Errorf("reading a public key: %w", ErrMalformed)
+		return 0, fmt.Errorf("reading a public key: %w: %w", ErrMalformed, errors.Join(err))
 	}
 	var b bytes.Buffer
 	if err := pub.Serialize(&b); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
@@ -118,6 +119,10 @@ func keyGroups(raw []byte) ([][]*packet.OpaquePacket, error) {
 
 // unlock makes a Key of one group.
 func unlock(group []*packet.OpaquePacket, ask Passphrase) (*Key, error) {
+	group, err := readable(group)
+	if err != nil {
+		return nil, err
+	}
 	secrets, err := secretPackets(group)
 	if err != nil {
 		return nil, err
@@ -156,8 +161,37 @@ func unlock(group []*packet.OpaquePacket, ask Passphrase) (*Key, error) {
 	return newKey(out.Bytes())
 }
 
-// secretPackets parses the secret key packets of a group; nil for others and
-// for subkeys that the engine doesn't know, which stay as they are.
+// readable is the group with what the engine can't read made harmless: a subkey
+// of an algorithm that it doesn't know is left out with its signatures, and the
+// stub of a key on a smart card becomes that of an offline one.
+func readable(group []*packet.OpaquePacket) ([]*packet.OpaquePacket, error) {
+	var kept []*packet.OpaquePacket
+	skip := false
+	for _, p := range group {
+		if p.Tag == tagSignature && skip {
+			continue
+		}
+		skip = false
+		if p.Tag == tagSecretKey || p.Tag == tagSecretSubkey {
+			n, err := publicLength(p.Contents)
+			var unsupported pgperrors.UnsupportedError
+			switch {
+			case err == nil && isCardStub(p.Contents[n:]):
+				stub := append(bytes.Clone(p.Contents[:n]), "\xff\x00\x65\x00GNU\x01"...)
+				p = &packet.OpaquePacket{Tag: p.Tag, Contents: stub}
+			case err != nil && p.Tag == tagSecretSubkey && errors.As(err, &unsupported):
+				skip = true
+				continue
+			case err != nil:
+				return nil, err
+			}
+		}
+		kept = append(kept, p)
+	}
+	return kept, nil
+}
+
+// secretPackets parses the secret key packets of a group; nil for others.
 func secretPackets(group []*packet.OpaquePacket) ([]*packet.PrivateKey, error) {
 	secrets := make([]*packet.PrivateKey, len(group))
 	for i, p := range group {
@@ -170,9 +204,6 @@ func secretPackets(group []*packet.OpaquePacket) ([]*packet.PrivateKey, error) {
 		parsed, err := p.Parse()
 		s, ok := parsed.(*packet.PrivateKey)
 		if err != nil || !ok {
-			if isCardStub(p.Contents) {
-				return nil, fmt.Errorf("the key is on a smart card: %w", ErrNoSecret)
-			}
 			return nil, fmt.Errorf("reading a secret key packet: %w: %w", ErrMalformed, errors.Join(err))
 		}
 		secrets[i] = s
@@ -200,8 +231,11 @@ func decryptSecrets(group []*packet.OpaquePacket, locked []*packet.PrivateKey, a
 	return nil
 }
 
-// isCardStub finds GnuPG's S2K "divert to card" (GNU, mode 2).
-func isCardStub(contents []byte) bool { return bytes.Contains(contents, []byte("GNU\x02")) }
+// isCardStub finds GnuPG's S2K "divert to card" (101, GNU, mode 2) in what
+// follows the public key.
+func isCardStub(secret []byte) bool {
+	return len(secret) >= 8 && secret[2] == 101 && string(secret[4:8]) == "GNU\x02"
+}
 
 // heavyArgon looks for an Argon2 S2K specifier (RFC 9580, Section 3.7.1.4) that
 // asks for more memory than maxArgonMemory. It looks where one may stand, after
