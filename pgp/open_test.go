@@ -145,21 +145,21 @@ func payloadOf(fields string) string {
 func TestOpenShowsWhatWasWritten(t *testing.T) {
 	c := newCouple(t)
 	mail := mime(outside, written(t, payloadOf("From: Alice <alice@example.org>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nHP-Outer: Subject: [...]\r\n"+
-		"Message-ID: <1@example.org>\r\nAutocrypt: addr=alice@example.org; keydata=AA\r\nBcc: carol@example.org\r\n"), c.alice, nil, c.bob))
+		"Message-ID: <1@example.org>\r\nAutocrypt: addr=alice@example.org; keydata=AA\r\nAutocrypt-Gossip: addr=carol@example.org; keydata=BB\r\nBcc: carol@example.org\r\n"), c.alice, nil, c.bob))
 	got := openBytes(t, []byte(mail), c.opening())
 	if s := summary(got); s != "encrypted valid" {
 		t.Fatalf("got %q %s", s, got.Reason)
 	}
 	want := "Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\n" +
 		"From: Alice <alice@example.org>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nMessage-ID: <1@example.org>\r\n" +
-		"Autocrypt: addr=alice@example.org; keydata=AA\r\n" +
+		"Autocrypt: addr=alice@example.org; keydata=AA\r\nAutocrypt-Gossip: addr=carol@example.org; keydata=BB\r\n" +
 		fmt.Sprintf("%-144s\r\n", "Letterlock-Status: encrypted; signature=valid; identity=directory; signer="+string(c.alice.Fingerprint())) +
 		"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8; hp=\"cipher\"\r\n\r\nCANARY, the text\r\n"
 	if text := string(all(t, got.Rendering)); text != want {
 		t.Errorf("got rendering\n%s\nwant\n%s", text, want)
 	}
-	if got.From.String() != "alice@example.org" || got.MessageID != "<1@example.org>" || len(got.Autocrypt) != 1 {
-		t.Errorf("from %s, Message-ID %s, Autocrypt %v", got.From, got.MessageID, got.Autocrypt)
+	if got.From.String() != "alice@example.org" || got.MessageID != "<1@example.org>" || len(got.Autocrypt) != 1 || len(got.Gossip) != 1 {
+		t.Errorf("from %s, Message-ID %s, Autocrypt %v, gossip %v", got.From, got.MessageID, got.Autocrypt, got.Gossip)
 	}
 }
 

@@ -1,0 +1,241 @@
+package pgp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"letterlock.org/letterlock/internal/message"
+)
+
+// job is one call of Open.
+type job struct {
+	src  message.Source
+	root *message.Part
+	o    Opening
+	v    *verifier
+}
+
+// as is a message that stays as it is.
+func (j *job) as(c Class) *Opened {
+	opened := &Opened{Class: c, Verdict: Verdict{Signature: SignatureNone}}
+	opened.describe(j.root.Header)
+	opened.Autocrypt = values(j.root.Header, "Autocrypt")
+	return opened
+}
+
+// opaque is a message that stays closed; nothing of its header is believed.
+func (j *job) opaque(reason string) *Opened {
+	opened := j.as(Opaque)
+	opened.Reason, opened.Autocrypt = reason, nil
+	return opened
+}
+
+// describe fills in what the visible header says.
+func (o *Opened) describe(h message.Header) {
+	o.MessageID, o.From, o.Date = h.Get("Message-ID"), oneSender(h), dateOf(h)
+}
+
+func values(h message.Header, name string) []string {
+	var all []string
+	for _, f := range h.All(name) {
+		all = append(all, f.Value())
+	}
+	return all
+}
+
+// encrypted opens a message that is encrypted at its root.
+func (j *job) encrypted(ctx context.Context) (*Opened, error) {
+	inline := j.root.Type == "text"
+	c := ciphertext{encoding: transferEncoding(j.root.Header), src: message.Section(j.src, j.root.Body, j.root.End-j.root.Body)}
+	if !inline {
+		box, ok, err := j.envelope()
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, refuse(reasonShape)
+		}
+		c = ciphertext{encoding: transferEncoding(box.Header), src: message.Section(j.src, box.Body, box.End-box.Body)}
+	}
+	p, err := decrypt(ctx, c, j.o.Keys, j.o.Spool)
+	switch {
+	case errors.Is(err, errNotArmor) && inline:
+		return j.as(Plain), nil // there is text beside it
+	case errors.Is(err, errNotArmor):
+		return nil, refuse(reasonShape)
+	case err != nil:
+		return nil, err
+	}
+	opened, err := j.decrypted(ctx, p, inline)
+	if err != nil || opened.Rendering != p.text {
+		p.text.Close()
+	}
+	return opened, err
+}
+
+// envelope checks what RFC 3156, Section 4 asks of the root, and gives the part
+// with the ciphertext.
+func (j *job) envelope() (*message.Part, bool, error) {
+	r := j.root
+	if !strings.EqualFold(r.Params["protocol"], "application/pgp-encrypted") || len(r.Children) != 2 {
+		return nil, false, nil
+	}
+	control, box := r.Children[0], r.Children[1]
+	if control.Type != "application" || control.Subtype != "pgp-encrypted" || control.End-control.Body > 1024 ||
+		len(box.Children) > 0 || box.Embedded != nil {
+		return nil, false, nil
+	}
+	raw, err := io.ReadAll(message.Reader(message.Section(j.src, control.Body, control.End-control.Body)))
+	if err != nil {
+		return nil, false, err
+	}
+	text := strings.TrimSpace(string(decodePrefix(raw, transferEncoding(control.Header))))
+	return box, strings.EqualFold(text, "Version: 1"), nil
+}
+
+// decrypted makes the rendering of what was decrypted.
+func (j *job) decrypted(ctx context.Context, p *plaintext, inline bool) (*Opened, error) {
+	outer := j.root.Header
+	if j.o.Replayed != nil {
+		from := outer.Get("From")
+		if a := oneSender(outer); !a.IsZero() {
+			from = a.Key()
+		}
+		again, err := j.o.Replayed(ctx, p.packet, from, outer.Get("Message-ID"))
+		if err != nil {
+			return nil, err
+		}
+		if again {
+			opened := j.opaque(reasonReplayed)
+			opened.Verdict.warn(WarnReplayed)
+			return opened, nil
+		}
+	}
+	all, err := j.judgeAll(ctx, p.signatures)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range all {
+		if one.sealed {
+			return j.sealed(p)
+		}
+	}
+	var l *letter
+	if inline {
+		charset := p.charset
+		if charset == "" {
+			charset = j.root.Params["charset"]
+		}
+		l = bareLetter(outer, p.text, inlineCharset(charset))
+	} else if l, err = readLetter(outer, p.text); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 && l.root != nil && signedParts(l.root) { // RFC 3156, Section 6.1
+		sigs, err := detached(ctx, p.text, l.root)
+		if err != nil {
+			return nil, err
+		}
+		if all, err = j.judgeAll(ctx, sigs); err != nil {
+			return nil, err
+		}
+	}
+	return j.put(ctx, l, all)
+}
+
+// inlineCharset: the letters of an armor are ASCII, so that a charset of ASCII
+// says nothing of what is inside.
+func inlineCharset(s string) string {
+	if strings.EqualFold(s, "us-ascii") || strings.EqualFold(s, "ascii") {
+		return ""
+	}
+	return s
+}
+
+func (j *job) judgeAll(ctx context.Context, sigs []digest) ([]judged, error) {
+	var all []judged
+	for _, d := range sigs {
+		one, err := j.v.judge(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// sealed gives back what our own Seal stored, byte for byte.
+func (j *job) sealed(p *plaintext) (*Opened, error) {
+	h, err := message.ReadHeader(p.text, message.Limits{}.Header)
+	if err != nil && !errors.Is(err, message.ErrLimit) {
+		return nil, err
+	}
+	opened := &Opened{Class: Encrypted, Rendering: p.text,
+		Verdict: Verdict{Encrypted: true, Sealed: true, Signature: SignatureNone}}
+	opened.describe(h)
+	return opened, nil
+}
+
+// put settles the verdict and writes the rendering.
+func (j *job) put(ctx context.Context, l *letter, all []judged) (*Opened, error) {
+	from, inside := l.sender()
+	v, err := j.v.verdict(ctx, all, from, dateOf(l.said("Date")))
+	if err != nil {
+		return nil, err
+	}
+	v.Encrypted = true
+	bound := v.Signature == SignatureValid && v.Identity.AtLeast(FirstSeen)
+	if outer := oneSender(l.outer); inside && !bound && (from.IsZero() || !from.Equal(outer)) {
+		v.warn(WarnFromMismatch)
+	}
+	shown := v
+	if j.o.Frozen != nil {
+		shown = *j.o.Frozen
+	}
+	s := message.NewSpool(j.o.Spool)
+	h, err := l.render(ctx, s, shown)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	opened := &Opened{Class: Encrypted, Verdict: v, Rendering: s}
+	opened.describe(h)
+	if !v.Warns(WarnFromMismatch) {
+		opened.Autocrypt = values(l.inner, "Autocrypt")
+		if len(opened.Autocrypt) == 0 {
+			opened.Autocrypt = values(l.outer, "Autocrypt")
+		}
+		opened.Gossip = values(l.inner, "Autocrypt-Gossip")
+	}
+	return opened, nil
+}
+
+// signed judges a message that is signed at its root and not encrypted; it is
+// shown as it is.
+func (j *job) signed(ctx context.Context) (*Opened, error) {
+	opened := j.as(Signed)
+	var sigs []digest
+	var err error
+	if j.root.Type == "multipart" {
+		if !signedParts(j.root) {
+			return j.as(Plain), nil
+		}
+		sigs, err = detached(ctx, j.src, j.root)
+	} else {
+		var ok bool
+		sigs, ok, err = clearSigned(message.Section(j.src, j.root.Body, j.root.End-j.root.Body), transferEncoding(j.root.Header))
+		if err == nil && !ok {
+			return j.as(Plain), nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	all, err := j.judgeAll(ctx, sigs)
+	if err != nil {
+		return nil, err
+	}
+	opened.Verdict, err = j.v.verdict(ctx, all, opened.From, opened.Date)
+	return opened, err
+}
