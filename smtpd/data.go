@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/emersion/go-smtp"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
@@ -63,6 +64,12 @@ func (s *session) receive(r io.Reader) (sub submission, err error) {
 		s.log.Info("submission", "outcome", "refused", "reason", err)
 		s.server.c.Count("refused")
 		return sub, permanent(554, "5.6.0", "the message has a bare CR or LF; the mail program must end lines with CRLF")
+	case errors.Is(err, smtp.ErrDataReset):
+		// A fifth guard: go-smtp may hand the result of a BDAT that was taken
+		// back to the next one. There is no next one on this connection.
+		s.ended = true
+		s.guard.fail(errEnded)
+		return sub, err
 	case err != nil:
 		return sub, s.fault("reading the message", err)
 	}

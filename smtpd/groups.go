@@ -75,7 +75,7 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 	case policy.Encrypt, policy.SignOnly:
 		return s.encrypt(ctx, sub, g) // Protect gives 7 bits, whatever it gets
 	case policy.SendClear:
-		g.body = without(sub.src, sub.root, private)
+		g.body = message.Concat(s.autocrypt(ctx, sub), without(sub.src, sub.root, private))
 		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
 	case policy.PassSealed:
 		g.body = without(sub.src, sub.root, blind)
@@ -84,6 +84,21 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 	}
 	g.eight, err = eightBit(g.body)
 	return err
+}
+
+// autocrypt is the field that tells the readers of a clear copy our certificate,
+// so that they can answer encrypted; empty where there is none or the mail
+// program adds its own. It is a service, and no reason to fail.
+func (s *session) autocrypt(ctx context.Context, sub submission) message.Source {
+	if len(sub.root.Header.All("Autocrypt")) > 0 {
+		return message.Bytes(nil)
+	}
+	signer, err := s.account.Signer(ctx, sub.from)
+	if err != nil {
+		return message.Bytes(nil)
+	}
+	field, _ := pgp.AutocryptField(signer.Certificate(), sub.from, s.server.c.Now())
+	return message.Bytes(field)
 }
 
 // encrypt signs, and encrypts where the group has that action. A group without

@@ -120,14 +120,19 @@ func TestBDAT(t *testing.T) {
 	k.run("S: 250")
 	k.send("BDAT " + itoa(len(msg)-20) + " LAST\r\n" + msg[20:])
 	k.run("S: 250 2.0.0 sent")
-	// Begun and taken back.
-	k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250")
-	k.send("BDAT 20\r\n" + msg[:20])
-	k.run("S: 250\nC: RSET\nS: 250")
 	// With bare line ends.
 	k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250")
 	k.send("BDAT 31 LAST\r\nFrom: alice@example.org\n\nabcde\n")
 	k.run("S: 554 5.6.0\nC: NOOP\nS: 250")
+	// Begun and taken back: go-smtp could give its result to a later message.
+	k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250")
+	k.send("BDAT 20\r\n" + msg[:20])
+	k.run("S: 250")
+	k.send("RSET\r\nMAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nBDAT " + itoa(len(msg)) + " LAST\r\n" + msg)
+	rest, _ := io.ReadAll(k.r)
+	if strings.Contains(string(rest), "2.0.0 sent") {
+		t.Errorf("went on: %q", rest)
+	}
 	if n := len(u.received()); n != 1 {
 		t.Errorf("%d messages, want 1", n)
 	}

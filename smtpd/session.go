@@ -54,6 +54,7 @@ type session struct {
 	account *Account  // nil before AUTH
 	up      *client   // our upstream connection, nil without
 	env     *envelope // nil outside a transaction
+	ended   bool      // nothing more is accepted on this connection
 }
 
 // envelope is the transaction that the client builds.
@@ -107,6 +108,9 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	defer s.mu.Unlock()
 	if s.account == nil {
 		return permanent(530, "5.7.0", "log in first")
+	}
+	if s.ended {
+		return answer(421, "4.3.0", "connect again, please")
 	}
 	if s.env != nil { // RFC 5321, Section 4.1.4
 		return permanent(503, "5.5.1", "MAIL was given already; RSET first")
