@@ -95,7 +95,7 @@ func startBridge(t testing.TB, upstream, upUser, upPassword string, change func(
 		Spool: message.SpoolOptions{Dir: t.TempDir()},
 	}
 	c := imapd.Config{
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Login: func(_ context.Context, _ net.Addr, u, p string) (*imapd.Account, string, error) {
 			if u != user || p != password {
 				return nil, "", imapd.ErrRefused

@@ -1,0 +1,419 @@
+package imapd_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+// double is an upstream that does as it is told.
+type double struct {
+	greeting string
+	caps     string
+	// answer gives what to send for a command, "TAG" standing for its tag;
+	// "" closes the connection, "-" says nothing.
+	answer func(command string) string
+
+	mu   sync.Mutex
+	got  []string
+	addr string
+}
+
+// start accepts sessions until the test ends.
+func (d *double) start(t testing.TB) *double {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	d.addr = l.Addr().String()
+	if d.greeting == "" {
+		d.greeting = "* OK hello"
+	}
+	if d.caps == "" {
+		d.caps = "IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN IDLE ESEARCH ENABLE CONDSTORE QRESYNC UIDPLUS MOVE"
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go d.serve(c)
+		}
+	}()
+	return d
+}
+
+func (d *double) serve(c net.Conn) {
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	w := bufio.NewWriter(c)
+	fmt.Fprintf(w, "%s\r\n", d.greeting)
+	w.Flush()
+	r := wire.NewCommandReader(c, wire.Limits{})
+	r.Continue = func() error { fmt.Fprint(w, "+ go\r\n"); return w.Flush() }
+	for {
+		cmd, err := r.Next()
+		if err != nil {
+			return
+		}
+		line := string(cmd.Rest)
+		d.mu.Lock()
+		d.got = append(d.got, line)
+		d.mu.Unlock()
+		reply := ""
+		if d.answer != nil {
+			reply = d.answer(line)
+		}
+		switch {
+		case reply == "-":
+		case reply != "":
+		case cmd.Name == "CAPABILITY":
+			reply = "* CAPABILITY " + d.caps + "\r\nTAG OK done\r\n"
+		case cmd.Name == "SELECT", cmd.Name == "EXAMINE":
+			reply = "* 3 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\nTAG OK [READ-WRITE] done\r\n"
+		case cmd.Name == "UID SEARCH" && strings.Contains(line, "UID 1:*"):
+			reply = "* ESEARCH (TAG \"TAG\") UID ALL 10:12\r\nTAG OK done\r\n"
+		case cmd.Name == "LOGOUT":
+			reply = "* BYE\r\nTAG OK done\r\n"
+		default:
+			reply = "TAG OK done\r\n"
+		}
+		if reply == "-" {
+			continue
+		}
+		if reply == "CLOSE" {
+			w.Flush()
+			return
+		}
+		fmt.Fprint(w, strings.ReplaceAll(reply, "TAG", cmd.Tag))
+		if r.Buffered() == 0 {
+			w.Flush()
+		}
+	}
+}
+
+func (d *double) received() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.got, "\n")
+}
+
+// talk plays a conversation: lines of "C: …" are sent, those of "S: …" must come;
+// "S: …*" needs the beginning only, "S: EOF" the end.
+func talk(t *testing.T, c *client, conversation string) {
+	t.Helper()
+	for _, line := range strings.Split(strings.TrimSpace(conversation), "\n") {
+		line = strings.TrimSpace(line)
+		what, text := line[:3], line[min(3, len(line)):]
+		text = strings.ReplaceAll(strings.TrimPrefix(text, " "), "\\r\\n", "\r\n")
+		if what == "C: " || what == "C:" {
+			c.send(text + "\r\n")
+			continue
+		}
+		got, err := c.tryResponse()
+		want, prefix := strings.CutSuffix(text, "*")
+		switch {
+		case text == "EOF":
+			if err == nil {
+				t.Fatalf("got %q, want the end", got)
+			}
+		case err != nil:
+			t.Fatalf("got %v, want %q", err, text)
+		case prefix && !strings.HasPrefix(got, want), !prefix && got != want:
+			t.Fatalf("got %q, want %q", got, text)
+		}
+	}
+}
+
+func TestBeforeLogin(t *testing.T) {
+	d := (&double{}).start(t)
+	for _, tt := range []struct{ name, conversation string }{
+		{"ID and CAPABILITY are ours", `S: * OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE AUTH=PLAIN] *
+			C: a ID ("name" "x")
+			S: * ID ("name" "Letterlock")
+			S: a OK *
+			C: b CAPABILITY
+			S: * CAPABILITY IMAP4rev1*
+			S: b OK *`},
+		{"nothing else works", `S: * OK*
+			C: a SELECT INBOX
+			S: a BAD*
+			C: b XYZZY {3+}\r\nabc
+			S: b BAD*
+			C: c LOGOUT
+			S: * BYE*
+			S: c OK*
+			S: EOF`},
+		{"a wrong password", `S: * OK*
+			C: a LOGIN alice@example.test wrong
+			S: a NO [AUTHENTICATIONFAILED]*
+			C: b AUTHENTICATE PLAIN AHgAeQ==
+			S: b NO [AUTHENTICATIONFAILED]*`},
+		{"AUTHENTICATE PLAIN without an initial response", `S: * OK*
+			C: a AUTHENTICATE PLAIN
+			S: +*
+			C: AGFsaWNlQGV4YW1wbGUudGVzdABsb2NhbC1wdw==
+			S: a OK [CAPABILITY IMAP4rev1 LITERAL+ ID *`},
+		{"AUTHENTICATE cancelled", `S: * OK*
+			C: a AUTHENTICATE PLAIN
+			S: +*
+			C: *
+			S: a BAD*
+			C: b NOOP
+			S: b OK*`},
+		{"acting for another", `S: * OK*
+			C: a AUTHENTICATE PLAIN Ym9iAGFsaWNlQGV4YW1wbGUudGVzdABsb2NhbC1wdw==
+			S: a NO [AUTHORIZATIONFAILED]*`},
+		{"LOGIN with literals", `S: * OK*
+			C: a LOGIN {18}
+			S: + OK
+			C: alice@example.test {8+}\r\nlocal-pw
+			S: a OK*`},
+		{"HTTP", `S: * OK*
+			C: GET / HTTP/1.1
+			S: EOF`},
+		{"a bare LF", "S: * OK*\nC: a NOOP\nb NOOP"},
+		{"a literal too long to drain", `S: * OK*
+			C: a LOGIN {1000000+}
+			S: * BYE*
+			S: EOF`},
+		{"withheld commands", `S: * OK*
+			C: a LOGIN alice@example.test local-pw
+			S: a OK*
+			C: b SELECT INBOX
+			S: * 3 EXISTS
+			S: * OK [UIDVALIDITY 7] ok
+			S: b OK [READ-WRITE] done
+			C: c UID SORT (SUBJECT) UTF-8 ALL
+			S: c BAD*
+			C: d COMPRESS DEFLATE
+			S: d BAD*
+			C: e FETCH 1 (BINARY[1])
+			S: e BAD*
+			C: f FETCH 1 (PREVIEW)
+			S: f BAD*
+			C: g APPEND INBOX ~{8+}\r\nx NOOP\r\n
+			S: g BAD*
+			C: h APPEND INBOX {2+}\r\nhi {8+}\r\nx NOOP\r\n
+			S: h BAD*
+			C: i SEARCH X-GM-RAW "x"
+			S: i BAD*
+			C: j NOOP
+			S: j OK done`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := startBridge(t, d.addr, "up", "pw", nil)
+			if tt.name == "a bare LF" {
+				c := dial(t, b.addr)
+				c.response()
+				c.send("a NOOP\nb NOOP\r\n")
+				talk(t, c, "S: * BYE*\nS: EOF")
+				return
+			}
+			talk(t, dial(t, b.addr), tt.conversation)
+		})
+	}
+	for _, never := range []string{"SORT", "COMPRESS", "BINARY", "PREVIEW", "x NOOP", "X-GM-RAW", "ID ("} {
+		if strings.Contains(d.received(), never) {
+			t.Errorf("the upstream got %s", never)
+		}
+	}
+}
+
+func TestLocked(t *testing.T) {
+	b := startBridge(t, "127.0.0.1:1", "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.Locked = func() bool { return true } })
+	talk(t, dial(t, b.addr), "S: * BYE [UNAVAILABLE]*\nS: EOF")
+}
+
+// TestUpstreamNotToBeTrusted checks that credentials go nowhere on a connection
+// that isn't as it should be, and that a client is never asked for its password
+// because of that.
+func TestUpstreamNotToBeTrusted(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		d    *double
+		tls  bool
+		want string
+	}{
+		{"PREAUTH", &double{greeting: "* PREAUTH hello"}, false, "a NO [UNAVAILABLE]*"},
+		{"BYE", &double{greeting: "* BYE go away"}, false, "a NO [UNAVAILABLE]*"},
+		{"garbage", &double{greeting: "HTTP/1.1 400 Bad"}, false, "a NO [UNAVAILABLE]*"},
+		{"STARTTLS refused", &double{answer: func(c string) string {
+			if c == "STARTTLS" {
+				return "TAG NO no\r\n"
+			}
+			return ""
+		}}, true, "a NO [UNAVAILABLE]*"},
+		{"STARTTLS with answers injected", &double{answer: func(c string) string {
+			if c == "STARTTLS" {
+				return "TAG OK go\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\nS2 OK x\r\n"
+			}
+			return ""
+		}}, true, "a NO [UNAVAILABLE]*"},
+		{"LOGINDISABLED", &double{caps: "IMAP4rev1 LOGINDISABLED"}, false, "a NO [UNAVAILABLE]*"},
+		{"refused password", &double{answer: func(c string) string {
+			if strings.HasPrefix(c, "AUTHENTICATE") {
+				return "TAG NO [REFERRAL imap://evil.example/] no\r\n"
+			}
+			return ""
+		}}, false, "a NO [UNAVAILABLE] the upstream server refused the stored password*"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := tt.d.start(t)
+			b := startBridge(t, d.addr, "up", "upstream-secret", func(_ *imapd.Config, a *imapd.Account) {
+				if tt.tls {
+					a.StartTLS = &tls.Config{ServerName: "localhost"}
+				}
+			})
+			talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN alice@example.test local-pw\nS: "+tt.want+"\nC: b NOOP\nS: b OK*")
+			if got := d.received(); tt.name != "refused password" && (strings.Contains(got, "AUTHENTICATE") || strings.Contains(got, "LOGIN ")) {
+				t.Errorf("credentials were sent: %q", got)
+			}
+		})
+	}
+	t.Run("not there", func(t *testing.T) {
+		b := startBridge(t, "127.0.0.1:1", "up", "pw", nil)
+		talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN alice@example.test local-pw\nS: a NO [UNAVAILABLE]*")
+	})
+}
+
+// TestHostileUpstream checks what an upstream can say without harm to us, and
+// what ends the session.
+func TestHostileUpstream(t *testing.T) {
+	for _, tt := range []struct{ name, command, answer, want string }{
+		{"an EXPUNGE during FETCH waits", "FETCH 1 (FLAGS)", "* 2 EXPUNGE\r\n* 2 FETCH (FLAGS (\\Seen))\r\nTAG OK done\r\n",
+			"S: * 3 FETCH (FLAGS (\\Seen))\nS: x OK done\nC: y NOOP\nS: * 2 EXPUNGE\nS: y OK done"},
+		{"an EXPUNGE during UID FETCH passes", "UID FETCH 10 (FLAGS)", "* 2 EXPUNGE\r\nTAG OK done\r\n", "S: * 2 EXPUNGE\nS: x OK done"},
+		{"numbers are translated while it waits", "STORE 1 +FLAGS (x)", "* 2 EXPUNGE\r\n* 4 EXISTS\r\nTAG OK done\r\n",
+			"S: * 5 EXISTS\nS: x OK done\nC: y FETCH 3 (FLAGS)\nS: y OK done\nC: z NOOP\nS: * 2 EXPUNGE\nS: z OK done"},
+		{"VANISHED becomes what the client knows", "UID FETCH 10 (FLAGS)", "* VANISHED 11\r\nTAG OK done\r\n", "S: * 2 EXPUNGE\nS: x OK done"},
+		{"a mailbox that shrinks", "NOOP", "* 1 EXISTS\r\nTAG OK done\r\n", "S: * BYE*\nS: EOF"},
+		{"an EXPUNGE of nothing", "NOOP", "* 9 EXPUNGE\r\n", "S: * BYE*\nS: EOF"},
+		{"a UID that changes", "FETCH 1 (UID FLAGS)", "* 1 FETCH (UID 99 FLAGS ())\r\nTAG OK done\r\n", "S: * BYE*\nS: EOF"},
+		{"a FETCH of nothing", "FETCH 1 (FLAGS)", "* 9 FETCH (FLAGS ())\r\n", "S: * BYE*\nS: EOF"},
+		{"a FETCH that is none", "FETCH 1 (FLAGS)", "* 1 FETCH FLAGS\r\n", "S: * BYE*\nS: EOF"},
+		{"a FETCH without end", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE (((((((\r\n", "S: * BYE*\nS: EOF"},
+		{"nesting", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE " + strings.Repeat("(", 5000) + "\r\n", "S: * BYE*\nS: EOF"},
+		{"a literal of no size", "FETCH 1 (FLAGS)", "* 1 FETCH (BODY[] {99999999999999999999}\r\n", "S: * BYE*\nS: EOF"},
+		{"an envelope larger than memory", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE (NIL {9000000000}\r\n" + strings.Repeat("x", 2<<20), "S: * BYE*\nS: EOF"},
+		{"content that nobody asked for", "NOOP", "* 1 FETCH (UID 10 BODY[] {3}\r\nabc FLAGS (\\Seen))\r\n* 2 FETCH (BODY[TEXT] \"x\")\r\nTAG OK done\r\n",
+			"S: * 1 FETCH (UID 10 FLAGS (\\Seen))\nS: x OK done"},
+		{"content of a message that is not classified", "UID FETCH 10 (BODY.PEEK[])", "* 1 FETCH (UID 10 BODY[] {3}\r\nabc)\r\nTAG OK done\r\n",
+			"S: x NO [UNAVAILABLE]*"},
+		{"an answer to nothing", "NOOP", "zz OK done\r\n", "S: * BYE*\nS: EOF"},
+		{"PREAUTH in the middle", "NOOP", "* PREAUTH x\r\n", "S: * BYE*\nS: EOF"},
+		{"an upstream's capabilities", "NOOP", "* CAPABILITY IMAP4rev2 X\r\n* OK [CAPABILITY COMPRESS] x\r\nTAG OK [CAPABILITY X] done\r\n",
+			"S: * CAPABILITY IMAP4rev1 LITERAL+ ID IDLE ESEARCH ENABLE CONDSTORE QRESYNC UIDPLUS MOVE\nS: * OK [CAPABILITY IMAP4rev1 LITERAL+ ID IDLE ESEARCH ENABLE CONDSTORE QRESYNC UIDPLUS MOVE] x\nS: x OK [CAPABILITY IMAP4rev1 LITERAL+ ID IDLE ESEARCH ENABLE CONDSTORE QRESYNC UIDPLUS MOVE] done"},
+		{"a referral", "NOOP", "TAG NO [REFERRAL imap://evil.example/] go there\r\n", "S: x NO go there"},
+		{"planted keywords", "NOOP", "* FLAGS (\\Seen $LetterlockVerified a)\r\n* OK [PERMANENTFLAGS ($letterlockX \\*)] x\r\n* 1 FETCH (FLAGS ($LETTERLOCKVERIFIED b))\r\nTAG OK done\r\n",
+			"S: * FLAGS (\\Seen a)\nS: * OK [PERMANENTFLAGS (\\*)] x\nS: * 1 FETCH (FLAGS (b))\nS: x OK done"},
+		{"what is not understood passes", "NOOP", "* XFOO {5}\r\na\r\nb) \"x\r\n* LIST () \"/\" \"{3}\"\r\nTAG OK done\r\n",
+			"S: * XFOO {5}\\r\\na\\r\\nb) \"x\nS: * LIST () \"/\" \"{3}\"\nS: x OK done"},
+		{"a BYE passes", "NOOP", "* BYE going down\r\n", "S: * BYE going down"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := (&double{answer: func(c string) string {
+				if c == tt.command || strings.HasPrefix(c, "UID FETCH 10 (UID BODY.PEEK[HEADER]") && strings.Contains(tt.command, "BODY") {
+					return tt.answer
+				}
+				return ""
+			}}).start(t)
+			b := startBridge(t, d.addr, "up", "pw", nil)
+			c := login(t, b.addr, user, password)
+			c.ok("SELECT INBOX")
+			talk(t, c, "C: x "+tt.command+"\n"+tt.want)
+		})
+	}
+}
+
+// TestNumbersWhileExpungeWaits checks what the upstream is asked for.
+func TestNumbersWhileExpungeWaits(t *testing.T) {
+	d := (&double{answer: func(c string) string {
+		if c == "FETCH 1 (FLAGS)" {
+			return "* 2 EXPUNGE\r\nTAG OK done\r\n"
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	c.ok("FETCH 1 (FLAGS)")
+	c.ok("STORE 3 +FLAGS (x)")
+	if r := c.cmd("FETCH 2 (FLAGS)"); !strings.Contains(r[0], "NO [EXPUNGEISSUED]") {
+		t.Errorf("of the one that is gone: %q", r)
+	}
+	c.ok("FETCH 1:* (FLAGS)")
+	if got := d.received(); !strings.Contains(got, "STORE 2 +FLAGS (x)") || !strings.Contains(got, "FETCH 1:2 (FLAGS)") {
+		t.Errorf("upstream got:\n%s", got)
+	}
+}
+
+// TestPipelining checks that answers come in the order of commands, local ones
+// among them, at a depth of 50.
+func TestPipelining(t *testing.T) {
+	d := (&double{}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	var send strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&send, "p%d %s\r\n", i, []string{"NOOP", "XYZ", "UID FETCH 10 (FLAGS)", "ID NIL", "STORE 1 +FLAGS {1+}\r\nx", "SEARCH ALL", "SELECT INBOX", "UID SEARCH SUBJECT x", "CAPABILITY"}[i%9])
+	}
+	c.send(send.String())
+	for next := 0; next < 50; {
+		r := c.response()
+		if strings.HasPrefix(r, "*") {
+			continue
+		}
+		if !strings.HasPrefix(r, fmt.Sprintf("p%d ", next)) {
+			t.Fatalf("got %q, want the answer to p%d", r, next)
+		}
+		next++
+	}
+}
+
+// TestLiteralsWithoutLiteralPlus checks that clients may use LITERAL+ whatever
+// the upstream has.
+func TestLiteralsWithoutLiteralPlus(t *testing.T) {
+	d := (&double{caps: "IMAP4rev1"}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(_ *imapd.Config, a *imapd.Account) { a.Append = imapd.AppendNone })
+	c := login(t, b.addr, user, password)
+	c.ok("CREATE {3+}\r\na b")
+	c.upload("INBOX", "", []byte("Subject: x\r\n\r\nhi\r\n"))
+	if got := d.received(); !strings.Contains(got, "CREATE {3}\r\na b") || !strings.Contains(got, "APPEND INBOX {18}\r\nSubject: x") {
+		t.Errorf("upstream got:\n%s", got)
+	}
+}
+
+// TestKeepAlive checks that a client that waits long hears from us.
+func TestKeepAlive(t *testing.T) {
+	release := make(chan struct{})
+	d := (&double{answer: func(c string) string {
+		if strings.HasPrefix(c, "UID FETCH") {
+			<-release
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = 20 * time.Millisecond })
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	c.send("x UID FETCH 10 (FLAGS)\r\n")
+	for range 3 {
+		if r := c.response(); r != "* OK still working" {
+			t.Fatal(r)
+		}
+	}
+	close(release)
+	c.until("x")
+}
