@@ -55,7 +55,9 @@ func (s *session) receive(r io.Reader) (sub submission, err error) {
 	}()
 	hash := sha256.New()
 	check := &lineCheck{w: io.MultiWriter(sub.src, hash)}
-	_, err = io.CopyBuffer(struct{ io.Writer }{check}, struct{ io.Reader }{r}, make([]byte, 32<<10))
+	buf := buffers.Get().(*[]byte)
+	_, err = io.CopyBuffer(struct{ io.Writer }{check}, struct{ io.Reader }{r}, *buf)
+	buffers.Put(buf)
 	if err == nil {
 		err = check.end()
 	}

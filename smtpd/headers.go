@@ -92,7 +92,9 @@ func without(src message.Source, root *message.Part, drop func(name string) bool
 // eightBit tells whether src has bytes beyond ASCII.
 func eightBit(src message.Source) (bool, error) {
 	r := message.Reader(src)
-	buf := make([]byte, 32<<10)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	buf := *pooled
 	for {
 		n, err := r.Read(buf)
 		for _, b := range buf[:n] {

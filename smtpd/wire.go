@@ -163,7 +163,9 @@ func clean(s string, limit int) string {
 // CRLF, without the final dot.
 func (w *wire) body(src message.Source) error {
 	r := message.Reader(src)
-	buf := make([]byte, 32<<10)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	buf := *pooled
 	last := [2]byte{'\r', '\n'} // the two bytes before buf; a body begins a line
 	for {
 		n, err := r.Read(buf)

@@ -1,0 +1,7 @@
+package smtpd
+
+import "sync"
+
+// buffers are 32 KiB each, for copying messages. What is given back holds
+// pieces of mail until it is used again, as any freed memory does.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
