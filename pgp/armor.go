@@ -2,6 +2,7 @@ package pgp
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"io"
 )
 
@@ -12,13 +13,18 @@ const (
 	armorBatch = 64 // lines written at once
 )
 
-// armorWriter encodes ASCII armor without checksum (RFC 9580, Section 6.1: it
-// SHOULD NOT be made). It writes many lines at a time and allocates once, where
-// the engine's own writes and allocates for each line. Lines end in CRLF, as
-// mail has them.
+// armorWriter encodes ASCII armor. It writes many lines at a time and allocates
+// once, where the engine's own writes and allocates for each line. Lines end in
+// CRLF, as mail has them.
 type armorWriter struct {
-	w     io.Writer
-	typ   string
+	w   io.Writer
+	typ string
+	// plain leaves the checksum out, to be set before the first Write. RFC 9580,
+	// Section 6.1 forbids it for what only newer programs read (version 6,
+	// SEIPDv2), and lets it stand for the sake of older ones: GnuPG 2.2 reads the
+	// tail line as data where neither checksum nor padding stands before it.
+	plain bool
+	sum   uint32
 	begun bool
 	in    []byte // not yet encoded, less than a batch
 	out   []byte
@@ -28,7 +34,7 @@ type armorWriter struct {
 // newArmor begins a block of that type.
 func newArmor(w io.Writer, typ string) *armorWriter {
 	return &armorWriter{
-		w: w, typ: typ,
+		w: w, typ: typ, sum: crcInit,
 		in:  make([]byte, 0, armorLine*armorBatch),
 		out: make([]byte, 0, (armorLine/3*4+2)*armorBatch+128),
 	}
@@ -60,6 +66,9 @@ func (a *armorWriter) encode(b []byte) {
 		a.begun = true
 		a.out = append(a.out, "-----BEGIN "+a.typ+"-----\r\n\r\n"...)
 	}
+	if !a.plain {
+		a.sum = crc24(a.sum, b)
+	}
 	for len(b) > 0 {
 		n := min(armorLine, len(b))
 		a.out = base64.StdEncoding.AppendEncode(a.out, b[:n])
@@ -76,6 +85,13 @@ func (a *armorWriter) Close() error {
 	a.encode(a.in)
 	if a.err != nil {
 		return a.err
+	}
+	if !a.plain {
+		var sum [4]byte
+		binary.BigEndian.PutUint32(sum[:], a.sum)
+		if _, a.err = io.WriteString(a.w, "="+base64.StdEncoding.EncodeToString(sum[:3])+"\r\n"); a.err != nil {
+			return a.err
+		}
 	}
 	_, a.err = io.WriteString(a.w, "-----END "+a.typ+"-----\r\n")
 	return a.err

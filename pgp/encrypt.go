@@ -39,7 +39,7 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	config := engineConfig(e.now)
 	config.SignatureNotations = e.notations
 	armored := newArmor(w, blockMessage)
-	gate := &keyGate{w: armored, recipients: to}
+	gate := &keyGate{armor: armored, recipients: to}
 	plain, err := openpgp.EncryptWithParams(gate, entities, nil, &openpgp.EncryptParams{
 		KeyWriter: &gate.keys,
 		Signers:   []*openpgp.Entity{e.signer.signingEntity()},
@@ -101,7 +101,7 @@ func (e encryption) entities() ([]*Certificate, []*openpgp.Entity, error) {
 // keyGate holds the session key packets back until the first byte of data, and
 // lets them pass only if there is exactly one for each recipient.
 type keyGate struct {
-	w          io.Writer
+	armor      *armorWriter
 	keys       bytes.Buffer
 	recipients []*Certificate
 	open       bool
@@ -112,12 +112,14 @@ func (g *keyGate) Write(p []byte) (int, error) {
 		if err := g.check(); err != nil {
 			return 0, err
 		}
-		if _, err := g.w.Write(g.keys.Bytes()); err != nil {
+		// RFC 9580, Section 5.1.2: a version 6 packet goes with SEIPDv2 only.
+		g.armor.plain = pkeskVersion(g.keys.Bytes()) == 6
+		if _, err := g.armor.Write(g.keys.Bytes()); err != nil {
 			return 0, err
 		}
 		g.open = true
 	}
-	return g.w.Write(p)
+	return g.armor.Write(p)
 }
 
 // Close implements io.Closer, which the engine looks for.
@@ -135,6 +137,15 @@ func (g *keyGate) check() error {
 		}
 	}
 	return nil
+}
+
+// pkeskVersion is that of the first session key packet.
+func pkeskVersion(b []byte) byte {
+	packets, err := cutPackets(b)
+	if err != nil || len(packets) == 0 || len(packets[0].body) == 0 {
+		return 0
+	}
+	return packets[0].body[0]
 }
 
 // pkeskRecipient reads whom a session key packet is for, as a key ID: 0 for

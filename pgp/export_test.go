@@ -9,3 +9,17 @@ func SessionKeysFit(packets []byte, to ...*Certificate) error {
 	g.keys = *bytes.NewBuffer(packets)
 	return g.check()
 }
+
+// Armor encodes b as a block, in pieces of that many bytes.
+func Armor(typ string, b []byte, plain bool, piece int) string {
+	var out bytes.Buffer
+	a := newArmor(&out, typ)
+	a.plain = plain
+	for len(b) > 0 {
+		n := min(piece, len(b))
+		_, _ = a.Write(b[:n])
+		b = b[n:]
+	}
+	_ = a.Close()
+	return out.String()
+}

@@ -56,7 +56,8 @@ func (k *Key) ExportArmored(passphrase []byte) (string, error) {
 		return "", err
 	}
 	var out bytes.Buffer
-	w := newArmor(&out, "PGP PRIVATE KEY BLOCK")
+	w := newArmor(&out, blockSecret)
+	w.plain = k.cert.Version() >= 6
 	if _, err := w.Write(b); err != nil {
 		return "", err
 	}

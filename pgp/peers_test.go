@@ -242,13 +242,18 @@ func withPeers(t *testing.T, peers []peer, f func(t *testing.T, p peer, w *works
 // others, byte for byte as by the engine.
 func TestPeersReadWhatWeEncrypt(t *testing.T) {
 	eachPeer(t, func(t *testing.T, p peer, w *workshop, alice, bob *pgp.Key) {
-		out := protect(t, crlf(letter), pgp.Protection{Signer: alice, Recipients: []*pgp.Certificate{bob.Certificate()},
-			Autocrypt: alice.Certificate()})
-		part := parseMail(t, out).Children[1]
-		w.write("message.asc", out[part.Body:part.End])
-		want, _ := decrypted(t, out, alice, bob)
-		if got := p.decrypt(w); got != want {
-			t.Errorf("%s read %q,\nwant %q", p.name, got, want)
+		// Three lengths, so that base64 ends with each kind of padding.
+		for n := range 3 {
+			out := protect(t, crlf(letter)+"epilogue"[:n], pgp.Protection{Signer: alice,
+				Recipients: []*pgp.Certificate{bob.Certificate()}, Autocrypt: alice.Certificate()})
+			part := parseMail(t, out).Children[1]
+			w.write("message.asc", out[part.Body:part.End])
+			want, _ := decrypted(t, out, alice, bob)
+			os.Remove(filepath.Join(w.dir, "out.bin"))
+			os.Remove(filepath.Join(w.dir, "verified"))
+			if got := p.decrypt(w); got != want {
+				t.Errorf("%s read %q,\nwant %q", p.name, got, want)
+			}
 		}
 	})
 }

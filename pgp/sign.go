@@ -50,6 +50,7 @@ func signed(ctx context.Context, w io.Writer, c *composed, p Protection) error {
 		"Content-Disposition: attachment; filename=\"signature.asc\"\r\n"+
 		"\r\n", boundary)
 	a := newArmor(out, blockSignature)
+	a.plain = p.Signer.Certificate().Version() >= 6
 	if _, err := a.Write(signature.Bytes()); err != nil {
 		return err
 	}

@@ -15,25 +15,38 @@ import (
 	"letterlock.org/letterlock/pgp"
 )
 
+// configV6 makes version 6 keys that take SEIPDv2.
+func configV6() *packet.Config {
+	return &packet.Config{Algorithm: packet.PubKeyAlgoEd25519, V6Keys: true, AEADConfig: &packet.AEADConfig{}, Time: at(testNow).Time}
+}
+
+func keyV6(t testing.TB, address string) *pgp.Key { return keyOf(t, address, configV6()) }
+
+// keyOf is a key that the engine makes.
+func keyOf(t testing.TB, address string, c *packet.Config) *pgp.Key {
+	t.Helper()
+	e, err := openpgp.NewEntity("", "", address, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := e.SerializePrivateWithoutSigning(&b, nil); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := pgp.ParseKeys(b.Bytes(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys[0]
+}
+
 // TestOtherRecipients: certificates of other versions and algorithms, alone and
 // together, each get their session key.
 func TestOtherRecipients(t *testing.T) {
 	make := func(change func(*packet.Config)) *pgp.Key {
-		c := &packet.Config{Algorithm: packet.PubKeyAlgoEd25519, V6Keys: true, AEADConfig: &packet.AEADConfig{}, Time: at(testNow).Time}
+		c := configV6()
 		change(c)
-		e, err := openpgp.NewEntity("", "", "bob@example.net", c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b bytes.Buffer
-		if err := e.SerializePrivateWithoutSigning(&b, nil); err != nil {
-			t.Fatal(err)
-		}
-		keys, err := pgp.ParseKeys(b.Bytes(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return keys[0]
+		return keyOf(t, "bob@example.net", c)
 	}
 	alice := makeKey(t, "alice@example.org")
 	keys := map[string]*pgp.Key{
