@@ -1,11 +1,8 @@
 package index
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
-	"mime/quotedprintable"
 	"strings"
 
 	"letterlock.org/letterlock/imapd/render"
@@ -35,92 +32,35 @@ type Classification struct {
 
 // NeedsPrefix tells whether the class hangs on how the body begins.
 func NeedsPrefix(header []byte) bool {
-	class, _ := classOf(message.ParseHeader(header))
-	return class == pgp.Unclassified
+	shape := shapeOf(message.ParseHeader(header))
+	return shape.Type == "text" && shape.Subtype == "plain"
 }
 
 // Class is the class as far as it can be told without opening: Encrypted is
-// everything that pgp.Open might open, never less.
+// everything that pgp.Open would look into, never less.
 func (c Classification) Class() pgp.Class {
-	class, encoding := classOf(message.ParseHeader(c.Header))
-	if class != pgp.Unclassified {
-		return class
-	}
-	return classOfText(decodePrefix(c.Prefix, encoding), len(c.Prefix) >= PrefixBytes)
+	shape := shapeOf(message.ParseHeader(c.Header))
+	shape.Text = c.Prefix[:min(len(c.Prefix), PrefixBytes)]
+	return pgp.Classify(shape)
 }
 
-// classOf is the class by the root header, or Unclassified where that depends
-// on the text, which is in the given transfer encoding.
-func classOf(h message.Header) (class pgp.Class, encoding string) {
-	text := true
-	for _, f := range h.All("Content-Type") {
-		// As message.Parse reads it; a malformed one is text/plain.
-		switch word, params := message.ParseParams(f.Value()); word {
-		case "multipart/encrypted":
-			return pgp.Encrypted, ""
-		case "multipart/signed":
-			return signedClass(message.DecodeParams(params)["protocol"]), ""
-		case "text/plain", "":
-		default:
-			text = false
+// shapeOf reads a root header as message.Parse does: the first Content-Type
+// counts, and a malformed one is text/plain.
+func shapeOf(h message.Header) pgp.Shape {
+	s := pgp.Shape{Type: "text", Subtype: "plain"}
+	s.Encoding, _ = message.ParseParams(h.Get("Content-Transfer-Encoding"))
+	for _, f := range h.Fields {
+		if !f.Is("Content-Type") {
+			continue
 		}
-	}
-	if !text {
-		return pgp.Plain, ""
-	}
-	encoding, _ = message.ParseParams(h.Get("Content-Transfer-Encoding"))
-	return pgp.Unclassified, encoding
-}
-
-// signedClass keeps S/MIME apart, which we do not verify. What names no
-// protocol is ours to look at.
-func signedClass(protocol string) pgp.Class {
-	if protocol == "" || strings.EqualFold(protocol, "application/pgp-signature") {
-		return pgp.Signed
-	}
-	return pgp.Plain
-}
-
-// classOfText tells by the decoded beginning of a text. more says that it is
-// longer than what we have of it.
-func classOfText(text []byte, more bool) pgp.Class {
-	text = bytes.TrimLeft(text, "\xef\xbb\xbf \t\r\n")
-	switch {
-	case bytes.HasPrefix(text, []byte("-----BEGIN PGP SIGNED MESSAGE")):
-		return pgp.Signed
-	case bytes.HasPrefix(text, []byte("-----BEGIN PGP MESSAGE")), len(text) == 0 && more:
-		return pgp.Encrypted
-	}
-	return pgp.Plain
-}
-
-// decodePrefix undoes a transfer encoding as far as a beginning allows.
-func decodePrefix(prefix []byte, encoding string) []byte {
-	switch encoding {
-	case "base64":
-		clean := bytes.Map(func(r rune) rune {
-			if strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", r) {
-				return r
-			}
-			return -1
-		}, prefix)
-		text := make([]byte, base64.RawStdEncoding.DecodedLen(len(clean)))
-		n, _ := base64.RawStdEncoding.Decode(text, clean[:len(clean)/4*4])
-		return text[:n]
-	case "quoted-printable":
-		text := make([]byte, len(prefix))
-		r := quotedprintable.NewReader(bytes.NewReader(prefix))
-		n := 0
-		for n < len(text) {
-			k, err := r.Read(text[n:])
-			n += k
-			if err != nil {
-				break
-			}
+		word, params := message.ParseParams(f.Value())
+		s.Params = message.DecodeParams(params)
+		if t, sub, ok := strings.Cut(word, "/"); ok {
+			s.Type, s.Subtype = t, sub
 		}
-		return text[:n]
+		break
 	}
-	return prefix
+	return s
 }
 
 // Classify remembers the classes of messages, on disk when it returns, in one

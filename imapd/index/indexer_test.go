@@ -398,3 +398,43 @@ func TestIndexerAndClientsAtOnce(t *testing.T) {
 	r.again()
 	checkStatus(t, r.x.Status(), map[string]int{"INBOX": 100})
 }
+
+// TestIndexerNamesMailboxesAsSessionsDo: sessions know a mailbox by what goes
+// over the wire (RFC 3501, Section 5.1.3).
+func TestIndexerNamesMailboxesAsSessionsDo(t *testing.T) {
+	f := newFixture(t)
+	u, err := mailtest.Start(mailtest.Options{Users: map[string]string{peer.Bob: peer.BobPassword}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	c, err := mailtest.Dial(mailtest.Login{Addr: u.IMAPAddr, User: peer.Bob, Password: peer.BobPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for display, wire := range map[string]string{
+		"Entwürfe & Ü": "Entw&APw-rfe &- &ANw-",
+		"台北/日本語":       "&U,BTFw-/&ZeVnLIqe-", // RFC 3501's example
+		"A😀B":          "A&2D3eAA-B",
+		"plain~name":   "plain~name",
+	} {
+		if err := c.Create(display, nil).Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Deliver(peer.Bob, display, letter("<"+wire+"@x>", "x")); err != nil {
+			t.Fatal(err)
+		}
+		selected, err := c.Select(display, nil).Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := f.mailbox(wire, selected.UIDValidity)
+		defer func() {
+			if m.Class(1) != pgp.Encrypted || !m.Settled(1) {
+				t.Errorf("%s was not indexed as %s", display, wire)
+			}
+		}()
+	}
+	startIndexer(t, f.lib, u.IMAPAddr, peer.Bob, peer.BobPassword, nil).pass()
+}

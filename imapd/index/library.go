@@ -69,11 +69,12 @@ type Config struct {
 
 // Library is the index of one account. It is safe for concurrent use.
 type Library struct {
-	c       Config
-	cache   *cache
-	replays *replays
-	opening chan struct{} // a slot for each opening under way
-	plain   observations
+	c        Config
+	cache    *cache
+	replays  *replays
+	opening  chan struct{} // a slot for each opening under way for a client
+	indexing chan struct{} // and for the indexer, which has fewer
+	plain    observations
 
 	mu        sync.Mutex
 	mailboxes map[mailboxKey]*shared // guarded by mu
@@ -121,6 +122,7 @@ func New(c Config) (*Library, error) {
 		cache:     newCache(c.CacheBytes),
 		replays:   &replays{pending: map[[32]byte]*claim{}},
 		opening:   make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+		indexing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		mailboxes: map[mailboxKey]*shared{},
 	}, nil
 }

@@ -105,20 +105,11 @@ func (m *Mailbox) index(ctx context.Context, uid uint32, src message.Source) err
 // open fetches, opens and stores one message. held is nil unless the class is
 // Encrypted and keep is set; else the caller releases it.
 func (m *Mailbox) open(ctx context.Context, uid uint32, raw func(context.Context) (message.Source, error), keep bool) (held *cached, class pgp.Class, reason string, err error) {
-	select {
-	case m.lib.opening <- struct{}{}:
-		defer func() { <-m.lib.opening }()
-	case <-ctx.Done():
-		return nil, "", "", ctx.Err()
+	slots := m.lib.opening
+	if !keep {
+		slots = m.lib.indexing
 	}
-	src, err := raw(ctx)
-	if c, ok := src.(io.Closer); ok {
-		defer c.Close()
-	}
-	var o *judged
-	if err == nil {
-		o, err = m.lib.judge(ctx, src)
-	}
+	o, err := m.lib.fetchAndJudge(ctx, slots, raw)
 	if errors.Is(err, message.ErrTooLarge) {
 		o, err = tooLarge(m.lib), nil
 	}
@@ -135,6 +126,25 @@ func (m *Mailbox) open(ctx context.Context, uid uint32, raw func(context.Context
 		return nil, o.opened.Class, o.opened.Reason, nil
 	}
 	return m.lib.cache.add(cacheKey{m.id, uid}, o.row, o.message, o.opened.Rendering), pgp.Encrypted, "", nil
+}
+
+// fetchAndJudge does what costs processor time, in one of the slots; storing
+// the outcome mostly waits for the disk.
+func (l *Library) fetchAndJudge(ctx context.Context, slots chan struct{}, raw func(context.Context) (message.Source, error)) (*judged, error) {
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	src, err := raw(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := src.(io.Closer); ok {
+		defer c.Close()
+	}
+	return l.judge(ctx, src)
 }
 
 // flights are the openings under way in a mailbox.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -21,8 +20,12 @@ import (
 // Between two commands the indexer looks whether it should give way.
 const (
 	classifyBatch = 100
-	openBatch     = 20
+	openBatch     = 50
 )
+
+// openAtOnce is how many messages may wait to be opened and stored: enough that
+// they share a sync to disk.
+const openAtOnce = 16
 
 // scan looks at one mailbox. It is used by one goroutine.
 type scan struct {
@@ -179,8 +182,7 @@ func (s *scan) fetch(uids []uint32, section *imap.FetchItemBodySection, take fun
 }
 
 // each streams one section of messages into spools, which take closes. A
-// message that is too large for its spool comes as an empty one with uid, and
-// tooLong is called.
+// message that is too large for one is settled as such.
 func (s *scan) each(uids []uint32, section *imap.FetchItemBodySection, take func(uint32, *message.Spool) error) error {
 	set := imap.UIDSet{}
 	for _, uid := range uids {
@@ -277,7 +279,7 @@ func (s *scan) openBatch(ctx context.Context, uids []uint32, failed map[uint32]i
 		mu    sync.Mutex
 		wg    sync.WaitGroup
 		fatal error
-		slots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+		slots = make(chan struct{}, openAtOnce)
 	)
 	err := s.each(uids, wholeSection, func(uid uint32, spool *message.Spool) error {
 		slots <- struct{}{}

@@ -225,3 +225,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte("* SEARCH 1 2 (MODSEQ 3)\r\n"), false)
+	f.Add([]byte("* ESEARCH (TAG \"a\") UID MIN 1 COUNT 3 ALL 1:4294967295 MODSEQ 3\r\n"), true)
+	f.Fuzz(func(t *testing.T, line []byte, extended bool) {
+		p := &search.Plan{}
+		if extended {
+			p.Return = []string{"MIN", "MAX", "COUNT", "ALL"}
+		}
+		got, err := p.Answer("x", true, [][]byte{line, line})
+		if err == nil && (len(got) > 2*len(line)+200 || strings.Count(string(got), "\r\n") != 1) {
+			t.Errorf("%q makes %q", line, got)
+		}
+	})
+}
