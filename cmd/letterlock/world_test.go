@@ -1,0 +1,170 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/internal/mailtest"
+	"letterlock.org/letterlock/internal/mailtest/peer"
+)
+
+const alice, bob = "alice@example.org", "bob@example.org"
+
+// world is a key directory and bridges, each a serve of its own, before one mail
+// server.
+type world struct {
+	t                *testing.T
+	up               *mailtest.Upstream
+	dir, state, temp string
+	keydir           *bridge
+	running          []*bridge
+}
+
+// bridge is one running serve.
+type bridge struct {
+	w          *world
+	name       string
+	env        []string
+	process    *exec.Cmd
+	log        string
+	imap, smtp mailtest.Login
+	ready      []readyLine
+}
+
+type readyLine struct{ Role, Protocol, Address, Listen string }
+
+func newWorld(t *testing.T, up *mailtest.Upstream) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "llworld") // short, for the control sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, up: up, dir: dir, state: filepath.Join(dir, "state"), temp: filepath.Join(dir, "temp")}
+	t.Cleanup(func() { w.stop(); os.RemoveAll(dir) })
+	for _, d := range []string{w.state, w.temp} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.keydir = w.configure("keydir", "[keydir]\nlisten = \"127.0.0.1:0\"\ndomains = [\"example.org\"]\n")
+	w.keydir.serve(1)
+	return w
+}
+
+func (w *world) file(name, text string) string {
+	w.t.Helper()
+	f := filepath.Join(w.dir, name)
+	if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return f
+}
+
+func (w *world) configure(name, text string) *bridge {
+	w.t.Helper()
+	key := w.file(name+".key", strings.Repeat("5a", 32))
+	config := w.file(name+".toml", fmt.Sprintf("state_dir = %q\nunlock = \"key-file:%s\"\n%s\n[log]\nlevel = \"debug\"\n", filepath.Join(w.state, name), key, text))
+	return &bridge{w: w, name: name, env: append(os.Environ(), "LETTERLOCK_CONFIG="+config, "TMPDIR="+w.temp), log: filepath.Join(w.dir, name+".log")}
+}
+
+// bridge sets an account up, publishes its certificate and serves it.
+func (w *world) bridge(address, upstreamPassword string) *bridge {
+	w.t.Helper()
+	name, _, _ := strings.Cut(address, "@")
+	b := w.configure(name, fmt.Sprintf(`[[bridge]]
+address = %q
+imap = { listen = "127.0.0.1:0", upstream = "imap+insecure://%s" }
+smtp = { listen = "127.0.0.1:0", upstream = "smtp+insecure://%s" }
+[discovery]
+wkd_override = { "example.org" = "http://%s" }`, address, w.up.IMAPAddr, w.up.SMTPAddr, w.keydir.ready[0].Listen))
+	password := w.file("password", upstreamPassword+"\n")
+	b.command("setup", address, "--password-file", password)
+	os.Remove(password)
+	w.keydir.command("keydir", "add", address, w.file("cert", b.command("key", "export", address)))
+	b.serve(2)
+	var account struct{ User, Password, CA string }
+	if err := json.Unmarshal([]byte(b.command("account", "show", address, "--json")), &account); err != nil {
+		w.t.Fatal(err)
+	}
+	trust := &tls.Config{ServerName: "127.0.0.1", RootCAs: peer.Pool(w.t, account.CA)}
+	for _, r := range b.ready {
+		l := mailtest.Login{Addr: r.Listen, User: account.User, Password: account.Password, TLS: trust}
+		if r.Protocol == "imap" {
+			b.imap = l
+		} else {
+			b.smtp = l
+		}
+	}
+	return b
+}
+
+// command runs a letterlock command that must succeed, and returns its output.
+func (b *bridge) command(args ...string) string {
+	b.w.t.Helper()
+	cmd := exec.Command("letterlock", args...)
+	cmd.Env = b.env
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		b.w.t.Fatalf("letterlock %s: %v\n%s", args[0], err, stderr.Bytes())
+	}
+	return string(out)
+}
+
+// serve starts serve and waits for its ready lines.
+func (b *bridge) serve(lines int) {
+	b.w.t.Helper()
+	log, err := os.Create(b.log)
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	defer log.Close()
+	b.process = exec.Command("letterlock", "serve", "--json")
+	b.process.Env, b.process.Stderr = b.env, log
+	out, err := b.process.StdoutPipe()
+	if err == nil {
+		err = b.process.Start()
+	}
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	b.w.running = append(b.w.running, b)
+	for s := bufio.NewScanner(out); len(b.ready) < lines; {
+		if !s.Scan() {
+			text, _ := os.ReadFile(b.log)
+			b.w.t.Fatalf("serve of %s ended: %s", b.name, text)
+		}
+		var r readyLine
+		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
+			b.w.t.Fatalf("%s: %v", s.Text(), err)
+		}
+		b.ready = append(b.ready, r)
+	}
+}
+
+// stop ends every serve in order and returns what they logged.
+func (w *world) stop() (logs []byte) {
+	w.t.Helper()
+	for _, b := range w.running {
+		b.process.Process.Signal(os.Interrupt)
+		kill := time.AfterFunc(30*time.Second, func() { b.process.Process.Kill() })
+		if err := b.process.Wait(); err != nil {
+			w.t.Errorf("serve of %s: %v", b.name, err)
+		}
+		kill.Stop()
+		text, _ := os.ReadFile(b.log)
+		logs = append(logs, text...)
+	}
+	w.running = nil
+	return logs
+}
