@@ -27,7 +27,8 @@ type IndexerConfig struct {
 	// Login authenticates. Required.
 	Login func(ctx context.Context, c *imapclient.Client) error
 	// Busy tells that clients are being served: indexing then waits, though
-	// never more than a minute for one message. nil means never.
+	// never more than a minute for one message. nil means whenever one has asked
+	// the library for a message within the last two seconds.
 	Busy func() bool
 	// Interval is how often all mailboxes are looked at; 0 means 5 minutes.
 	Interval time.Duration
@@ -85,7 +86,7 @@ func NewIndexer(c IndexerConfig) (*Indexer, error) {
 		c.Client = func(conn net.Conn) (*imapclient.Client, error) { return imapclient.New(conn, nil), nil }
 	}
 	if c.Busy == nil {
-		c.Busy = func() bool { return false }
+		c.Busy = c.Library.busy
 	}
 	if c.Interval <= 0 {
 		c.Interval = 5 * time.Minute
@@ -199,8 +200,10 @@ func (x *Indexer) pass(ctx context.Context) error {
 		}
 		live[canonical(box.name)] = uidvalidity
 	}
-	if err := x.c.Library.Sweep(ctx, live); err != nil {
-		return fmt.Errorf("dropping mailboxes that are gone: %w", err)
+	if len(boxes) < maxBoxes { // else some are not listed
+		if err := x.c.Library.Sweep(ctx, live); err != nil {
+			return fmt.Errorf("dropping mailboxes that are gone: %w", err)
+		}
 	}
 	x.update(func(s *Status) { s.Finished = x.c.Library.c.Now() })
 	return client.Logout().Wait()

@@ -101,8 +101,19 @@ func startIndexer(t *testing.T, lib *index.Library, addr, user, password string,
 }
 
 // pass waits until the indexer has nothing to do, and gives how long it would
-// wait.
+// wait. It lets it give way as often as it likes.
 func (r *run) pass() time.Duration {
+	r.t.Helper()
+	d := r.next()
+	for d == 250*time.Millisecond {
+		r.resume <- time.Time{}
+		d = r.next()
+	}
+	return d
+}
+
+// next waits until the indexer waits.
+func (r *run) next() time.Duration {
 	r.t.Helper()
 	select {
 	case d := <-r.waiting:
@@ -343,7 +354,7 @@ func TestIndexerGivesWay(t *testing.T) {
 	var busy atomic.Bool
 	busy.Store(true)
 	r := startIndexer(t, f.lib, u.IMAPAddr, peer.Bob, peer.BobPassword, func(c *index.IndexerConfig) { c.Busy = busy.Load })
-	if d := r.pass(); d != 250*time.Millisecond {
+	if d := r.next(); d != 250*time.Millisecond {
 		t.Fatalf("waits %v while clients are served", d)
 	}
 	if said := r.sent.take(); strings.Contains(said, "FETCH") {
@@ -397,6 +408,32 @@ func TestIndexerAndClientsAtOnce(t *testing.T) {
 	wg.Wait()
 	r.again()
 	checkStatus(t, r.x.Status(), map[string]int{"INBOX": 100})
+}
+
+// TestIndexerGivesWayToClients without being told that there are any.
+func TestIndexerGivesWayToClients(t *testing.T) {
+	f := newFixture(t)
+	var now atomic.Int64
+	now.Store(time.Now().UnixNano())
+	f.c.Now = func() time.Time { return time.Unix(0, now.Load()) }
+	f.reopen()
+	u, err := mailtest.Start(mailtest.Options{Users: map[string]string{peer.Bob: peer.BobPassword}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if err := u.Deliver(peer.Bob, "INBOX", letter("<1@x>", "x")); err != nil {
+		t.Fatal(err)
+	}
+	f.mailbox("Other", 1).Cached(1)
+	r := startIndexer(t, f.lib, u.IMAPAddr, peer.Bob, peer.BobPassword, nil)
+	if d := r.next(); d != 250*time.Millisecond {
+		t.Fatalf("waits %v while a client reads", d)
+	}
+	now.Add(int64(3 * time.Second))
+	if d := r.again(); d != 5*time.Minute {
+		t.Errorf("waits %v when it stopped", d)
+	}
 }
 
 // TestIndexerNamesMailboxesAsSessionsDo: sessions know a mailbox by what goes

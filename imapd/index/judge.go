@@ -140,7 +140,7 @@ func (l *Library) identity(ctx context.Context, r *Row) (pgp.Identity, error) {
 // settle stores what was judged of uid, and tells those who watch.
 func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 	o.row.UID = uid
-	before, err := m.Row(ctx, uid)
+	before, err := m.row(ctx, uid)
 	if err != nil && !errors.Is(err, store.ErrNoRow) {
 		return err
 	}

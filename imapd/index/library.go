@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -75,6 +76,7 @@ type Library struct {
 	opening  chan struct{} // a slot for each opening under way for a client
 	indexing chan struct{} // and for the indexer, which has fewer
 	plain    observations
+	asked    atomic.Int64 // when a client last asked for a message, in Unix nanoseconds
 
 	mu        sync.Mutex
 	mailboxes map[mailboxKey]*shared // guarded by mu
@@ -219,6 +221,14 @@ func (l *Library) Close() error {
 	l.cache.clear()
 	l.plain.wait()
 	return nil
+}
+
+// touch notes that a client asks for a message.
+func (l *Library) touch() { l.asked.Store(l.c.Now().UnixNano()) }
+
+// busy tells whether a client asked for a message just now.
+func (l *Library) busy() bool {
+	return l.c.Now().Sub(time.Unix(0, l.asked.Load())) < 2*time.Second
 }
 
 // canonical makes the one name that has several spellings one.

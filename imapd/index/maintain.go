@@ -24,7 +24,8 @@ func (m *Mailbox) Reconcile(ctx context.Context, existing []uint32, uidNext uint
 }
 
 // Sweep drops the rows of mailboxes that are not live: by name, the UIDVALIDITY
-// that each has now. Mailboxes that somebody holds stay.
+// that each has now, 0 for one that exists but could not be asked: its rows
+// stay, as do those of mailboxes that somebody holds.
 func (l *Library) Sweep(ctx context.Context, live map[string]uint32) error {
 	held := l.unload(live)
 	return l.c.Store.Update(ctx, func(tx store.Tx) error {
@@ -36,8 +37,7 @@ func (l *Library) Sweep(ctx context.Context, live map[string]uint32) error {
 				if err := scan(&id, &name, &uidvalidity); err != nil {
 					return err
 				}
-				now, ok := live[name]
-				if !held[id] && (!ok || now != uint32(uidvalidity)) {
+				if !held[id] && !isLive(live, name, uint32(uidvalidity)) {
 					stale = append(stale, id)
 				}
 				return nil
@@ -59,13 +59,17 @@ func (l *Library) Sweep(ctx context.Context, live map[string]uint32) error {
 	})
 }
 
+func isLive(live map[string]uint32, name string, uidvalidity uint32) bool {
+	now, ok := live[name]
+	return ok && (now == 0 || now == uidvalidity)
+}
+
 // unload forgets mailboxes that are not live and that nobody holds; it gives
 // the row of every other one that is in memory.
 func (l *Library) unload(live map[string]uint32) map[int64]bool {
 	l.mu.Lock()
 	l.idle = slices.DeleteFunc(l.idle, func(k mailboxKey) bool {
-		now, ok := live[k.name]
-		dead := !ok || now != k.uidvalidity
+		dead := !isLive(live, k.name, k.uidvalidity)
 		if dead {
 			delete(l.mailboxes, k)
 		}

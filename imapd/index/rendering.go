@@ -50,6 +50,7 @@ func (r *Rendering) Close() {
 // An error means that nothing is known: keys locked, store failing, ctx, or raw
 // failed.
 func (m *Mailbox) Rendering(ctx context.Context, uid uint32, raw func(context.Context) (message.Source, error)) (*Rendering, error) {
+	m.lib.touch()
 	for {
 		if held := m.lib.cache.get(cacheKey{m.id, uid}); held != nil {
 			return &Rendering{Class: pgp.Encrypted, Row: held.row, Message: held.message, held: held}, nil
@@ -180,6 +181,7 @@ func (f *flights) land(uid uint32, under *flight, err error) {
 // Cached gives a rendering that is kept, without any I/O upstream or in the
 // store; ok is false if there is none. The caller closes it.
 func (m *Mailbox) Cached(uid uint32) (r *Rendering, ok bool) {
+	m.lib.touch()
 	held := m.lib.cache.get(cacheKey{m.id, uid})
 	if held == nil {
 		return nil, false

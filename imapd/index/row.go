@@ -41,18 +41,27 @@ const rowColumns = `uid, class, raw, transform, size, sent, sender, signer, mess
 // Row reads the row of an opened message, or gives store.ErrNoRow: the UID was
 // not opened yet, or by another version, and its Rendering makes the row.
 func (m *Mailbox) Row(ctx context.Context, uid uint32) (*Row, error) {
-	var found *Row
-	err := m.Rows(ctx, []uint32{uid}, func(r *Row) error { found = r; return nil })
-	if err == nil && found == nil {
-		err = fmt.Errorf("index row of UID %d: %w", uid, store.ErrNoRow)
+	m.lib.touch()
+	r, err := m.row(ctx, uid)
+	if err != nil {
+		return nil, fmt.Errorf("index row of UID %d: %w", uid, err)
 	}
-	return found, err
+	return r, nil
+}
+
+func (m *Mailbox) row(ctx context.Context, uid uint32) (r *Row, err error) {
+	err = m.lib.c.Store.View(ctx, func(tx store.Tx) error {
+		r, err = m.readRow(tx, uid)
+		return err
+	})
+	return r, err
 }
 
 // Rows calls each for every one of uids that has a row, in the order of uids.
 // UIDs without one are left out. Many in one call are one transaction, during
 // which each must not use the store.
 func (m *Mailbox) Rows(ctx context.Context, uids []uint32, each func(*Row) error) error {
+	m.lib.touch()
 	return m.lib.c.Store.View(ctx, func(tx store.Tx) error {
 		for _, uid := range uids {
 			r, err := m.readRow(tx, uid)

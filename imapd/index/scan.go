@@ -36,7 +36,8 @@ type scan struct {
 	uids   []uint32 // ascending
 }
 
-// mailbox indexes what is new, and gives the mailbox's UIDVALIDITY.
+// mailbox indexes what is new, and gives the mailbox's UIDVALIDITY, 0 if it
+// cannot be had.
 func (s *scan) mailbox(ctx context.Context) (uidvalidity uint32, err error) {
 	data, err := s.client.Select(s.box.display, &imap.SelectOptions{ReadOnly: true, CondStore: s.client.Caps().Has(imap.CapCondStore)}).Wait()
 	if err != nil {
@@ -45,6 +46,9 @@ func (s *scan) mailbox(ctx context.Context) (uidvalidity uint32, err error) {
 			return 0, nil // removed since it was listed, or not ours to read
 		}
 		return 0, err
+	}
+	if data.UIDValidity == 0 {
+		return 0, nil // its UIDs mean nothing later
 	}
 	now := snapshot{data.UIDValidity, uint32(data.UIDNext), data.NumMessages}
 	if s.x.seen[s.box.name] == now && now.uidnext != 0 {
