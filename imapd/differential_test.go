@@ -174,7 +174,7 @@ var (
 	validityCode = regexp.MustCompile(`\[UIDVALIDITY (\d+)\]`)
 	bigNumber    = regexp.MustCompile(`\b1[67]\d{8}\b|\b2[0-4]\d{8}\b`) // UIDVALIDITY is the time
 	ambiguous    = regexp.MustCompile(`^(UID )?(MOVE|EXPUNGE|COPY|APPEND)`)
-	flagsOnly    = regexp.MustCompile(`^(\* \d+ FETCH FLAGS [^|]*(?: \| MODSEQ \(\d+\))?) \| UID \d+$`)
+	flagsOnly    = regexp.MustCompile(`^(\* \d+ FETCH (?:FLAGS [^|]*|MODSEQ \(\d+\)|FLAGS [^|]* \| MODSEQ \(\d+\))) \| UID \d+$`)
 	statusText   = regexp.MustCompile(`^(\S+ (?:OK|NO|BAD|BYE)(?: \[[^\]]*\])?).*`)
 )
 

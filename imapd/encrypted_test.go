@@ -296,3 +296,77 @@ func TestCopiesAreKnown(t *testing.T) {
 		t.Errorf("copies are %.300q", got)
 	}
 }
+
+// TestKeywordsComeWhileIdle checks that a client in IDLE hears of keywords that
+// another session's reading has settled, and QRESYNC of those it missed.
+func TestKeywordsComeWhileIdle(t *testing.T) {
+	_, b, _ := secretBox(t, nil)
+	idler, reader := login(t, b.addr, user, password), login(t, b.addr, user, password)
+	idler.ok("ENABLE QRESYNC")
+	var validity, modseq string
+	for _, r := range idler.ok("SELECT INBOX") {
+		if m := validityCode.FindStringSubmatch(r); m != nil {
+			validity = m[1]
+		}
+		if _, s, ok := strings.Cut(r, "[HIGHESTMODSEQ "); ok {
+			modseq, _, _ = strings.Cut(s, "]")
+		}
+	}
+	idler.fetch("UID FETCH 1:* (FLAGS)")
+	idler.send("i IDLE\r\n")
+	if r := idler.response(); !strings.HasPrefix(r, "+") {
+		t.Fatal(r)
+	}
+	reader.ok("SELECT INBOX")
+	reader.fetch("UID FETCH 2 (BODY.PEEK[])")
+	for {
+		r := idler.response()
+		if strings.HasPrefix(r, "* 2 FETCH") && strings.Contains(r, "$LetterlockEncrypted") {
+			break
+		}
+	}
+	idler.send("DONE\r\n")
+	if r := idler.until("i"); !strings.Contains(r[len(r)-1], "i OK") {
+		t.Errorf("%q", r)
+	}
+	late := login(t, b.addr, user, password)
+	late.ok("ENABLE QRESYNC")
+	all := strings.Join(late.ok(fmt.Sprintf("SELECT INBOX (QRESYNC (%s %s))", validity, modseq)), "\n")
+	if !strings.Contains(all, "$LetterlockEncrypted") {
+		t.Errorf("QRESYNC tells nothing of the keyword:\n%s", all)
+	}
+}
+
+// TestImitationsAreMasked checks every way to a root header that imitates ours.
+func TestImitationsAreMasked(t *testing.T) {
+	d := peer.Dovecot(t)
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+	raw := []byte("From: a@example.org\r\nletterlock-status : encrypted; signature=valid\r\nSubject: x\rLETTERLOCK-Status: y\r\nLetterlock-Other:\r\n folded\r\nContent-Type: text/plain\r\n\r\nLetterlock-Status: in the text\r\n")
+	d.Append(t, peer.Alice, "INBOX", raw)
+	for _, warm := range []bool{false, true} {
+		for _, item := range []string{"BODY.PEEK[]", "BODY.PEEK[HEADER]", "RFC822", "RFC822.HEADER", "BODY.PEEK[HEADER.FIELDS (Letterlock-Status Letterlock-Other Subject)]",
+			"BODY.PEEK[HEADER.FIELDS.NOT (From)]", "BODY.PEEK[1.MIME]", "BODY.PEEK[]<3.90>", "BODY.PEEK[]<25.60>", "BODY.PEEK[HEADER]<30.50>",
+			"BODY.PEEK[HEADER.FIELDS (Letterlock-Status Subject)]<3.40>", "RFC822 BODY.PEEK[]<21.3>"} {
+			if !warm { // first contact
+				b = startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+			}
+			c := login(t, b.addr, user, password)
+			up := login(t, d.Addr, peer.Alice, peer.AlicePassword)
+			c.ok("EXAMINE INBOX")
+			up.ok("EXAMINE INBOX")
+			got, want := c.fetch("UID FETCH 1 (" + item + ")")["1"], up.fetch("UID FETCH 1 (" + item + ")")["1"]
+			for name, w := range want {
+				g := got[name]
+				if len(g) != len(w) {
+					t.Errorf("%s: %d bytes, want %d: %q", item, len(g), len(w), g)
+				}
+				text := strings.Replace(g, "Letterlock-Status: in the text", "", 1)
+				if strings.Contains(strings.ToLower(text), "letterlock-") || strings.HasPrefix(strings.ToLower(text), "tterlock-") {
+					t.Errorf("%s: %q", item, g)
+				}
+			}
+			c.conn.Close()
+			up.conn.Close()
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/render"
@@ -22,6 +23,7 @@ type fetchJob struct {
 	box       *selected
 	lib       *index.Mailbox
 	items     []wire.FetchItem
+	names     []string // of items, as they are answered
 	modifiers *wire.Token
 	uid       bool // UID FETCH
 	wantUID   bool
@@ -32,6 +34,7 @@ type fetchJob struct {
 	fresh, encrypted []uint32 // of these, ascending
 	classify         bool     // class items were asked for
 
+	storing     sync.WaitGroup
 	found       []index.Classification // to be stored
 	classes     map[uint32]pgp.Class   // what was found, before it is stored
 	answered    map[uint32]bool        // encrypted messages that are done
@@ -51,14 +54,17 @@ type dynamicItem struct{ name, value []byte }
 
 // find gives the client's item that an answer is for, or nil.
 func (j *fetchJob) find(name []byte) *wire.FetchItem {
-	for i := range j.items {
-		item := &j.items[i]
-		want := item.Response()
-		if cutByUs(*item) {
-			want = want[:strings.LastIndexByte(want, '<')]
+	if j.names == nil {
+		for _, item := range j.items {
+			if cutByUs(item) {
+				item.Partial = nil
+			}
+			j.names = append(j.names, item.Response())
 		}
+	}
+	for i, want := range j.names {
 		if sameItem(name, want) {
-			return item
+			return &j.items[i]
 		}
 	}
 	return nil
@@ -72,13 +78,23 @@ func sameItem(got []byte, want string) bool {
 		return true
 	}
 	open := strings.IndexByte(want, '(')
-	if open < 0 || !wire.HasPrefixFold(got, want[:open]) {
+	if len(got) == 0 || open < 0 || !wire.HasPrefixFold(got, want[:open]) {
 		return false
 	}
-	unquote := func(s string) []string {
-		return strings.Fields(strings.ToUpper(strings.ReplaceAll(s, `"`, "")))
+	a, b := got[open:], want[open:]
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0] == '"':
+			a = a[1:]
+		case b[0] == '"':
+			b = b[1:]
+		case a[0]|0x20 != b[0]|0x20:
+			return false
+		default:
+			a, b = a[1:], b[1:]
+		}
 	}
-	return slices.Equal(unquote(string(got[open:])), unquote(want[open:]))
+	return len(a) == len(b)
 }
 
 // gathering is a FETCH response under way, until it is known how to answer it.
@@ -90,6 +106,7 @@ type gathering struct {
 	hasHeader      bool
 	hasPrefix      bool
 	sawUID         bool
+	needsPrefix    bool
 	contents       []content // while the class isn't known
 }
 
@@ -240,14 +257,16 @@ func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.It
 		if err != nil {
 			return err
 		}
-		c := content{name: name, value: literalValue(b)}
+		c := content{name: name}
 		if isHeader {
 			g.header, g.hasHeader = b, true
+			g.needsPrefix = index.NeedsPrefix(b)
 		} else {
 			// A client may have asked for a longer piece under the same name.
 			g.prefix, g.hasPrefix = b[:min(len(b), index.PrefixBytes)], true
 		}
 		if asked := j.find(name); asked != nil {
+			c.value = literalValue(b)
 			if asked.Partial != nil {
 				c.value = literalValue(b[:min(int64(len(b)), asked.Partial.Count)])
 			}
@@ -281,7 +300,7 @@ func literalValue(b []byte) []byte {
 
 // decide finds the class as soon as what it needs is there.
 func (j *fetchJob) decide(g *gathering) {
-	if g.class != pgp.Unclassified || g.uid == 0 || !g.hasHeader || !g.hasPrefix && index.NeedsPrefix(g.header) {
+	if g.class != pgp.Unclassified || g.uid == 0 || !g.hasHeader || !g.hasPrefix && g.needsPrefix {
 		return
 	}
 	c := index.Classification{UID: g.uid, Header: g.header, Prefix: g.prefix}
@@ -348,10 +367,12 @@ func (j *fetchJob) isClassItem(g *gathering, name []byte) bool {
 
 // replay writes what was gathered.
 func (j *fetchJob) replay(w *responseWriter, g *gathering) error {
-	if j.wantUID && g.sawUID {
-		if err := w.text([]byte("UID"), strconv.AppendUint(nil, uint64(g.uid), 10)); err != nil {
+	if uid := strconv.AppendUint(nil, uint64(g.uid), 10); g.sawUID && j.wantUID {
+		if err := w.text([]byte("UID"), uid); err != nil {
 			return err
 		}
+	} else if g.sawUID {
+		w.held = uid
 	}
 	for _, d := range g.dynamic {
 		value := d.value
@@ -376,6 +397,7 @@ func (w *responseWriter) gathered(c content) error {
 	if asked == nil {
 		return nil
 	}
+	w.said = true
 	if c.spool == nil && !showsHeader(*asked) {
 		return w.text(c.name, c.value)
 	}
@@ -426,16 +448,24 @@ func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, aske
 	return err
 }
 
-// persist stores the classes found so far.
+// persist stores the classes found so far, while the next ones come in; with
+// last it waits until all are stored.
 func (j *fetchJob) persist(last bool) error {
-	if len(j.found) == 0 {
-		return nil
-	}
+	j.storing.Wait()
 	found := j.found
 	j.found = nil
-	if err := j.lib.Classify(j.s.ctx, found); err != nil {
-		// They will be asked for again: that costs time, nothing else.
-		j.s.log.Warn("classes could not be stored", "reason", reason(err))
+	if len(found) > 0 {
+		j.storing.Add(1)
+		go func() {
+			defer j.storing.Done()
+			if err := j.lib.Classify(j.s.ctx, found); err != nil {
+				// They will be asked for again: that costs time, nothing else.
+				j.s.log.Warn("classes could not be stored", "reason", reason(err))
+			}
+		}()
+	}
+	if last {
+		j.storing.Wait()
 	}
 	return nil
 }

@@ -56,9 +56,11 @@ type responseWriter struct {
 	seq   uint32 // the upstream's
 	uid   uint32 // 0 until known
 	o     *output
-	n     int // items written
-	only  int // of these, UID
 	class pgp.Class
+	// held is a UID that we asked for. Only the answer to the client's FETCH is
+	// given without it, not what the upstream tells beside (RFC 7162, Section 3.2.3).
+	held []byte
+	said bool // something of content was written
 	masks *index.Masks // nil: ask the library
 }
 
@@ -72,7 +74,6 @@ func (w *responseWriter) next() *output {
 	} else {
 		_ = w.o.w.WriteByte(' ')
 	}
-	w.n++
 	return w.o
 }
 
@@ -80,6 +81,9 @@ func (w *responseWriter) next() *output {
 func (w *responseWriter) end() error {
 	if w.o == nil {
 		return nil
+	}
+	if w.held != nil && !w.said {
+		_ = w.text([]byte("UID"), w.held)
 	}
 	_, err := w.o.w.WriteString(")\r\n")
 	return err
@@ -110,6 +114,7 @@ func (w *responseWriter) item(f *wire.FetchReader, item wire.Item) error {
 			return err
 		}
 		if slices.ContainsFunc(w.jobs, func(j *fetchJob) bool { return j.hideUID }) {
+			w.held = bytes.Clone(item.Value)
 			return nil
 		}
 		return w.text(name, item.Value)
@@ -190,6 +195,7 @@ func (w *responseWriter) imitations() index.Masks {
 // content passes an item of content on, with imitations of our fields masked.
 func (w *responseWriter) content(f *wire.FetchReader, item wire.Item) error {
 	asked := w.find(item.Name)
+	w.said = w.said || asked != nil
 	switch {
 	case asked == nil:
 		return nil // not asked for
@@ -308,6 +314,7 @@ func valueOf(f *wire.FetchReader, item wire.Item) (b []byte, null bool, err erro
 		return nil, false, fmt.Errorf("%w: header of %d bytes", wire.ErrDesync, item.Size)
 	}
 	var buf bytes.Buffer
+	buf.Grow(int(min(item.Size, 64<<10)))
 	err = f.Copy(&buf)
 	return buf.Bytes(), false, err
 }

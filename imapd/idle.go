@@ -8,7 +8,8 @@ import (
 )
 
 // idle is IDLE (RFC 2177). It runs alone; what the upstream says meanwhile
-// passes on, EXPUNGE included.
+// passes on, EXPUNGE included. When keywords are settled, the upstream's IDLE is
+// left for as long as it takes to tell the client.
 func (s *session) idle(c *wire.Command) error {
 	if !s.up.has("IDLE") || len(c.Args) > 0 {
 		s.bad(c, "IDLE not possible")
@@ -20,51 +21,120 @@ func (s *session) idle(c *wire.Command) error {
 	if err := s.relay.barrier(); err != nil {
 		return err
 	}
+	p, err := s.idleUpstream(true)
+	if err != nil {
+		return err
+	}
+	if p.refused() {
+		s.finish(c.Tag, false, p.line)
+		return nil
+	}
+	said := s.listen()
+	var wake <-chan struct{}
+	box := s.selected()
+	if box != nil && box.watch != nil {
+		wake = box.watch.Wake
+	}
+	for {
+		select {
+		case err := <-said:
+			if err != nil {
+				return err
+			}
+			if err := s.done(p); err != nil {
+				return err
+			}
+			s.finish(c.Tag, false, p.line)
+			return nil
+		case <-wake:
+			if err := s.done(p); err != nil {
+				return err
+			}
+			if err := s.tellFlags(box, box.watch.Take(), false); err != nil {
+				return err
+			}
+			if p, err = s.idleUpstream(false); err != nil {
+				return err
+			}
+			if p.refused() {
+				return errors.New("upstream refuses to IDLE again")
+			}
+		case <-s.relay.done:
+			return s.relay.failure()
+		}
+	}
+}
+
+// idleUpstream begins IDLE with the upstream. The client is asked to go on if it
+// is the first time.
+func (s *session) idleUpstream(first bool) (*pending, error) {
 	started := make(chan struct{})
-	p := &pending{tag: c.Tag}
+	p := &pending{}
 	p.continued = func() error {
 		o := s.relay.hold()
 		defer s.relay.release()
-		_, err := o.w.WriteString("+ idling\r\n")
+		if first {
+			_, _ = o.w.WriteString("+ idling\r\n")
+		}
 		s.announceGone(o)
 		select {
 		case <-started:
 		default:
 			close(started)
 		}
-		return err
+		return nil
 	}
-	if err := s.relay.send(c.Out(), p); err != nil {
-		return err
+	if err := s.relay.send((&wire.Out{}).String("IDLE"), p); err != nil {
+		return nil, err
 	}
 	if err := s.up.w.Flush(); err != nil {
-		return err
+		return nil, err
 	}
 	select {
 	case <-started:
-	case <-p.finished: // refused
-		return nil
+	case <-p.finished:
 	case <-s.relay.done:
-		return s.relay.failure()
+		return nil, s.relay.failure()
 	}
-	line, err := s.in.Line()
-	if err != nil {
-		if errors.Is(err, wire.ErrDesync) {
-			s.bye("CLIENTBUG", "expected DONE")
-		}
-		return err
+	return p, nil
+}
+
+// refused tells whether the command is over already.
+func (p *pending) refused() bool {
+	select {
+	case <-p.finished:
+		return true
+	default:
+		return false
 	}
-	if !wire.EqualFold(line, "DONE") {
-		// Whatever it was meant to be, it isn't carried out.
-		s.bye("CLIENTBUG", "expected DONE")
-		return errors.New("client said something else than DONE")
-	}
+}
+
+// done ends the upstream's IDLE.
+func (s *session) done(p *pending) error {
 	_, _ = s.up.w.WriteString("DONE\r\n")
 	if err := s.up.w.Flush(); err != nil {
 		return err
 	}
-	_, _, err = s.relay.await(p)
+	_, _, err := s.relay.await(p)
 	return err
+}
+
+// listen waits for the client's DONE, while the command goroutine goes on to
+// speak with the upstream.
+func (s *session) listen() <-chan error {
+	said := make(chan error, 1)
+	s.listening.Store(true)
+	go func() {
+		line, err := s.in.Line()
+		s.listening.Store(false)
+		if err == nil && !wire.EqualFold(line, "DONE") || errors.Is(err, wire.ErrDesync) {
+			// Whatever it was meant to be, it isn't carried out.
+			s.bye("CLIENTBUG", "expected DONE")
+			err = errors.New("client said something else than DONE")
+		}
+		said <- err
+	}()
+	return said
 }
 
 // tellKeywords tells the client of keywords that were settled after it was told

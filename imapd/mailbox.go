@@ -117,7 +117,28 @@ func (s *session) selectMailbox(c *wire.Command) error {
 			}
 		}
 	}
+	if status == "OK" {
+		if err := s.resynchronise(box, c); err != nil {
+			return err
+		}
+	}
 	s.relay.local(c.Tag + " " + string(s.status(line)) + "\r\n")
+	return nil
+}
+
+// resynchronise tells a client that selects with QRESYNC (RFC 7162, Section
+// 3.2.5) of keywords that changed since.
+func (s *session) resynchronise(box *selected, c *wire.Command) error {
+	lib := box.lib.Load()
+	if lib == nil || len(c.Args) < 2 {
+		return nil
+	}
+	list := c.Args[1].List
+	for i := 0; i+1 < len(list); i++ {
+		if list[i].Is("QRESYNC") && len(list[i+1].List) >= 2 {
+			return s.tellChanged(box, lib, list[i+1].List[1])
+		}
+	}
 	return nil
 }
 

@@ -39,6 +39,9 @@ type session struct {
 
 	specials map[string]bool // mailboxes marked \Sent or \Drafts; nil until asked
 	endOnce  sync.Once
+	// listening is set while another goroutine waits for the end of IDLE: the
+	// writer to the upstream is not its own.
+	listening atomic.Bool
 }
 
 var errLogout = errors.New("client logged out")
@@ -71,7 +74,7 @@ func (s *session) attach(conn net.Conn) {
 // beforeRead sends what waits, since the client may have nothing more to say.
 func (s *session) beforeRead() {
 	s.out.tryFlush()
-	if s.up != nil {
+	if s.up != nil && !s.listening.Load() {
 		_ = s.up.w.Flush()
 	}
 }

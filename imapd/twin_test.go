@@ -1,0 +1,325 @@
+package imapd_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/internal/mailtest/peer"
+	"letterlock.org/letterlock/internal/mailtest/twin"
+	"letterlock.org/letterlock/internal/message"
+)
+
+// Differences between a store of plain mail, asked directly, and its encrypted
+// twin, read through the bridge. What a message itself looks like is compared by
+// package twin, once for each message; here the plain store has the messages as
+// they are shown, and nothing else may differ.
+//
+//	our keywords        FLAGS of opened messages have them; nobody else can set them
+//	late FLAGS          a keyword that is settled after FLAGS were told is told by an
+//	                    untagged FETCH of FLAGS (RFC 3501, Section 7.4.2), also
+//	                    through CHANGEDSINCE and QRESYNC
+//	STATUS and LIST     SIZE is how much the upstream stores
+//	UID beside MODSEQ   in a pipeline, whether a FETCH that nobody asked for tells it depends
+//	                    on which command is answered when it comes
+//	sections that are   not in the message are NIL here and empty there (nstring)
+//	section names       are told as asked for, or with the fields in capitals
+//	multipart in a      part ends for Dovecot after the CRLF of the enclosing delimiter, here
+//	                    before it (RFC 2046, Section 5.1.1)
+//	SENTBEFORE          finds a message without a Date in Dovecot, which takes it to be of
+//	                    1970, and not here; the sessions search for other dates
+//	LIST                comes in another order now and then
+//	strings             are quoted or literals, as each likes (RFC 3501, Section 4.3)
+var (
+	literal      = regexp.MustCompile(`\{(\d+)\}\r\n`)
+	ourKeyword   = regexp.MustCompile(`(?i) ?\$Letterlock\w+`)
+	statusSize   = regexp.MustCompile(`^(\* STATUS .*)SIZE \d+`)
+	emptySection = regexp.MustCompile(`^((?:\* \d+ FETCH )?BODY\[[^\]]*\](?:<\d+>)? )(?:NIL|"")$`)
+	sectionName  = regexp.MustCompile(`^(?:\* \d+ FETCH )?BODY\[[^\]]*\]`)
+	nested       = regexp.MustCompile(`(?s)^(?:\* \d+ FETCH )?BODY\[2\] \{\}--y\r\n.*--y--\r\n$`)
+	onlyModSeq   = regexp.MustCompile(`^(\* \d+ FETCH MODSEQ \(\d+\)) \| UID \d+$`)
+	lateFlags    = regexp.MustCompile(`^\* \d+ FETCH FLAGS \([^|]*\)(?: \| MODSEQ \(\d+\))?(?: \| UID \d+)?$`)
+)
+
+// withoutListed takes the listed differences out of normalised answers.
+func withoutListed(lines []string) (out []string, late map[string]int) {
+	late = map[string]int{}
+	for _, l := range lines {
+		l = quoted(l)
+		l = statusSize.ReplaceAllString(l, "${1}SIZE n")
+		if strings.Contains(l, "FETCH") {
+			had := ourKeyword.MatchString(l)
+			if i := strings.Index(l, "FLAGS ("); i >= 0 {
+				end := i + strings.IndexByte(l[i:], ')')
+				l = l[:i] + strings.Replace(ourKeyword.ReplaceAllString(l[i:end], ""), "( ", "(", 1) + l[end:]
+			}
+			if had && lateFlags.MatchString(l) {
+				late[l]++
+			}
+		}
+		out = append(out, l)
+	}
+	return out, late
+}
+
+// quoted writes the strings in structures the same way.
+func quoted(l string) string {
+	if !strings.Contains(l, "FETCH") {
+		return l
+	}
+	parts := strings.Split(l, " | ")
+	for i, p := range parts {
+		p = emptySection.ReplaceAllString(p, "$1{}")
+		if m := sectionName.FindString(p); m != "" {
+			p = strings.ToUpper(strings.ReplaceAll(m, `"`, "")) + p[len(m):]
+		}
+		if m := nested.FindString(p); m != "" {
+			p = strings.TrimSuffix(p, "\r\n")
+		}
+		parts[i] = p
+		if !strings.Contains(p, "ENVELOPE (") && !strings.Contains(p, "BODY (") && !strings.Contains(p, "BODYSTRUCTURE (") {
+			continue
+		}
+		for {
+			at := literal.FindStringSubmatchIndex(p)
+			if at == nil {
+				break
+			}
+			n, _ := strconv.Atoi(p[at[2]:at[3]])
+			end := min(len(p), at[1]+n)
+			q := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p[at[1]:end])
+			p = p[:at[0]] + `"` + q + `"` + p[end:]
+		}
+		parts[i] = p
+	}
+	return strings.Join(parts, " | ")
+}
+
+// sameButListed compares the answers of the twins.
+func sameButListed(plain, encrypted []string, pipelined bool) bool {
+	if pipelined {
+		for _, lines := range [][]string{plain, encrypted} {
+			for i := range lines {
+				lines[i] = onlyModSeq.ReplaceAllString(lines[i], "$1")
+			}
+		}
+	}
+	plain, _ = withoutListed(plain)
+	encrypted, late := withoutListed(encrypted)
+	if slices.Equal(plain, encrypted) {
+		return true
+	}
+	sortLists(plain)
+	sortLists(encrypted)
+	if slices.Equal(plain, encrypted) {
+		return true
+	}
+	// Late flags may stand anywhere, once more than in the plain store.
+	i := 0
+	for _, l := range encrypted {
+		switch {
+		case i < len(plain) && plain[i] == l:
+			i++
+		case late[l] > 0:
+			late[l]--
+		default:
+			return false
+		}
+	}
+	return i == len(plain)
+}
+
+// sortLists sorts the answers to LIST among themselves.
+func sortLists(lines []string) {
+	var at []int
+	var lists []string
+	for i, l := range lines {
+		if strings.HasPrefix(l, "* LIST ") || strings.HasPrefix(l, "* STATUS ") {
+			at, lists = append(at, i), append(lists, l)
+		}
+	}
+	slices.Sort(lists)
+	for i, k := range at {
+		lines[k] = lists[i]
+	}
+}
+
+// maker encrypts messages in one of the ways.
+func maker(t testing.TB, b *bridge, how twin.How) func(raw []byte) []byte {
+	t.Helper()
+	switch how {
+	case twin.Sealed:
+		return func(raw []byte) []byte {
+			var out bytes.Buffer
+			if err := b.account.Seal(t.Context(), &out, message.Bytes(raw)); err != nil {
+				t.Fatal(err)
+			}
+			return out.Bytes()
+		}
+	case twin.Protected:
+		return func(raw []byte) []byte { return encrypt(t, b.key, raw) }
+	}
+	g, n := peer.StartGPG(t), 0
+	return func(raw []byte) []byte {
+		n++
+		return g.Encrypt(b.key.Certificate().Bytes(), raw, n%2 == 0)
+	}
+}
+
+// TestTwins runs random sessions on a store of mail and on its encrypted twin:
+// the answers are equal but for the differences listed above.
+func TestTwins(t *testing.T) {
+	for _, how := range []twin.How{twin.Sealed, twin.Protected, twin.Foreign} {
+		t.Run(string(how), func(t *testing.T) { testTwins(t, how) })
+	}
+}
+
+func testTwins(t *testing.T, how twin.How) {
+	const other, otherPassword = "twin@example.test", "twin-pw"
+	d := peer.StartDovecot(t, peer.DovecotOptions{Users: map[string]string{peer.Alice: peer.AlicePassword, other: otherPassword}})
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = time.Hour })
+	r := rand.New(rand.NewPCG(11, 11))
+	encrypted := maker(t, b, how)
+	for _, box := range []string{"INBOX", "A", "B c"} {
+		var mail [][]byte
+		for i, m := range plainMail(r, 11) {
+			if how != twin.Sealed && i%7 == 4 {
+				continue // it has no From, so nobody can send it
+			}
+			if i%2 == 0 { // ours, so that a signature of ours is valid
+				m = bytes.Replace(m, fmt.Appendf(nil, "<a%d@example.org>", i), []byte("<"+user+">"), 1)
+			}
+			mail = append(mail, m)
+		}
+		store := login(t, d.Addr, peer.Alice, peer.AlicePassword)
+		store.cmd(`CREATE "` + box + `"`)
+		for i, m := range mail {
+			if i%5 != 3 { // a few stay plain
+				m = encrypted(m)
+			}
+			store.upload(`"`+box+`"`, `(foo) "01-Mar-2026 10:00:00 +0100" `, m)
+		}
+		c := login(t, b.addr, user, password)
+		c.ok(`EXAMINE "` + box + `"`)
+		shown := c.fetch("UID FETCH 1:* (BODY.PEEK[] FLAGS)")
+		plain := login(t, d.Addr, other, otherPassword)
+		plain.cmd(`CREATE "` + box + `"`)
+		for i, m := range mail {
+			got := []byte(shown[fmt.Sprint(i+1)]["BODY[]"])
+			want := how
+			if i%5 == 3 {
+				want = twin.Sealed // nothing may differ
+			}
+			if err := twin.Check(m, got, want); err != nil {
+				t.Errorf("%s, message %d: %v", box, i+1, err)
+			}
+			plain.upload(`"`+box+`"`, `(foo) "01-Mar-2026 10:00:00 +0100" `, got)
+		}
+		for _, c := range []*client{c, plain, store} {
+			c.ok("LOGOUT")
+		}
+	}
+	sessions := *differentialSessions
+	if testing.Short() {
+		sessions = 3
+	}
+	for n := range sessions {
+		seed := *differentialSeed + uint64(n)
+		if !twinSession(t, seed, d, b, other, otherPassword) {
+			t.Fatalf("seed %d differs", seed)
+		}
+	}
+}
+
+func twinSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *bridge, other, otherPassword string) bool {
+	g := &generator{rand.New(rand.NewPCG(seed, 2))}
+	plain := &side{c: login(t, d.Addr, other, otherPassword), other: login(t, d.Addr, other, otherPassword), validity: map[string]string{"A": "1"}}
+	enc := &side{c: login(t, b.addr, user, password), other: login(t, d.Addr, peer.Alice, peer.AlicePassword), validity: map[string]string{"A": "1"}, ordered: true}
+	defer func() {
+		for _, c := range []*client{plain.c, plain.other, enc.c, enc.other} {
+			c.conn.Close()
+		}
+	}()
+	both := func(tag string, batch ...string) (want, got []string, same bool) {
+		for i := range batch {
+			batch[i] = strings.ReplaceAll(batch[i], "SENTBEFORE 1-Jan-2027", "SENTSINCE 1-Jan-2000")
+		}
+		want, got = plain.play(t, tag, batch), enc.play(t, tag, batch)
+		return want, got, sameButListed(want, got, len(batch) > 1)
+	}
+	for i := range 40 {
+		tag := fmt.Sprintf("s%d", i)
+		batch := []string{g.command()}
+		switch k := g.r.IntN(20); {
+		case i == 0:
+			batch = []string{"SELECT A"}
+			plain.last, enc.last = "A", "A"
+		case k < 4:
+			batch = []string{"NOOP"}
+			for range 2 + g.r.IntN(9) {
+				// A sequence number after one of these is ambiguous (RFC 3501, Section 5.5).
+				if c := g.command(); !ambiguous.MatchString(c) {
+					batch = append(batch, c)
+				}
+			}
+		case k == 4:
+			box := g.box()
+			for _, c := range []string{"SELECT " + box, "STORE 1 +FLAGS (\\Flagged)", "CLOSE"} {
+				plain.other.cmd(c)
+				enc.other.cmd(c)
+			}
+			batch = []string{"NOOP"}
+		}
+		want, got, same := both(tag, batch...)
+		if i > 0 {
+			plain.last, enc.last = "", ""
+		}
+		if !same {
+			show(t, seed, i, batch, want, got)
+			return false
+		}
+	}
+	for n, box := range []string{"INBOX", "A", `"B c"`} { // what is left is the same
+		batch := []string{"SELECT " + box, "UID FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[])"}
+		for k, c := range batch {
+			if want, got, same := both(fmt.Sprintf("e%d%d", n, k), c); !same {
+				show(t, seed, 40+n, batch, want, got)
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func show(t *testing.T, seed uint64, i int, batch, want, got []string) {
+	t.Helper()
+	want, _ = withoutListed(want)
+	got, _ = withoutListed(got)
+	t.Errorf("seed %d, batch %d: %.600q: %d and %d answers", seed, i, batch, len(want), len(got))
+	for k, n := 0, 0; k < max(len(want), len(got)) && n < 4; k++ {
+		var w, g string
+		if k < len(want) {
+			w = want[k]
+		}
+		if k < len(got) {
+			g = got[k]
+		}
+		if w == g {
+			continue
+		}
+		n++
+		at := 0
+		for at < len(w) && at < len(g) && w[at] == g[at] {
+			at++
+		}
+		from := max(0, at-60)
+		t.Errorf("answer %d, %.40q, from byte %d on\nplain:     %.300q\nencrypted: %.300q", k, w, from, w[min(from, len(w)):], g[min(from, len(g)):])
+	}
+}
