@@ -54,11 +54,9 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 			s.ports[listening{a.Key(), o.at}] = o.Addr().(*net.TCPAddr).Port
 		}
 	}
-	var web net.Listener
-	if cfg.Keydir != nil {
-		if web, err = net.Listen("tcp", cfg.Keydir.Listen[0]); err != nil {
-			return nil, errors.Join(fmt.Errorf("keydir: listening on %s: %w", cfg.Keydir.Listen[0], err), closeAll(listeners))
-		}
+	webs, err := listenWeb(ctx, cfg.Keydir)
+	if err != nil {
+		return nil, errors.Join(err, closeAll(listeners))
 	}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &roles{failed: make(chan error, 1), cancel: cancel}
@@ -67,7 +65,7 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 		return nil, errors.Join(err, closeAll(listeners))
 	}
 	s.startIMAP(inner, r, listeners, certs)
-	if web != nil {
+	for _, web := range webs {
 		s.startKeydir(r, web, cfg.Keydir)
 	}
 	if err := s.startIndexers(inner, r, cfg); err != nil {
@@ -105,7 +103,26 @@ func listenAll(ctx context.Context, cfg *config.Config) ([]*opened, error) {
 	return out, nil
 }
 
-func closeAll(l []*opened) (err error) {
+// listenWeb opens the key directory's listeners.
+func listenWeb(ctx context.Context, c *config.Keydir) (out []net.Listener, err error) {
+	if c == nil {
+		return nil, nil
+	}
+	for _, l := range c.Listen {
+		var web net.Listener
+		at, err := endpoint.ParseHostPort(l)
+		if err == nil {
+			web, err = at.Listen(ctx)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("keydir: %w", err), closeAll(out))
+		}
+		out = append(out, web)
+	}
+	return out, nil
+}
+
+func closeAll[L net.Listener](l []L) (err error) {
 	for _, o := range l {
 		err = errors.Join(err, o.Close())
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/config"
@@ -80,8 +82,8 @@ func (c *statusCmd) runState(ctx context.Context, e *env, s *state) error {
 	if len(j.Queue) == 0 {
 		e.printf("empty")
 	}
-	for st, n := range j.Queue {
-		e.printf("%d %s ", n, st)
+	for _, st := range slices.Sorted(maps.Keys(j.Queue)) {
+		e.printf("%d %s ", j.Queue[st], st)
 	}
 	e.printf("\n")
 	for _, p := range j.Problems {

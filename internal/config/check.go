@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -170,8 +171,12 @@ func (d *decoder) discovery(v *Discovery) {
 		}
 	}
 	for domain, base := range v.WKDOverride {
-		if u, err := url.Parse(base); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		u, err := url.Parse(base)
+		switch {
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 			d.add(join("discovery.wkd_override", domain), `%q is no base URL; write for example "https://keys.example.org"`, base)
+		case u.Scheme == "http" && (!endpoint.Loopback(u.Hostname()) || u.Hostname() == "localhost"):
+			d.add(join("discovery.wkd_override", domain), `%q: http is for loopback addresses such as 127.0.0.1; write https://…`, base)
 		}
 	}
 }
@@ -226,6 +231,16 @@ func (d *decoder) roles(c *Config) {
 	if k := c.Keydir; k != nil {
 		if len(k.Listen) == 0 {
 			d.add("keydir.listen", `is missing; write listen = "127.0.0.1:8080"`)
+		}
+		for _, l := range k.Listen {
+			if _, _, err := net.SplitHostPort(l); err != nil {
+				d.add("keydir.listen", `%q is not HOST:PORT; write for example "127.0.0.1:8080"`, l)
+			}
+		}
+		for _, name := range k.Domains {
+			if _, err := address.Parse("x@" + name); err != nil {
+				d.add("keydir.domains", `%q is no domain; write for example "example.org"`, name)
+			}
 		}
 		if len(k.Domains) == 0 {
 			d.add("keydir.domains", `is missing; write domains = ["example.org"]`)

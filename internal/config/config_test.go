@@ -133,6 +133,10 @@ imap    = { listen = "0.0.0.0:1143"`, `x.toml:21: bridge[1].imap.listen: other m
 		{"no mode in a rule", `mode = "require"`, ``, `x.toml:46: policy.rule[0].mode: is missing`},
 		{"source that isn't built", `["wkd", "autocrypt"]`, `["wkd", "hkp"]`, `x.toml:36: discovery.sources: "hkp" is not built yet`},
 		{"override that is no URL", `"http://127.0.0.1:8080"`, `"127.0.0.1:8080"`, `x.toml:38: discovery.wkd_override.example.org: "127.0.0.1:8080" is no base URL`},
+		{"override without TLS", `"http://127.0.0.1:8080"`, `"http://192.0.2.1:8080"`, `x.toml:38: discovery.wkd_override.example.org: "http://192.0.2.1:8080": http is for loopback addresses`},
+		{"directory without a port", `"127.0.0.1:8080"
+domains`, `"127.0.0.1"
+domains`, `x.toml:29: keydir.listen: "127.0.0.1" is not HOST:PORT`},
 		{"level that is none", `"debug"`, `"loud"`, `x.toml:52: log.level: "loud" is no level`},
 		{"PostgreSQL", `"sqlite:"`, `"postgres://db/x"`, `x.toml:33: store.url: only "sqlite:" (in state_dir) is built so far`},
 	} {

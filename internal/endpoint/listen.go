@@ -39,6 +39,15 @@ func ParseListen(p Protocol, s string) (Address, error) {
 	return a, nil
 }
 
+// ParseHostPort reads HOST:PORT, for a listener of another protocol.
+func ParseHostPort(s string) (Address, error) {
+	scheme, host, port, err := split(s)
+	if err == nil && (scheme != "" || port < 0) {
+		err = fmt.Errorf("%w: %q is not HOST:PORT", ErrSyntax, s)
+	}
+	return Address{Security: Cleartext, Host: host, Port: port}, err
+}
+
 // Loopback tells whether only this machine can reach the address.
 func (a Address) Loopback() bool { return Loopback(a.Host) }
 
