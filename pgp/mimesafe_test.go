@@ -108,6 +108,10 @@ func TestSevenBitInside(t *testing.T) {
 			t.Errorf("%s has encoding %q, want 7bit", name, got)
 		}
 	}
+	// RFC 2045, Section 4: without it the encoding would not be read as one.
+	if got := embedded.Header.All("MIME-Version"); len(got) != 1 {
+		t.Errorf("embedded message has %d MIME-Version fields, want 1", len(got))
+	}
 	if got := content(t, inner, embedded.Children[0]); got != "Grüße und mehr Text" {
 		t.Errorf("embedded text is %q", got)
 	}

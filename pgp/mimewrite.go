@@ -16,7 +16,7 @@ func (s *safe) body(w io.Writer, p *message.Part) error {
 	case len(p.Children) > 0:
 		return s.multipart(w, p)
 	case p.Embedded != nil && !encoded(p):
-		return s.part(w, p.Embedded)
+		return s.part(w, p.Embedded, true)
 	case s.clean[p] && s.do[p] == asIs:
 		return s.copy(w, p.Body, p.End)
 	}
@@ -58,7 +58,7 @@ func (s *safe) multipart(w io.Writer, p *message.Part) error {
 		if err := s.between(w, at, c.Start); err != nil {
 			return err
 		}
-		if err := s.part(w, c); err != nil {
+		if err := s.part(w, c, false); err != nil {
 			return err
 		}
 		at = c.End
@@ -77,8 +77,9 @@ func (s *safe) between(w io.Writer, off, end int64) error {
 	return l.Close()
 }
 
-// part writes header and body.
-func (s *safe) part(w io.Writer, p *message.Part) error {
+// part writes header and body. Without MIME-Version, a message inside that is
+// encoded anew would be read as if it were not (RFC 2045, Section 4).
+func (s *safe) part(w io.Writer, p *message.Part, isMessage bool) error {
 	if s.do[p] == exact {
 		return s.copy(w, p.Start, p.End)
 	}
@@ -90,6 +91,9 @@ func (s *safe) part(w io.Writer, p *message.Part) error {
 			continue
 		}
 		out = appendLines(out, f.Raw)
+	}
+	if encoding != "" && isMessage && !p.Header.Has("MIME-Version") {
+		out = append(out, "MIME-Version: 1.0\r\n"...)
 	}
 	if encoding != "" {
 		out = append(out, "Content-Transfer-Encoding: "+encoding+"\r\n"...)
