@@ -10,6 +10,12 @@ import (
 	"letterlock.org/letterlock/internal/store"
 )
 
+// Texts are kept folded and scanned, not put into FTS5: IMAP asks for any
+// substring, also of one or two characters and across words, which trigrams
+// only narrow down and words miss. A scan is exact as it stands and takes half
+// a second for 50,000 messages of 4 KB (BenchmarkSearch), in as
+// many bytes as the text has.
+
 // pieceBytes is how much text one row of index_text has: enough that a scan
 // reads long runs, little enough that it does not hold a large message.
 const pieceBytes = 256 << 10

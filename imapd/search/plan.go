@@ -116,7 +116,9 @@ func (r *result) set(name, value string) error {
 
 // add takes in the result of the next part. Parts are disjoint and ascending.
 // The MODSEQ is the highest of all that are told; of only MIN or only MAX, its
-// message's (RFC 7162, Section 3.1.10).
+// message's (RFC 7162, Section 3.1.10). Of MIN and MAX together, which should
+// have the higher of the two messages', it is that of all found: a client that
+// takes it for a reason to look again finds nothing new.
 func (r *result) add(part result, options []string) {
 	switch {
 	case slices.Equal(options, []string{"MIN"}):
