@@ -288,8 +288,7 @@ func (c *client) hold() error {
 	return nil
 }
 
-// final sends the final dot, after hold has passed on the rest, and reads the
-// reply. After an error nobody knows whether the message was taken (RFC 1047).
+// final sends what hold has not passed on, and the final dot, and reads the reply. After an error nobody knows whether the message was taken (RFC 1047).
 // Where the dot could not be written whole, it surely was not: that is a reply.
 func (c *client) final() (reply, error) {
 	if err := c.command("."); err != nil {

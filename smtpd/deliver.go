@@ -181,7 +181,11 @@ func (d *delivery) commit(ctx context.Context) error {
 // final commits one transaction. An upstream that has already hung up while the
 // transaction was open can't have taken the message.
 func (d *delivery) final(f *flight) (reply, error) {
-	if err := f.c.hold(); err != nil || !f.c.quiet() {
+	var err error
+	if len(d.open) > 1 { // of one group, the end of the body and the dot are one write
+		err = f.c.hold()
+	}
+	if err != nil || !f.c.quiet() {
 		f.c.close()
 		return reply{Code: 451, Status: "4.4.2", Text: "the mail server ended the transaction"}, nil
 	}
