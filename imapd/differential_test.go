@@ -174,7 +174,7 @@ var (
 	validityCode = regexp.MustCompile(`\[UIDVALIDITY (\d+)\]`)
 	bigNumber    = regexp.MustCompile(`\b1[67]\d{8}\b|\b2[0-4]\d{8}\b`) // UIDVALIDITY is the time
 	ambiguous    = regexp.MustCompile(`^(UID )?(MOVE|EXPUNGE|COPY|APPEND)`)
-	flagsOnly    = regexp.MustCompile(`^(\* \d+ FETCH (?:FLAGS [^|]*|MODSEQ \(\d+\)|FLAGS [^|]* \| MODSEQ \(\d+\))) \| UID \d+$`)
+	flagsOnly    = regexp.MustCompile(`^\* \d+ FETCH (?:FLAGS [^|]*|MODSEQ \(\d+\)|FLAGS [^|]* \| MODSEQ \(\d+\))(?: \| UID \d+)?$`)
 	statusText   = regexp.MustCompile(`^(\S+ (?:OK|NO|BAD|BYE)(?: \[[^\]]*\])?).*`)
 )
 
@@ -232,8 +232,8 @@ func (s *side) play(t *testing.T, tag string, batch []string) []string {
 			continue
 		}
 		r = normal(t, r)
-		if m := flagsOnly.FindStringSubmatch(r); m != nil && len(batch) > 1 {
-			r = m[1] // whether the UID is told depends on when Dovecot tells
+		if flagsOnly.MatchString(r) && len(batch) > 1 {
+			continue // when Dovecot tells of changes, and how often, depends on time
 		}
 		out = append(out, r)
 	}

@@ -232,7 +232,7 @@ func (j *fetchJob) classItems() []string {
 func (j *fetchJob) requests() []string {
 	items := slices.Clone(j.items)
 	for i, item := range items {
-		if item.Response() == "BODY[TEXT]<0>" && item.Partial.Count < index.PrefixBytes {
+		if j.classify && item.Response() == "BODY[TEXT]<0>" && item.Partial.Count < index.PrefixBytes {
 			items[i].Partial = &wire.Partial{Offset: 0, Count: index.PrefixBytes}
 		}
 	}
