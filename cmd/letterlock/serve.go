@@ -111,9 +111,12 @@ func (s *state) reloadFrom(file string) error {
 	if s.level != nil {
 		s.level.Set(next.LogLevel())
 	}
-	for _, what := range restartFor(s.cfg.Load(), next) {
+	old := s.cfg.Load()
+	for _, what := range restartFor(old, next) {
 		s.log.Warn("this change takes a restart", "setting", what)
 	}
+	// What is open stays what is told of.
+	next.StateDir, next.Unlock, next.Discovery, next.Keydir = old.StateDir, old.Unlock, old.Discovery, old.Keydir
 	s.login.Replace(logins(next))
 	s.cfg.Store(next)
 	s.log.Info("configuration read again", "file", file)

@@ -22,8 +22,11 @@ const alice, bob = "alice@example.org", "bob@example.org"
 // world is a key directory and bridges, each a serve of its own, before one mail
 // server.
 type world struct {
-	t                *testing.T
-	up               *mailtest.Upstream
+	t *testing.T
+	// imap and smtp are the listen and upstream values of every bridge.
+	imap, smtp       string
+	more             string // further settings of every [[bridge]]
+	domain           string
 	dir, state, temp string
 	keydir           *bridge
 	running          []*bridge
@@ -42,20 +45,29 @@ type bridge struct {
 
 type readyLine struct{ Role, Protocol, Address, Listen string }
 
+// newWorld is a world before an embedded mail server.
 func newWorld(t *testing.T, up *mailtest.Upstream) *world {
+	t.Helper()
+	return newWorldOf(t, world{domain: "example.org",
+		imap: fmt.Sprintf(`listen = "127.0.0.1:0", upstream = "imap+insecure://%s"`, up.IMAPAddr),
+		smtp: fmt.Sprintf(`listen = "127.0.0.1:0", upstream = "smtp+insecure://%s"`, up.SMTPAddr)})
+}
+
+func newWorldOf(t *testing.T, of world) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "llworld") // short, for the control sockets
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, up: up, dir: dir, state: filepath.Join(dir, "state"), temp: filepath.Join(dir, "temp")}
+	w := &of
+	w.t, w.dir, w.state, w.temp = t, dir, filepath.Join(dir, "state"), filepath.Join(dir, "temp")
 	t.Cleanup(func() { w.stop(); os.RemoveAll(dir) })
 	for _, d := range []string{w.state, w.temp} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.keydir = w.configure("keydir", "[keydir]\nlisten = \"127.0.0.1:0\"\ndomains = [\"example.org\"]\n")
+	w.keydir = w.configure("keydir", fmt.Sprintf("[keydir]\nlisten = \"127.0.0.1:0\"\ndomains = [%q]\n", w.domain))
 	w.keydir.serve(1)
 	return w
 }
@@ -82,10 +94,11 @@ func (w *world) bridge(address, upstreamPassword string) *bridge {
 	name, _, _ := strings.Cut(address, "@")
 	b := w.configure(name, fmt.Sprintf(`[[bridge]]
 address = %q
-imap = { listen = "127.0.0.1:0", upstream = "imap+insecure://%s" }
-smtp = { listen = "127.0.0.1:0", upstream = "smtp+insecure://%s" }
+imap = { %s }
+smtp = { %s }
+%s
 [discovery]
-wkd_override = { "example.org" = "http://%s" }`, address, w.up.IMAPAddr, w.up.SMTPAddr, w.keydir.ready[0].Listen))
+wkd_override = { %q = "http://%s" }`, address, w.imap, w.smtp, w.more, w.domain, w.keydir.ready[0].Listen))
 	password := w.file("password", upstreamPassword+"\n")
 	b.command("setup", address, "--password-file", password)
 	os.Remove(password)
@@ -98,9 +111,16 @@ wkd_override = { "example.org" = "http://%s" }`, address, w.up.IMAPAddr, w.up.SM
 	trust := &tls.Config{ServerName: "127.0.0.1", RootCAs: peer.Pool(w.t, account.CA)}
 	for _, r := range b.ready {
 		l := mailtest.Login{Addr: r.Listen, User: account.User, Password: account.Password, TLS: trust}
-		if r.Protocol == "imap" {
+		switch r.Protocol {
+		case "imaps":
+			l.Implicit = true
+			fallthrough
+		case "imap":
 			b.imap = l
-		} else {
+		case "submissions":
+			l.Implicit = true
+			fallthrough
+		case "smtp":
 			b.smtp = l
 		}
 	}

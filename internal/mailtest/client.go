@@ -17,8 +17,24 @@ import (
 type Login struct {
 	Addr           string
 	User, Password string
-	// TLS upgrades by STARTTLS; nil stays in cleartext.
-	TLS *tls.Config
+	// TLS upgrades by STARTTLS, or with Implicit begins at once; nil stays in
+	// cleartext.
+	TLS      *tls.Config
+	Implicit bool
+}
+
+// connect opens the connection; starttls tells whether it is yet to be upgraded.
+func (l Login) connect() (c net.Conn, starttls bool, err error) {
+	d := &net.Dialer{Timeout: 10 * time.Second}
+	if l.Implicit {
+		c, err = tls.DialWithDialer(d, "tcp", l.Addr, l.TLS)
+	} else {
+		c, err = d.Dial("tcp", l.Addr)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return c, l.TLS != nil && !l.Implicit, c.SetDeadline(time.Now().Add(patience))
 }
 
 // patience is how long a conversation may take in all.
@@ -26,13 +42,12 @@ const patience = 2 * time.Minute
 
 // Submit sends a message as a mail program does.
 func Submit(l Login, from string, to []string, raw []byte) error {
-	c, err := net.DialTimeout("tcp", l.Addr, 10*time.Second)
+	c, starttls, err := l.connect()
 	if err != nil {
 		return err
 	}
-	c.SetDeadline(time.Now().Add(patience))
 	var sc *smtp.Client
-	if l.TLS != nil {
+	if starttls {
 		if sc, err = smtp.NewClientStartTLS(c, l.TLS); err != nil {
 			return fmt.Errorf("STARTTLS: %w", err)
 		}
@@ -51,13 +66,12 @@ func Submit(l Login, from string, to []string, raw []byte) error {
 
 // Dial logs in to an IMAP server. The caller closes the client.
 func Dial(l Login) (*imapclient.Client, error) {
-	c, err := net.DialTimeout("tcp", l.Addr, 10*time.Second)
+	c, starttls, err := l.connect()
 	if err != nil {
 		return nil, err
 	}
-	c.SetDeadline(time.Now().Add(patience))
 	var ic *imapclient.Client
-	if l.TLS != nil {
+	if starttls {
 		if ic, err = imapclient.NewStartTLS(c, &imapclient.Options{TLSConfig: l.TLS}); err != nil {
 			return nil, fmt.Errorf("STARTTLS: %w", err)
 		}
