@@ -6,16 +6,21 @@ import (
 	"encoding/base64"
 	"io"
 	"mime/quotedprintable"
+	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/internal/message"
 )
 
-// Bounds on what the reply rule looks at. A reference list longer than that is
-// cut in its middle: the newest and the root of the thread count most.
+// Bounds on what the reply rule looks at: messages named, bytes of a part that
+// tells of one, bytes of the beginning of an attachment, and messages in encoded
+// messages. What names more is taken for an answer.
 const (
-	maxAnswered  = 1000
+	maxAnswered  = 20_000
 	maxPartBytes = 1 << 20
+	maxForwarded = 16 << 20
+	maxBeginning = 64 << 10
+	maxEncoded   = 4
 )
 
 // CalendarID is the ID under which an OpenedRecord knows the UID of an
@@ -28,7 +33,11 @@ func answersDecrypted(ctx context.Context, rec OpenedRecord, src message.Source,
 	if rec == nil {
 		return false, nil
 	}
-	for _, id := range answered(src, root) {
+	ids := answered(src, root)
+	if len(ids) > maxAnswered {
+		return true, nil
+	}
+	for _, id := range ids {
 		if was, err := rec.WasOpened(ctx, id); err != nil || was {
 			return was, err
 		}
@@ -41,64 +50,67 @@ func answered(src message.Source, root *message.Part) []string {
 	var ids []string
 	for _, name := range []string{"In-Reply-To", "References", "X-Forwarded-Message-Id", "Resent-Message-ID"} {
 		for _, f := range root.Header.All(name) {
-			ids = append(ids, messageIDs(f.Value())...)
+			ids = append(ids, message.MessageIDs(f.Value())...)
 		}
 	}
 	if len(root.Header.All("Resent-From")) > 0 { // RFC 5322, Section 3.6.6: it is forwarded as it came
-		ids = append(ids, messageIDs(root.Header.Get("Message-ID"))...)
+		ids = append(ids, ownIDs(root.Header)...)
 	}
-	ids = append(ids, inside(src, root)...)
-	if len(ids) > maxAnswered {
-		ids = append(ids[:maxAnswered/2:maxAnswered/2], ids[len(ids)-maxAnswered/2:]...)
+	ids = append(ids, inside(src, root, maxEncoded)...)
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// ownIDs are the IDs that a header gives its own message.
+func ownIDs(h message.Header) (ids []string) {
+	for _, f := range h.All("Message-ID") {
+		ids = append(ids, message.MessageIDs(f.Value())...)
 	}
 	return ids
 }
 
-// inside lists the IDs that parts of the message name.
-func inside(src message.Source, p *message.Part) (ids []string) {
+// inside lists the IDs that parts of the message name. Messages in it that are
+// encoded are read to a depth of encoded.
+func inside(src message.Source, p *message.Part, encoded int) (ids []string) {
 	switch p.Type + "/" + p.Subtype {
 	case "message/disposition-notification": // RFC 8098, Section 3.2.5
-		h := message.ParseHeader(content(src, p))
+		h := message.ParseHeader(content(src, p, maxPartBytes))
 		for _, f := range h.All("Original-Message-ID") {
-			ids = append(ids, messageIDs(f.Value())...)
+			ids = append(ids, message.MessageIDs(f.Value())...)
 		}
-	case "text/rfc822-headers", "message/rfc822-headers": // RFC 6522, Section 4
-		ids = append(ids, messageIDs(message.ParseHeader(content(src, p)).Get("Message-ID"))...)
 	case "text/calendar", "application/ics":
-		ids = append(ids, calendarIDs(content(src, p))...)
+		ids = append(ids, calendarIDs(content(src, p, maxPartBytes))...)
 	case "message/rfc822", "message/global":
-		if p.Embedded == nil { // encoded or too deep: read its header all the same
-			ids = append(ids, messageIDs(message.ParseHeader(content(src, p)).Get("Message-ID"))...)
+		// RFC 2046, Section 5.2.1 forbids to encode it; RFC 6532, Section 3.7
+		// allows it of the other; both are done, and Parse doesn't look inside.
+		if isEncoded(p) {
+			return forwarded(content(src, p, maxForwarded), encoded)
+		}
+	default:
+		// RFC 6522, Section 4: text/rfc822-headers. Others attach a message as a
+		// file: what begins with its header is taken for it.
+		if len(p.Children) == 0 && p.Embedded == nil && (p.Type != "text" || p.Subtype != "plain" && p.Subtype != "html") {
+			ids = append(ids, ownIDs(message.ParseHeader(content(src, p, maxBeginning)))...)
 		}
 	}
 	if p.Embedded != nil {
-		for _, f := range p.Embedded.Header.All("Message-ID") {
-			ids = append(ids, messageIDs(f.Value())...)
-		}
-		ids = append(ids, inside(src, p.Embedded)...)
+		ids = append(ids, ownIDs(p.Embedded.Header)...)
+		ids = append(ids, inside(src, p.Embedded, encoded)...)
 	}
 	for _, c := range p.Children {
-		ids = append(ids, inside(src, c)...)
+		ids = append(ids, inside(src, c, encoded)...)
 	}
 	return ids
 }
 
-// messageIDs takes the IDs out of a field's value, with their brackets.
-func messageIDs(v string) (ids []string) {
-	for {
-		_, after, ok := strings.Cut(v, "<")
-		if !ok {
-			return ids
-		}
-		id, rest, ok := strings.Cut(after, ">")
-		if !ok {
-			return ids
-		}
-		if id = strings.Join(strings.Fields(id), ""); id != "" {
-			ids = append(ids, "<"+id+">")
-		}
-		v = rest
+// forwarded lists the IDs that a decoded message has and names inside.
+func forwarded(text []byte, encoded int) []string {
+	src := message.Bytes(text)
+	root, err := message.Parse(src, message.Limits{})
+	if err != nil || encoded == 0 { // too deep: its own ID at least
+		return ownIDs(message.ParseHeader(text))
 	}
+	return append(ownIDs(root.Header), inside(src, root, encoded-1)...)
 }
 
 // calendarIDs takes the UIDs out of iCalendar text (RFC 5545, Section 3.1 for
@@ -116,16 +128,27 @@ func calendarIDs(text []byte) (ids []string) {
 	return ids
 }
 
+// encoding is a part's transfer encoding (RFC 2045, Section 6.1), in lower case.
+func encoding(p *message.Part) string {
+	e, _ := message.ParseParams(p.Header.Get("Content-Transfer-Encoding"))
+	return e
+}
+
+func isEncoded(p *message.Part) bool {
+	e := encoding(p)
+	return e == "base64" || e == "quoted-printable"
+}
+
 // content is the decoded body of a part, cut at a bound.
-func content(src message.Source, p *message.Part) []byte {
+func content(src message.Source, p *message.Part, bound int64) []byte {
 	var r io.Reader = io.NewSectionReader(src, p.Body, p.End-p.Body)
-	switch strings.ToLower(strings.TrimSpace(p.Header.Get("Content-Transfer-Encoding"))) {
+	switch encoding(p) {
 	case "base64":
 		r = base64.NewDecoder(base64.StdEncoding, &base64Lines{bufio.NewReader(r)})
 	case "quoted-printable":
 		r = quotedprintable.NewReader(r)
 	}
-	b, _ := io.ReadAll(io.LimitReader(r, maxPartBytes)) // what could be decoded counts
+	b, _ := io.ReadAll(io.LimitReader(r, bound)) // what could be decoded counts
 	return b
 }
 

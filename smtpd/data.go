@@ -85,7 +85,7 @@ func (s *session) receive(r io.Reader) (sub submission, err error) {
 	if s.env.from.IsZero() && !sub.root.Is("multipart/report") {
 		return sub, permanent(550, "5.7.1", "without a sender address only read receipts and other reports are sent")
 	}
-	if ids := messageIDs(sub.root.Header.Get("Message-ID")); len(ids) == 1 {
+	if ids := message.MessageIDs(sub.root.Header.Get("Message-ID")); len(ids) == 1 {
 		sub.messageID = ids[0]
 	}
 	sub.key = queue.Key(s.account.key(), sub.messageID, [32]byte(hash.Sum(nil)))

@@ -147,7 +147,7 @@ func (w *world) list() string {
 
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
-	for range 1000 {
+	for range 5000 {
 		if ok() {
 			return
 		}

@@ -184,11 +184,12 @@ func Backoff(attempts int) time.Duration {
 
 // purge forgets what is settled and was touched too long ago to be repeated.
 func (q *Queue) purge(ctx context.Context) {
-	before := q.c.Now().Add(-q.c.Remember).UnixMicro()
-	if q.purged.After(q.c.Now().Add(-time.Hour)) {
+	now := q.c.Now()
+	before := now.Add(-q.c.Remember).UnixMicro()
+	if q.purged.After(now.Add(-time.Hour)) {
 		return
 	}
-	q.purged = q.c.Now()
+	q.purged = now
 	var one int64
 	err := q.c.Store.View(ctx, func(tx store.Tx) error {
 		return tx.Row(`SELECT 1 FROM queue_entry WHERE state IN ('sent', 'failed', 'unknown') AND touched < ? LIMIT 1`, []any{before}, &one)
