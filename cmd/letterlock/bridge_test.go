@@ -2,12 +2,17 @@ package main_test
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"letterlock.org/letterlock/internal/mailtest"
 	"letterlock.org/letterlock/internal/mailtest/peer"
@@ -126,8 +131,49 @@ func TestServeTellsSystemd(t *testing.T) {
 	if got := heard(); got != "READY=1" {
 		t.Errorf("first it says %q", got)
 	}
+	w.hardened(w.keydir)
 	w.stop()
 	if got := heard(); got != "STOPPING=1" {
 		t.Errorf("at the end it says %q", got)
 	}
+}
+
+// hardened makes sure that a serve leaves no core dump and only private files.
+func (w *world) hardened(b *bridge) {
+	w.t.Helper()
+	proc := func(name string) string {
+		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(b.process.Process.Pid), name))
+		if err != nil {
+			w.t.Skipf("no /proc to look at: %v", err)
+		}
+		return string(text)
+	}
+	if !regexp.MustCompile(`Max core file size +0 +0 `).MatchString(proc("limits")) {
+		w.t.Error("it may dump core")
+	}
+	if !strings.Contains(proc("status"), "Umask:\t0077") {
+		w.t.Error("its files may be read by others")
+	}
+}
+
+// An upstream that is down is told to the mail program as a fault of the moment,
+// and stops nobody else.
+func TestUpstreamDown(t *testing.T) {
+	up, err := mailtest.Start(mailtest.Options{Users: map[string]string{alice: "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, up)
+	a := w.bridge(alice, "a")
+	up.Close()
+	_, err = mailtest.Dial(a.imap)
+	if err == nil || !strings.Contains(err.Error(), "UNAVAILABLE") {
+		t.Errorf("IMAP says %v, want UNAVAILABLE", err)
+	}
+	err = mailtest.Submit(a.smtp, alice, []string{bob}, []byte("From: "+alice+"\r\nTo: "+bob+"\r\n\r\nx\r\n"))
+	var reply *smtp.SMTPError
+	if !errors.As(err, &reply) || reply.Code/100 != 4 {
+		t.Errorf("SMTP says %v, want a temporary reply", err)
+	}
+	a.command("status")
 }

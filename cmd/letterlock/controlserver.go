@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 )
 
 // listenControl opens the control socket of a state directory that is locked by
@@ -29,19 +30,23 @@ func listenControl(stateDir string) (net.Listener, error) {
 	return l, nil
 }
 
-// serveControl runs the commands of clients until l is closed.
+// serveControl runs the commands of clients until l is closed, and returns when
+// the last of them has ended. When ctx ends they are cut off.
 func serveControl(ctx context.Context, l net.Listener, s *state) {
+	var commands sync.WaitGroup
+	defer commands.Wait()
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		go func() {
+		commands.Go(func() {
 			defer conn.Close()
-			if err := s.control(ctx, conn); err != nil && !errors.Is(err, io.EOF) {
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			if err := s.control(ctx, conn); err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
 				s.log.Warn("control connection ended", "error", err)
 			}
-		}()
+		})
 	}
 }
 

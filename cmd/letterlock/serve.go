@@ -61,8 +61,9 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 	s.served, s.ready = true, r.ready
 	s.reload = func() error { return s.reloadFrom(cfg.File) }
 	var background sync.WaitGroup
-	background.Go(func() { serveControl(ctx, control, s) })
-	background.Go(func() { s.onHangup(ctx) })
+	inner, cancel := context.WithCancel(ctx)
+	background.Go(func() { serveControl(inner, control, s) })
+	background.Go(func() { s.onHangup(inner) })
 	for _, l := range r.ready {
 		ready.write(l)
 	}
@@ -73,13 +74,12 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 	}
 	notify("STOPPING=1")
 	s.log.Info("stopping")
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	err = errors.Join(err, control.Close(), r.stop(drain))
-	if ctx.Err() != nil {
-		background.Wait()
-	}
-	return err
+	cancel()
+	err = errors.Join(err, control.Close())
+	background.Wait()
+	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer done()
+	return errors.Join(err, r.stop(drain))
 }
 
 // onHangup reloads at each SIGHUP.
