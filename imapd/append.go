@@ -20,7 +20,7 @@ func appendBefore(args []wire.Token) bool { return len(args) >= 1 && len(args) <
 func (s *session) append(c *wire.Command) error {
 	m := c.Message
 	if m == nil {
-		s.bad(c, "APPEND takes a mailbox and a message")
+		s.reject(c, "APPEND takes a mailbox and a message")
 		return nil
 	}
 	prefix, ok := appendPrefix(c.Args)
@@ -28,7 +28,7 @@ func (s *session) append(c *wire.Command) error {
 		if err := m.Refuse(); err != nil {
 			return err
 		}
-		s.bad(c, "APPEND takes a mailbox, flags, a date and one message")
+		s.reject(c, "APPEND takes a mailbox, flags, a date and one message")
 		return nil
 	}
 	if m.Size > s.appendLimit() {
@@ -47,7 +47,7 @@ func (s *session) append(c *wire.Command) error {
 	}
 	up, err := s.upload(m)
 	if errors.Is(err, wire.ErrSyntax) {
-		s.bad(c, err.Error())
+		s.reject(c, err.Error())
 		return nil
 	}
 	if err != nil {

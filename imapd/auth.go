@@ -77,6 +77,7 @@ func (s *session) beforeLogin(c *wire.Command) error {
 		}
 		return s.authenticate(c)
 	}
+	s.bad++
 	s.out.line(c.Tag + " BAD command unknown, or not before login")
 	return nil
 }
@@ -149,6 +150,7 @@ func (s *session) login(tag, user, password string) error {
 	account, upPassword, err := s.srv.c.Login(ctx, s.conn.RemoteAddr(), user, password)
 	switch {
 	case errors.Is(err, ErrRefused):
+		s.bad++
 		s.log.Info("login refused")
 		s.out.line(tag + " NO [AUTHENTICATIONFAILED] user or password refused")
 		return nil
@@ -175,7 +177,13 @@ func (s *session) login(tag, user, password string) error {
 		return nil
 	}
 	s.account = account
+	s.mu.Lock()
 	s.up = up
+	s.mu.Unlock()
+	if s.ctx.Err() != nil { // cut off meanwhile
+		_ = up.conn.Close()
+		return s.ctx.Err()
+	}
 	s.conn.read.Store(int64(s.srv.c.IdleTimeout))
 	s.in.Limits(s.srv.c.Limits)
 	s.relay = newRelay(s)

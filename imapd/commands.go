@@ -39,11 +39,11 @@ func (s *session) afterLogin(c *wire.Command) error {
 	case "IDLE":
 		return s.idle(c)
 	}
-	s.bad(c, "command unknown or not offered")
+	s.reject(c, "command unknown or not offered")
 	return nil
 }
 
-func (s *session) bad(c *wire.Command, text string) {
+func (s *session) reject(c *wire.Command, text string) {
 	s.local(c.Tag, "BAD "+text)
 }
 
@@ -55,7 +55,7 @@ func (s *session) pass(c *wire.Command) error {
 // inMailbox refuses a command where no mailbox is selected.
 func (s *session) inMailbox(c *wire.Command, f func(*wire.Command) error) error {
 	if s.selected() == nil {
-		s.bad(c, "no mailbox selected")
+		s.reject(c, "no mailbox selected")
 		return nil
 	}
 	return f(c)
@@ -78,7 +78,7 @@ func (s *session) enable(c *wire.Command) error {
 		}
 	}
 	if len(c.Args) == 0 || !s.up.has("ENABLE") {
-		s.bad(c, "ENABLE not possible")
+		s.reject(c, "ENABLE not possible")
 		return nil
 	}
 	if len(want) == 0 {
@@ -122,7 +122,7 @@ func (s *session) isEnabled(extension string) bool {
 func (s *session) store(c *wire.Command) error {
 	uid := strings.HasPrefix(c.Name, "UID ")
 	if len(c.Args) < 3 {
-		s.bad(c, "STORE takes a set, an item and flags")
+		s.reject(c, "STORE takes a set, an item and flags")
 		return nil
 	}
 	set, ok := s.set(c, uid)
@@ -165,7 +165,7 @@ func withoutOurs(t wire.Token) wire.Token {
 func (s *session) set(c *wire.Command, uid bool) (set []byte, ok bool) {
 	parsed, err := wire.ParseSet(c.Args[0].Value)
 	if err != nil || c.Args[0].Kind != wire.Atom {
-		s.bad(c, "bad sequence set")
+		s.reject(c, "bad sequence set")
 		return nil, false
 	}
 	v := s.selected().view

@@ -15,11 +15,11 @@ import (
 func (s *session) copy(c *wire.Command) error {
 	uid := strings.HasPrefix(c.Name, "UID ")
 	if len(c.Args) != 2 || !c.Args[1].IsString() {
-		s.bad(c, "takes a set and a mailbox")
+		s.reject(c, "takes a set and a mailbox")
 		return nil
 	}
 	if strings.HasSuffix(c.Name, "MOVE") && !s.up.has("MOVE") {
-		s.bad(c, "MOVE is not offered")
+		s.reject(c, "MOVE is not offered")
 		return nil
 	}
 	if s.relay.find(func(p *pending) bool { return p.copyTo != "" }) != nil {

@@ -19,7 +19,7 @@ import (
 func (s *session) fetch(c *wire.Command) error {
 	uid := c.Name == "UID FETCH"
 	if len(c.Args) < 2 || len(c.Args) > 3 || c.Args[0].Kind != wire.Atom || len(c.Args) == 3 && c.Args[2].Kind != wire.List {
-		s.bad(c, "FETCH takes a set and items")
+		s.reject(c, "FETCH takes a set and items")
 		return nil
 	}
 	items, err := wire.ParseFetchItems(c.Args[1])
@@ -27,12 +27,12 @@ func (s *session) fetch(c *wire.Command) error {
 	for _, i := range items {
 		content = content || i.Content()
 		if !i.Known() {
-			s.bad(c, "FETCH item unknown or not offered")
+			s.reject(c, "FETCH item unknown or not offered")
 			return nil
 		}
 	}
-	if err != nil {
-		s.bad(c, err.Error())
+	if err != nil || len(c.Args) == 3 && !knownModifiers(c.Args[2].List) {
+		s.reject(c, "FETCH items or modifiers not understood")
 		return nil
 	}
 	// A sequence number means another message once an EXPUNGE comes.
@@ -58,6 +58,19 @@ func (s *session) fetch(c *wire.Command) error {
 		return s.relay.forward(c.Tag, j.verbatim(c), p)
 	}
 	return s.fetchContent(c, j)
+}
+
+// knownModifiers: RFC 7162, Sections 3.1.4 and 3.2.6.
+func knownModifiers(list []wire.Token) bool {
+	for i := 0; i < len(list); i++ {
+		switch {
+		case list[i].Is("CHANGEDSINCE") && i+1 < len(list):
+			i++
+		case !list[i].Is("VANISHED"):
+			return false
+		}
+	}
+	return true
 }
 
 // fetchContent chooses between the two ways for content.
@@ -156,9 +169,7 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 	if err != nil {
 		return err
 	}
-	if err := j.persist(true); err != nil {
-		return err
-	}
+	j.persist(true)
 	if status == "OK" {
 		if err := j.fetchLater(); err != nil {
 			return err

@@ -43,6 +43,9 @@ type fetchJob struct {
 	unavailable bool                   // something could not be opened for now
 }
 
+// maxItems bounds the items that are kept of one response.
+const maxItems = 50
+
 // kept is what a FETCH response brought of an encrypted message.
 type kept struct {
 	uid     uint32
@@ -186,6 +189,9 @@ func (j *fetchJob) gather(f *wire.FetchReader, g *gathering, item wire.Item) err
 		j.decide(g)
 		return nil
 	case dynamic(item.Name):
+		if len(g.dynamic) >= maxItems {
+			return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
+		}
 		if wire.EqualFold(item.Name, "MODSEQ") {
 			j.box.sawModSeq(item.Value)
 		}
@@ -278,6 +284,9 @@ func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.It
 	if j.find(name) == nil {
 		return nil
 	}
+	if len(g.contents) > len(j.items) {
+		return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
+	}
 	c := content{name: name, value: bytes.Clone(item.Value)}
 	if item.Literal {
 		sp, err := j.s.spool(f, item.Size)
@@ -310,6 +319,9 @@ func (j *fetchJob) decide(g *gathering) {
 		j.classes = map[uint32]pgp.Class{}
 	}
 	j.classes[g.uid] = g.class
+	if len(j.found) >= 256 {
+		j.persist(false)
+	}
 	if g.class != pgp.Encrypted {
 		return
 	}
@@ -328,11 +340,6 @@ func (j *fetchJob) decide(g *gathering) {
 // stream writes what was gathered of a message that is shown as it arrived, and
 // the rest as it comes.
 func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
-	if len(j.found) >= 256 {
-		if err := j.persist(false); err != nil {
-			return err
-		}
-	}
 	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, seq: g.seq, uid: g.uid, class: g.class}
 	if g.hasHeader && j.classes[g.uid] != "" {
 		w.masks = &index.Masks{Ranges: render.Imitations(g.header), Header: int64(len(g.header))}
@@ -450,7 +457,7 @@ func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, aske
 
 // persist stores the classes found so far, while the next ones come in; with
 // last it waits until all are stored.
-func (j *fetchJob) persist(last bool) error {
+func (j *fetchJob) persist(last bool) {
 	j.storing.Wait()
 	found := j.found
 	j.found = nil
@@ -467,5 +474,4 @@ func (j *fetchJob) persist(last bool) error {
 	if last {
 		j.storing.Wait()
 	}
-	return nil
 }

@@ -34,11 +34,7 @@ func (j *fetchJob) answerable(uid uint32) bool {
 		r.Close()
 		return true
 	}
-	if !j.rowOnly() {
-		return false
-	}
-	_, err := j.lib.Row(j.s.ctx, uid)
-	return err == nil
+	return j.rowOnly() && j.lib.Settled(uid) // then it has a row
 }
 
 // gathered answers for an encrypted message if that is possible now, and keeps

@@ -59,8 +59,8 @@ type responseWriter struct {
 	class pgp.Class
 	// held is a UID that we asked for. Only the answer to the client's FETCH is
 	// given without it, not what the upstream tells beside (RFC 7162, Section 3.2.3).
-	held []byte
-	said bool // something of content was written
+	held  []byte
+	said  bool         // something of content was written
 	masks *index.Masks // nil: ask the library
 }
 

@@ -12,7 +12,7 @@ import (
 // left for as long as it takes to tell the client.
 func (s *session) idle(c *wire.Command) error {
 	if !s.up.has("IDLE") || len(c.Args) > 0 {
-		s.bad(c, "IDLE not possible")
+		s.reject(c, "IDLE not possible")
 		return nil
 	}
 	if err := s.tellKeywords(); err != nil {

@@ -78,8 +78,8 @@ func (s *session) leaveMailbox(c *wire.Command) error {
 // the same breath, which costs no round trip; the client has its answer when
 // both are here.
 func (s *session) selectMailbox(c *wire.Command) error {
-	if len(c.Args) < 1 || !c.Args[0].IsString() {
-		s.bad(c, c.Name+" takes a mailbox")
+	if len(c.Args) < 1 || len(c.Args) > 2 || !c.Args[0].IsString() || len(c.Args) == 2 && !knownSelect(c.Args[1].List) {
+		s.reject(c, c.Name+" takes a mailbox, and CONDSTORE or QRESYNC")
 		return nil
 	}
 	if err := s.relay.barrier(); err != nil {
@@ -124,6 +124,19 @@ func (s *session) selectMailbox(c *wire.Command) error {
 	}
 	s.relay.local(c.Tag + " " + string(s.status(line)) + "\r\n")
 	return nil
+}
+
+// knownSelect: RFC 7162, Sections 3.1.8 and 3.2.5.
+func knownSelect(list []wire.Token) bool {
+	for i := 0; i < len(list); i++ {
+		switch {
+		case list[i].Is("QRESYNC") && i+1 < len(list) && list[i+1].Kind == wire.List:
+			i++
+		case !list[i].Is("CONDSTORE"):
+			return false
+		}
+	}
+	return len(list) > 0
 }
 
 // resynchronise tells a client that selects with QRESYNC (RFC 7162, Section

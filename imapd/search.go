@@ -67,7 +67,7 @@ var errNoUIDs = errors.New("the upstream server doesn't tell its UIDs")
 func (s *session) searchFailed(c *wire.Command, err error) error {
 	switch {
 	case errors.Is(err, search.ErrSyntax), errors.Is(err, wire.ErrSyntax):
-		s.bad(c, clean(err.Error()))
+		s.reject(c, clean(err.Error()))
 	case errors.Is(err, search.ErrCharset):
 		s.local(c.Tag, "NO [BADCHARSET (US-ASCII UTF-8)] unknown character set")
 	case errors.Is(err, search.ErrWords):
@@ -184,9 +184,7 @@ func (j *fetchJob) prepare(q *search.Query) error {
 		if err := j.again(fresh, "(UID "+index.ClassItems+" "+index.PrefixItem+")", j.classResponse); err != nil {
 			return err
 		}
-		if err := j.persist(true); err != nil {
-			return err
-		}
+		j.persist(true)
 		j.classify = false
 	}
 	unopened := j.lib.Unsettled(j.lib.Encrypted(q.Within(uids)))
@@ -206,12 +204,7 @@ func (j *fetchJob) classResponse(seq uint32) error {
 			return nil
 		}
 		return j.gatherContent(f, g, item)
-	}, func(*gathering) error {
-		if len(j.found) >= 256 {
-			return j.persist(false)
-		}
-		return nil
-	})
+	}, func(*gathering) error { return nil })
 }
 
 // openResponse takes a message to be opened for the index.

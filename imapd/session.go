@@ -26,10 +26,14 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	// mu guards conn, out and up for those that are not the command goroutine,
+	// which alone sets them.
+	mu   sync.Mutex
 	conn *patientConn
 	in   *wire.CommandReader
 	out  *output
 	tls  bool
+	bad  int // commands before the login that came to nothing
 
 	account *Account
 	up      *upstream
@@ -44,6 +48,13 @@ type session struct {
 	listening atomic.Bool
 }
 
+// Before the login a client has this long, and this many commands that come to
+// nothing.
+const (
+	loginTime = 5 * time.Minute
+	maxBad    = 50
+)
+
 var errLogout = errors.New("client logged out")
 
 func newSession(srv *Server, conn net.Conn) *session {
@@ -57,9 +68,11 @@ func newSession(srv *Server, conn net.Conn) *session {
 
 // attach begins to talk on conn, with nothing read ahead.
 func (s *session) attach(conn net.Conn) {
-	s.conn = newPatientConn(conn, time.Minute, s.srv.c.IOTimeout)
-	s.conn.beforeRead = s.beforeRead
-	s.out = newOutput(s.conn)
+	c := newPatientConn(conn, time.Minute, s.srv.c.IOTimeout)
+	c.beforeRead = s.beforeRead
+	s.mu.Lock()
+	s.conn, s.out = c, newOutput(c)
+	s.mu.Unlock()
 	// Before the login a client has nothing to say that is long.
 	s.in = wire.NewCommandReader(s.conn, wire.Limits{Line: 16 << 10, Literal: 4 << 10, Command: 32 << 10, Drain: 64 << 10})
 	s.in.Continue = func() error {
@@ -102,6 +115,15 @@ func (s *session) run(ctx context.Context) {
 		}
 	}
 	s.out.line("* OK [CAPABILITY " + s.greetingCapabilities() + "] Letterlock ready")
+	late := time.AfterFunc(loginTime, func() {
+		s.mu.Lock()
+		in := s.up != nil
+		s.mu.Unlock()
+		if !in {
+			s.bye("UNAVAILABLE", "no login")
+		}
+	})
+	defer late.Stop()
 	err := s.loop()
 	switch {
 	case errors.Is(err, errLogout), errors.Is(err, io.EOF):
@@ -131,11 +153,18 @@ func (s *session) loop() error {
 		if err != nil {
 			return err
 		}
+		if s.bad > maxBad {
+			s.bye("CLIENTBUG", "too many commands that mean nothing")
+			return errors.New("client says nothing that means anything")
+		}
 	}
 }
 
 // refuse answers a command that could not be read.
 func (s *session) refuse(c *wire.Command, err error) error {
+	if s.relay == nil {
+		s.bad++
+	}
 	if c.Tag == "" {
 		s.local("", "* BAD "+err.Error())
 		return nil
@@ -178,11 +207,14 @@ func (s *session) local(tag, answer string) {
 // bye tells the client that it is over. It may be called at any time.
 func (s *session) bye(code, text string) {
 	s.endOnce.Do(func() {
-		if s.out.TryLock() { // else a response is under way that BYE must not cut
-			_ = s.conn.Conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
-			_, _ = s.out.w.WriteString("* BYE [" + code + "] " + clean(text) + "\r\n")
-			_ = s.out.w.Flush()
-			s.out.Unlock()
+		s.mu.Lock()
+		conn, out := s.conn, s.out
+		s.mu.Unlock()
+		if out.TryLock() { // else a response is under way that BYE must not cut
+			conn.write.Store(int64(5 * time.Second))
+			_, _ = out.w.WriteString("* BYE [" + code + "] " + clean(text) + "\r\n")
+			_ = out.w.Flush()
+			out.Unlock()
 		}
 		s.cut()
 	})
@@ -191,9 +223,11 @@ func (s *session) bye(code, text string) {
 // cut closes the connections, which ends the goroutines.
 func (s *session) cut() {
 	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	_ = s.conn.Close()
-	if up := s.up; up != nil {
-		_ = up.conn.Close()
+	if s.up != nil {
+		_ = s.up.conn.Close()
 	}
 }
 

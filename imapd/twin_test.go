@@ -27,8 +27,15 @@ import (
 //	                    untagged FETCH of FLAGS (RFC 3501, Section 7.4.2), also
 //	                    through CHANGEDSINCE and QRESYNC
 //	STATUS and LIST     SIZE is how much the upstream stores
-//	UID beside MODSEQ   in a pipeline, whether a FETCH that nobody asked for tells it depends
-//	                    on which command is answered when it comes
+//	FETCH responses     of messages that have to be opened first come after others
+//	HIGHESTMODSEQ       in the OK of a command: Dovecot tells it when a MODSEQ was fetched that
+//	                    is further than what it told of before
+//	pipelines           when Dovecot tells of FLAGS and MODSEQ that changed depends on
+//	                    which command it is at; which FLAGS it tells is compared
+//	sections asked for  twice in one FETCH, as with and without PEEK, are answered once; so
+//	                    are pieces from the same offset, and the sessions ask for one of those
+//	BODY[] with         CHANGEDSINCE and no parentheses is BAD for Dovecot; the sessions have
+//	                    them
 //	sections that are   not in the message are NIL here and empty there (nstring)
 //	section names       are told as asked for, or with the fields in capitals
 //	multipart in a      part ends for Dovecot after the CRLF of the enclosing delimiter, here
@@ -38,13 +45,17 @@ import (
 //	LIST                comes in another order now and then
 //	strings             are quoted or literals, as each likes (RFC 3501, Section 4.3)
 var (
+	reading      = regexp.MustCompile(`^(?:(?:UID )?(?:FETCH|SEARCH)|STATUS|LIST|NOOP)`)
+	isFetch      = regexp.MustCompile(`^\* \d+ FETCH `)
+	isExpunge    = regexp.MustCompile(`^\* (?:\d+ EXPUNGE|VANISHED)`)
 	literal      = regexp.MustCompile(`\{(\d+)\}\r\n`)
 	ourKeyword   = regexp.MustCompile(`(?i) ?\$Letterlock\w+`)
 	statusSize   = regexp.MustCompile(`^(\* STATUS .*)SIZE \d+`)
 	emptySection = regexp.MustCompile(`^((?:\* \d+ FETCH )?BODY\[[^\]]*\](?:<\d+>)? )(?:NIL|"")$`)
 	sectionName  = regexp.MustCompile(`^(?:\* \d+ FETCH )?BODY\[[^\]]*\]`)
 	nested       = regexp.MustCompile(`(?s)^(?:\* \d+ FETCH )?BODY\[2\] \{\}--y\r\n.*--y--\r\n$`)
-	onlyModSeq   = regexp.MustCompile(`^(\* \d+ FETCH MODSEQ \(\d+\)) \| UID \d+$`)
+	highest      = regexp.MustCompile(`^(\S+ OK) \[HIGHESTMODSEQ \d+\]$`)
+	onlyModSeq   = regexp.MustCompile(`^\* \d+ FETCH MODSEQ \(\d+\)(?: \| UID \d+)?$`)
 	lateFlags    = regexp.MustCompile(`^\* \d+ FETCH FLAGS \([^|]*\)(?: \| MODSEQ \(\d+\))?(?: \| UID \d+)?$`)
 )
 
@@ -52,7 +63,7 @@ var (
 func withoutListed(lines []string) (out []string, late map[string]int) {
 	late = map[string]int{}
 	for _, l := range lines {
-		l = quoted(l)
+		l = highest.ReplaceAllString(quoted(l), "$1")
 		l = statusSize.ReplaceAllString(l, "${1}SIZE n")
 		if strings.Contains(l, "FETCH") {
 			had := ourKeyword.MatchString(l)
@@ -62,6 +73,10 @@ func withoutListed(lines []string) (out []string, late map[string]int) {
 			}
 			if had && lateFlags.MatchString(l) {
 				late[l]++
+				short, _, _ := strings.Cut(l, " | ")
+				if short != l {
+					late[short]++
+				}
 			}
 		}
 		out = append(out, l)
@@ -99,27 +114,43 @@ func quoted(l string) string {
 		}
 		parts[i] = p
 	}
+	for i, p := range parts { // asked for twice
+		name, _, _ := strings.Cut(p, "] ")
+		for k := i + 1; k < len(parts) && strings.Contains(name, "BODY["); k++ {
+			if again, _, _ := strings.Cut(parts[k], "] "); isFetch.ReplaceAllString(name, "") == again {
+				parts[k] = ""
+			}
+		}
+	}
+	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
 	return strings.Join(parts, " | ")
 }
 
 // sameButListed compares the answers of the twins.
 func sameButListed(plain, encrypted []string, pipelined bool) bool {
+	plain, _ = withoutListed(plain)
+	encrypted, late := withoutListed(encrypted)
 	if pipelined {
-		for _, lines := range [][]string{plain, encrypted} {
-			for i := range lines {
-				lines[i] = onlyModSeq.ReplaceAllString(lines[i], "$1")
+		var p, e []string
+		if plain, p = untimed(plain); true {
+			encrypted, e = untimed(encrypted)
+		}
+		for _, l := range e { // may be told one by one here, and together there
+			if at := strings.Index(l, "FLAGS"); late[l] == 0 && !slices.ContainsFunc(p, func(o string) bool { return strings.HasPrefix(o, l[:at]) }) {
+				return false
+			}
+		}
+		for _, l := range p {
+			if !slices.Contains(e, l) {
+				return false
 			}
 		}
 	}
-	plain, _ = withoutListed(plain)
-	encrypted, late := withoutListed(encrypted)
-	if slices.Equal(plain, encrypted) {
-		return true
-	}
-	sortLists(plain)
-	sortLists(encrypted)
-	if slices.Equal(plain, encrypted) {
-		return true
+	for _, lines := range [][]string{plain, encrypted} {
+		sortAmong(lines, isList)
+		if !slices.ContainsFunc(lines, isExpunge.MatchString) {
+			sortAmong(lines, isFetch.MatchString)
+		}
 	}
 	// Late flags may stand anywhere, once more than in the plain store.
 	i := 0
@@ -136,18 +167,38 @@ func sameButListed(plain, encrypted []string, pipelined bool) bool {
 	return i == len(plain)
 }
 
-// sortLists sorts the answers to LIST among themselves.
-func sortLists(lines []string) {
-	var at []int
-	var lists []string
-	for i, l := range lines {
-		if strings.HasPrefix(l, "* LIST ") || strings.HasPrefix(l, "* STATUS ") {
-			at, lists = append(at, i), append(lists, l)
+// untimed takes what depends on when Dovecot looks out of the answers to a
+// pipeline: told are the FLAGS that it told beside the answers.
+func untimed(lines []string) (answers, told []string) {
+	for _, l := range lines {
+		switch {
+		case onlyModSeq.MatchString(l):
+		case lateFlags.MatchString(l):
+			l, _, _ = strings.Cut(l, " | ")
+			told = append(told, l)
+		default:
+			answers = append(answers, l)
 		}
 	}
-	slices.Sort(lists)
+	return answers, told
+}
+
+func isList(l string) bool {
+	return strings.HasPrefix(l, "* LIST ") || strings.HasPrefix(l, "* STATUS ")
+}
+
+// sortAmong sorts answers of one kind, each at a place of one of them.
+func sortAmong(lines []string, kind func(string) bool) {
+	var at []int
+	var some []string
+	for i, l := range lines {
+		if kind(l) {
+			at, some = append(at, i), append(some, l)
+		}
+	}
+	slices.Sort(some)
 	for i, k := range at {
-		lines[k] = lists[i]
+		lines[k] = some[i]
 	}
 }
 
@@ -250,6 +301,10 @@ func twinSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *bridge, ot
 	both := func(tag string, batch ...string) (want, got []string, same bool) {
 		for i := range batch {
 			batch[i] = strings.ReplaceAll(batch[i], "SENTBEFORE 1-Jan-2027", "SENTSINCE 1-Jan-2000")
+			batch[i] = strings.ReplaceAll(batch[i], " BODY[] (CH", " (BODY[]) (CH")
+			if strings.Count(batch[i], "[TEXT]<0.") > 1 {
+				batch[i] = "NOOP"
+			}
 		}
 		want, got = plain.play(t, tag, batch), enc.play(t, tag, batch)
 		return want, got, sameButListed(want, got, len(batch) > 1)
@@ -264,8 +319,8 @@ func twinSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *bridge, ot
 		case k < 4:
 			batch = []string{"NOOP"}
 			for range 2 + g.r.IntN(9) {
-				// A sequence number after one of these is ambiguous (RFC 3501, Section 5.5).
-				if c := g.command(); !ambiguous.MatchString(c) {
+				// What is told beside other answers depends too much on time.
+				if c := g.command(); reading.MatchString(c) && !strings.Contains(c, "SINCE") {
 					batch = append(batch, c)
 				}
 			}
