@@ -54,7 +54,7 @@ var (
 	emptySection = regexp.MustCompile(`^((?:\* \d+ FETCH )?BODY\[[^\]]*\](?:<\d+>)? )(?:NIL|"")$`)
 	sectionName  = regexp.MustCompile(`^(?:\* \d+ FETCH )?BODY\[[^\]]*\]`)
 	nested       = regexp.MustCompile(`(?s)^(?:\* \d+ FETCH )?BODY\[2\] \{\}--y\r\n.*--y--\r\n$`)
-	highest      = regexp.MustCompile(`^(\S+ OK) \[HIGHESTMODSEQ \d+\]$`)
+	highestCode  = regexp.MustCompile(`^(\S+ OK) \[HIGHESTMODSEQ \d+\]$`)
 	onlyModSeq   = regexp.MustCompile(`^\* \d+ FETCH MODSEQ \(\d+\)(?: \| UID \d+)?$`)
 	lateFlags    = regexp.MustCompile(`^\* \d+ FETCH FLAGS \([^|]*\)(?: \| MODSEQ \(\d+\))?(?: \| UID \d+)?$`)
 )
@@ -63,7 +63,7 @@ var (
 func withoutListed(lines []string) (out []string, late map[string]int) {
 	late = map[string]int{}
 	for _, l := range lines {
-		l = highest.ReplaceAllString(quoted(l), "$1")
+		l = highestCode.ReplaceAllString(quoted(l), "$1")
 		l = statusSize.ReplaceAllString(l, "${1}SIZE n")
 		if strings.Contains(l, "FETCH") {
 			had := ourKeyword.MatchString(l)
@@ -358,6 +358,7 @@ func show(t *testing.T, seed uint64, i int, batch, want, got []string) {
 	want, _ = withoutListed(want)
 	got, _ = withoutListed(got)
 	t.Errorf("seed %d, batch %d: %.600q: %d and %d answers", seed, i, batch, len(want), len(got))
+	t.Errorf("ends %.200q and %.200q", want[len(want)-1], got[len(got)-1])
 	for k, n := 0, 0; k < max(len(want), len(got)) && n < 4; k++ {
 		var w, g string
 		if k < len(want) {
