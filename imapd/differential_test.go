@@ -175,7 +175,7 @@ var (
 	bigNumber    = regexp.MustCompile(`\b1[67]\d{8}\b|\b2[0-4]\d{8}\b`) // UIDVALIDITY is the time
 	ambiguous    = regexp.MustCompile(`^(UID )?(MOVE|EXPUNGE|COPY|APPEND)`)
 	flagsOnly    = regexp.MustCompile(`^\* \d+ FETCH (?:FLAGS [^|]*|MODSEQ \(\d+\)|FLAGS [^|]* \| MODSEQ \(\d+\))(?: \| UID \d+)?$`)
-	highestCode  = regexp.MustCompile(` \[HIGHESTMODSEQ \d+\]`)
+	modseqCode   = regexp.MustCompile(` \[HIGHESTMODSEQ \d+\]`)
 	statusText   = regexp.MustCompile(`^(\S+ (?:OK|NO|BAD|BYE)(?: \[[^\]]*\])?).*`)
 )
 
@@ -230,7 +230,7 @@ func (s *side) play(t *testing.T, tag string, batch []string) []string {
 		}
 		if strings.HasPrefix(r, tag) {
 			if len(batch) > 1 { // of several it stands with one, or with another
-				r = highestCode.ReplaceAllString(r, "")
+				r = modseqCode.ReplaceAllString(r, "")
 			}
 			tagged = append(tagged, normal(t, r))
 			continue
