@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/emersion/go-smtp"
 	"letterlock.org/letterlock/internal/address"
@@ -85,8 +86,8 @@ func (s *session) receive(r io.Reader) (sub submission, err error) {
 	if s.env.from.IsZero() && !sub.root.Is("multipart/report") {
 		return sub, permanent(550, "5.7.1", "without a sender address only read receipts and other reports are sent")
 	}
-	if ids := message.MessageIDs(sub.root.Header.Get("Message-ID")); len(ids) == 1 {
-		sub.messageID = ids[0]
+	if id := sub.root.Header.Get("Message-ID"); strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && len(message.MessageIDs(id)) == 1 {
+		sub.messageID = id
 	}
 	sub.key = queue.Key(s.account.key(), sub.messageID, [32]byte(hash.Sum(nil)))
 	return sub, nil

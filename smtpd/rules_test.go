@@ -38,7 +38,16 @@ var answering = map[string]string{
 		"Content-Type: message/disposition-notification\n\nReporting-UA: x\nOriginal-Message-ID: <secret@example.net>\nDisposition: manual-action/MDN-sent-manually; displayed\n\n--x--\n",
 	"the header of the original": "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=x; boundary=x\n\n--x\n\nread\n--x\n" +
 		"Content-Type: text/rfc822-headers\n\nSubject: x\nMessage-ID: <secret@example.net>\n\n--x--\n",
-	"resent": "Resent-From: alice@example.org\nResent-To: nobody@example.com\nMessage-ID: <secret@example.net>\n\nas it came\n",
+	"a forwarded message in base64": "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\nsee\n--x\nContent-Type: message/rfc822\n" +
+		"Content-Transfer-Encoding: base64 (as some do)\n\n" + base64.StdEncoding.EncodeToString([]byte(crlf("From: bob@example.net\nMessage-ID: <secret@example.net>\n\nx\n"))) + "\n--x--\n",
+	"a message in an encoded message": "MIME-Version: 1.0\nContent-Type: message/global\nContent-Transfer-Encoding: base64\n\n" +
+		base64.StdEncoding.EncodeToString([]byte(crlf("Content-Type: multipart/mixed; boundary=y\n\n--y\nContent-Type: message/rfc822\n\nMessage-ID: <secret@example.net>\n\nx\n--y--\n"))) + "\n",
+	"a message attached as a file": "MIME-Version: 1.0\nContent-Type: application/octet-stream; name=letter.eml\nContent-Transfer-Encoding: base64\n\n" +
+		base64.StdEncoding.EncodeToString([]byte(crlf("From: bob@example.net\nMessage-ID: <secret@example.net>\n\nx\n"))) + "\n",
+	"an ID in a phrase that opens a bracket": "In-Reply-To: (a <b) <secret@example.net>\n\nquoting\n",
+	"an ID without brackets":                 "In-Reply-To: secret@example.net\n\nquoting\n",
+	"an ID amid a thousand others":           "References: " + strings.Repeat("<x@y>\n <z@y>\n ", 600) + "<secret@example.net>\n " + strings.Repeat("<v@y>\n <w@y>\n ", 600) + "<u@y>\n\nquoting\n",
+	"resent":                                 "Resent-From: alice@example.org\nResent-To: nobody@example.com\nMessage-ID: <secret@example.net>\n\nas it came\n",
 	"an answer to an invitation": "MIME-Version: 1.0\nContent-Type: text/calendar; method=REPLY\nContent-Transfer-Encoding: base64\n\n" +
 		base64.StdEncoding.EncodeToString([]byte("BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nBEGIN:VEVENT\r\nUID;X=1:event-\r\n 1@example.net\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n")) + "\n",
 	"an attachment in an attachment": "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: message/rfc822\n\n" +

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
 )
@@ -55,8 +56,8 @@ func (l *Library) freeze(tx store.Tx, raw [32]byte, v pgp.Verdict) error {
 	return err
 }
 
-// WasOpened tells whether a message with this Message-ID (with its angle
-// brackets, as it stands in References) was ever shown decrypted. The answer
+// WasOpened tells whether a message with this Message-ID (one of those that
+// message.MessageIDs finds in References) was ever shown decrypted. The answer
 // outlives the message.
 func (l *Library) WasOpened(ctx context.Context, messageID string) (bool, error) {
 	var one int64
@@ -73,18 +74,24 @@ func (l *Library) WasOpened(ctx context.Context, messageID string) (bool, error)
 	return true, nil
 }
 
-func (l *Library) openedKey(messageID string) []byte {
-	return l.c.Store.MAC("index opened", []byte(l.c.Account), []byte(canonicalID(messageID)))
+func (l *Library) openedKey(id string) []byte {
+	if uid, ok := strings.CutPrefix(id, calendarPrefix); ok {
+		id = calendarPrefix + strings.TrimSpace(uid)
+	} else if ids := message.MessageIDs(id); len(ids) > 0 {
+		id = ids[0]
+	}
+	return l.c.Store.MAC("index opened", []byte(l.c.Account), []byte(id))
 }
+
+// calendarPrefix stands before the UID of an invitation, where others have a
+// Message-ID.
+const calendarPrefix = "ical:"
 
 // canonicalID is a Message-ID without white space and brackets around it.
 func canonicalID(id string) string { return strings.Trim(strings.TrimSpace(id), "<>") }
 
 // markOpened remembers that a message was shown decrypted.
 func (l *Library) markOpened(tx store.Tx, messageID string) error {
-	if canonicalID(messageID) == "" {
-		return nil
-	}
 	_, err := tx.Exec(`INSERT INTO index_opened (account, message_id) VALUES (?, ?) ON CONFLICT (account, message_id) DO NOTHING`,
 		l.c.Account, l.openedKey(messageID))
 	return err

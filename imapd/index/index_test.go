@@ -384,6 +384,31 @@ func TestWhatWasOpenedIsRemembered(t *testing.T) {
 	}
 }
 
+// TestOddMessageIDsAreRemembered: who writes a letter writes its Message-ID, and
+// each mail program names it in its own way in the answer.
+func TestOddMessageIDsAreRemembered(t *testing.T) {
+	f := newFixture(t)
+	m := f.mailbox("INBOX", 1)
+	for i, tt := range []struct{ field, answer string }{
+		{"bare@x", "<bare@x>"},
+		{"bare2@x", "bare2@x"},
+		{"<in side@x>", "<inside@x>"},
+		{"<in\r\n fold@x>", "<infold@x>"},
+		{"(hello) <comment@x>", "<comment@x>"},
+		{"some <phrase@x> (x)", "<phrase@x>"},
+		{"<first@x> <second@x>", "<second@x>"},
+		{"<one@x>\r\nMessage-Id: <another@x>", "<another@x>"},
+		{"<Case@X>", "<case@x>"},
+		{"<open@x", "<open@x>"},
+	} {
+		uid := uint32(i + 1)
+		f.add(m, uid, []byte(lock+"From: bob@example.test\r\nX-Packet: "+tt.answer+"\r\nMessage-ID: "+tt.field+"\r\n\r\nsecret of "+tt.answer+"\r\n"))
+		if got, err := f.lib.WasOpened(context.Background(), message.MessageIDs(tt.answer)[0]); err != nil || !got {
+			t.Errorf("after %q was opened, %q was opened: %v, %v", tt.field, tt.answer, got, err)
+		}
+	}
+}
+
 func TestRowsThatWereTamperedWithAreNotBelieved(t *testing.T) {
 	f := newFixture(t)
 	ctx := context.Background()

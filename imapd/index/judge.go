@@ -107,7 +107,7 @@ func (l *Library) describe(ctx context.Context, o *judged) error {
 			if o.texts, o.whole, err = search.Extract(m); err != nil {
 				return err
 			}
-			if o.ids, err = repliedTo(m, o.opened.MessageID); err != nil {
+			if o.ids, err = repliedTo(m); err != nil {
 				return err
 			}
 		}
@@ -198,13 +198,21 @@ func (m *Mailbox) write(tx store.Tx, e entry, o *judged) error {
 	return o.ticket.write(tx)
 }
 
-// repliedTo is what a reply to a message would name: its Message-ID and, as
-// "ical:" and its UID, every event that it invites to.
-func repliedTo(m *render.Message, messageID string) ([]string, error) {
-	ids := []string{messageID}
+// repliedTo is what a reply to a message would name: each Message-ID that a mail
+// program may take for its own and, as "ical:" and its UID, every event that it
+// invites to.
+func repliedTo(m *render.Message) ([]string, error) {
+	var ids []string
+	for _, f := range message.ParseHeader(m.Header()).All("Message-ID") {
+		ids = append(ids, message.MessageIDs(f.Value())...)
+	}
+	ids = ids[:min(len(ids), maxIDs)]
 	uids, err := search.CalendarUIDs(m)
 	for _, uid := range uids {
-		ids = append(ids, "ical:"+uid)
+		ids = append(ids, calendarPrefix+uid)
 	}
 	return ids, err
 }
+
+// maxIDs bounds the Message-IDs that one message may have.
+const maxIDs = 1000
