@@ -101,12 +101,12 @@ func (l *localFiles) Read(name string) ([]byte, error) {
 
 func (l *localFiles) Password(prompt string) (string, error) {
 	if f, ok := l.stdin.(*os.File); ok {
-		if old, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
+		if old, err := unix.IoctlGetTermios(int(f.Fd()), getTermios); err == nil {
 			quiet := *old
 			quiet.Lflag &^= unix.ECHO
 			fmt.Fprintf(l.stderr, "%s: ", prompt)
-			if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &quiet); err == nil {
-				defer unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, old)
+			if err := unix.IoctlSetTermios(int(f.Fd()), setTermios, &quiet); err == nil {
+				defer unix.IoctlSetTermios(int(f.Fd()), setTermios, old)
 				defer fmt.Fprintln(l.stderr)
 			}
 		}
