@@ -301,6 +301,8 @@ func TestHostileUpstream(t *testing.T) {
 		{"a mailbox that shrinks", "NOOP", "* 1 EXISTS\r\nTAG OK done\r\n", "S: * BYE*\nS: EOF"},
 		{"an EXPUNGE of nothing", "NOOP", "* 9 EXPUNGE\r\n", "S: * BYE*\nS: EOF"},
 		{"a UID that changes", "FETCH 1 (UID FLAGS)", "* 1 FETCH (UID 99 FLAGS ())\r\nTAG OK done\r\n", "S: * BYE*\nS: EOF"},
+		{"a UIDVALIDITY that changes", "NOOP", "* OK [UIDVALIDITY 8] x\r\n", "S: * BYE*\nS: EOF"},
+		{"items without end", "UID FETCH 10 (BODY.PEEK[])", "* 1 FETCH (" + strings.Repeat("INTERNALDATE \"x\" ", 200) + "UID 10)\r\n", "S: * BYE*\nS: EOF"},
 		{"a FETCH of nothing", "FETCH 1 (FLAGS)", "* 9 FETCH (FLAGS ())\r\n", "S: * BYE*\nS: EOF"},
 		{"a FETCH that is none", "FETCH 1 (FLAGS)", "* 1 FETCH FLAGS\r\n", "S: * BYE*\nS: EOF"},
 		{"a FETCH without end", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE (((((((\r\n", "S: * BYE*\nS: EOF"},

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"letterlock.org/letterlock/imapd/index"
-	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/imapd/wire"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
@@ -335,124 +333,6 @@ func (j *fetchJob) decide(g *gathering) {
 		}
 	}
 	g.contents = nil
-}
-
-// stream writes what was gathered of a message that is shown as it arrived, and
-// the rest as it comes.
-func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
-	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, seq: g.seq, uid: g.uid, class: g.class}
-	if g.hasHeader && j.classes[g.uid] != "" {
-		w.masks = &index.Masks{Ranges: render.Imitations(g.header), Header: int64(len(g.header))}
-	}
-	defer w.release()
-	if err := j.replay(w, g); err != nil {
-		return err
-	}
-	for {
-		item, err := f.Next()
-		if err == io.EOF {
-			return w.end()
-		}
-		if err != nil {
-			return err
-		}
-		if j.isClassItem(g, item.Name) {
-			continue
-		}
-		if err := w.item(f, item); err != nil {
-			return err
-		}
-	}
-}
-
-// isClassItem tells whether an item came for us only, or came twice.
-func (j *fetchJob) isClassItem(g *gathering, name []byte) bool {
-	return j.classify && (wire.EqualFold(name, "BODY[HEADER]") && g.hasHeader ||
-		wire.EqualFold(name, "BODY[TEXT]<0>") && g.hasPrefix) && (j.find(name) == nil || slices.ContainsFunc(g.contents,
-		func(c content) bool { return wire.EqualFold(c.name, string(name)) }))
-}
-
-// replay writes what was gathered.
-func (j *fetchJob) replay(w *responseWriter, g *gathering) error {
-	if uid := strconv.AppendUint(nil, uint64(g.uid), 10); g.sawUID && j.wantUID {
-		if err := w.text([]byte("UID"), uid); err != nil {
-			return err
-		}
-	} else if g.sawUID {
-		w.held = uid
-	}
-	for _, d := range g.dynamic {
-		value := d.value
-		if wire.EqualFold(d.name, "FLAGS") {
-			value = w.flags(value)
-		}
-		if err := w.text(d.name, value); err != nil {
-			return err
-		}
-	}
-	for _, c := range g.contents {
-		if err := w.gathered(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// gathered writes an item that came before the class was known.
-func (w *responseWriter) gathered(c content) error {
-	asked := w.find(c.name)
-	if asked == nil {
-		return nil
-	}
-	w.said = true
-	if c.spool == nil && !showsHeader(*asked) {
-		return w.text(c.name, c.value)
-	}
-	var src io.Reader
-	size := int64(0)
-	if c.spool != nil {
-		size = c.spool.Size()
-		src = message.Reader(c.spool)
-	} else {
-		b := (wire.Item{Value: c.value}).String()
-		if b == nil {
-			return w.text(c.name, c.value)
-		}
-		size = int64(len(b))
-		src = bytes.NewReader(b)
-	}
-	return w.fromReader(c.name, src, size, *asked)
-}
-
-// fromReader writes a content item whose bytes we hold, masked.
-func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, asked wire.FetchItem) error {
-	m := w.imitations()
-	if len(m.Ranges) == 0 && !cutByUs(asked) || !showsHeader(asked) {
-		_, err := io.Copy(w.begin(name, size).w, src)
-		return err
-	}
-	if asked.Section != nil && pickedHeader(asked.Section) {
-		b, err := io.ReadAll(io.LimitReader(src, maxHeader))
-		if err != nil {
-			return err
-		}
-		if len(m.Ranges) > 0 {
-			w.maskPicked(b, asked)
-		}
-		if asked.Partial != nil {
-			name = []byte(string(name) + "<" + itoa(asked.Partial.Offset) + ">")
-			from := min(asked.Partial.Offset, int64(len(b)))
-			b = b[from:min(from+asked.Partial.Count, int64(len(b)))]
-		}
-		_, err = w.begin(name, int64(len(b))).w.Write(b)
-		return err
-	}
-	at := int64(0)
-	if asked.Partial != nil {
-		at = asked.Partial.Offset
-	}
-	_, err := io.Copy(&maskWriter{w: w.begin(name, size).w, at: at, ranges: m.Ranges}, src)
-	return err
 }
 
 // persist stores the classes found so far, while the next ones come in; with

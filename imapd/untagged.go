@@ -94,6 +94,10 @@ func (s *session) learnCode(box *selected, line []byte) error {
 		if n == 0 || n > 1<<32-1 {
 			return fmt.Errorf("%w: UIDVALIDITY", wire.ErrDesync)
 		}
+		if have := box.uidvalidity.Load(); have != 0 && uint64(have) != n {
+			// Everything known of the mailbox is wrong now: begin anew.
+			return fmt.Errorf("%w: UIDVALIDITY changed", wire.ErrDesync)
+		}
 		return s.openLibrary(box, uint32(n))
 	case "HIGHESTMODSEQ":
 		box.modseq.Store(n)
