@@ -738,3 +738,31 @@ func FuzzOutside(f *testing.F) {
 		}
 	})
 }
+
+// TestOpenNamesWhatHasNoMessageID: an answer that names nothing could not be
+// told to be one, so that it would go in clear.
+func TestOpenNamesWhatHasNoMessageID(t *testing.T) {
+	c := newCouple(t)
+	head := "From: Alice <alice@example.org>\r\nTo: bob@example.org\r\n"
+	text := written(t, payload, c.alice, nil, c.bob)
+	for name, mail := range map[string]string{
+		"none":                  mime(head, text),
+		"an empty one":          mime(head+"Message-ID: <>\r\n", text),
+		"an empty one inside":   mime(head, written(t, payloadOf("Message-ID: \r\n"), c.alice, nil, c.bob)),
+		"none, and it's inline": head + "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n" + pgpMessage(written(t, "text\r\n", c.alice, nil, c.bob)),
+	} {
+		got := openBytes(t, []byte(mail), c.opening())
+		if got.Class != pgp.Encrypted {
+			t.Errorf("%s: %q %s", name, summary(got), got.Reason)
+			continue
+		}
+		first := all(t, got.Rendering)
+		ids := message.MessageIDs(got.MessageID)
+		if len(ids) != 1 || !strings.HasSuffix(ids[0], "@letterlock.invalid>") || !bytes.HasPrefix(first, []byte("Message-ID: "+ids[0]+"\r\n")) {
+			t.Errorf("%s: named %q in %.80q", name, got.MessageID, first)
+		}
+		if again := all(t, openBytes(t, []byte(mail), c.opening()).Rendering); !bytes.Equal(again, first) {
+			t.Errorf("%s: the name changes", name)
+		}
+	}
+}

@@ -193,6 +193,7 @@ func (j *job) put(ctx context.Context, l *letter, all []judged) (*Opened, error)
 	if j.o.Frozen != nil {
 		shown = *j.o.Frozen
 	}
+	l.raw = j.src
 	s := message.NewSpool(j.o.Spool)
 	h, err := l.render(ctx, s, shown)
 	if err != nil {

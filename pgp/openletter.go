@@ -2,8 +2,10 @@ package pgp
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 
 // letter is a decrypted message, outside and inside, before it is put together.
 type letter struct {
+	raw     message.Source // as the upstream has it
 	outer   message.Header
 	payload message.Source // what was decrypted
 	root    *message.Part  // of payload; nil where that is bare text
@@ -95,6 +98,14 @@ func (l *letter) said(name string) message.Header {
 func (l *letter) render(ctx context.Context, s *message.Spool, v Verdict) (message.Header, error) {
 	head := l.header(v)
 	parsed := message.ParseHeader(head)
+	if !named(parsed) {
+		id, err := l.name()
+		if err != nil {
+			return parsed, err
+		}
+		head = append([]byte("Message-ID: "+id+"\r\n"), head...)
+		parsed = message.ParseHeader(head)
+	}
 	if len(head) > maxShownHeader || len(parsed.Fields) > maxShownFields {
 		return parsed, refuse(reasonComplex)
 	}
@@ -109,6 +120,22 @@ func (l *letter) render(ctx context.Context, s *message.Spool, v Verdict) (messa
 		return parsed, copyRange(ctx, s, l.payload, start, end)
 	}
 	return parsed, copyRange(ctx, &crlfWriter{w: s}, l.payload, start, end)
+}
+
+// named tells whether a mail program finds a Message-ID to name in an answer.
+func named(h message.Header) bool {
+	return slices.ContainsFunc(h.All("Message-ID"), func(f message.Field) bool { return len(message.MessageIDs(f.Value())) > 0 })
+}
+
+// name makes an identifier for a message that has none, so that its answer can
+// be told to be one. It is the same each time, and tells of nothing but the
+// ciphertext, which everyone on the way has.
+func (l *letter) name() (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, message.Reader(l.raw)); err != nil {
+		return "", fmt.Errorf("naming a message: %w", err)
+	}
+	return fmt.Sprintf("<%x@letterlock.invalid>", h.Sum(nil)[:16]), nil
 }
 
 // binaryInside tells whether a part's line ends are data.
