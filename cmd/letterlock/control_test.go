@@ -1,0 +1,104 @@
+package main_test
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// fakeServe listens where serve would, and returns the configuration that leads
+// to it.
+func fakeServe(t *testing.T) (l net.Listener, config string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "llfake")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err = net.Listen("unix", filepath.Join(dir, "control.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	config = filepath.Join(dir, "l.toml")
+	if err := os.WriteFile(config, []byte("state_dir = \""+dir+"\"\nunlock = \"key-file:/nonexistent\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return l, config
+}
+
+// Whoever stands behind the control socket gets the files that the command line
+// names, and no others.
+func TestControlReadsOnlyNamedFiles(t *testing.T) {
+	l, config := fakeServe(t)
+	named := filepath.Join(t.TempDir(), "named.asc")
+	if err := os.WriteFile(named, []byte("named"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type answer struct {
+		Data  []byte
+		Error string
+	}
+	got := make(chan map[string]answer, 1)
+	go func() {
+		defer close(got)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		enc, dec := json.NewEncoder(c), json.NewDecoder(c)
+		var request struct{ Args []string }
+		dec.Decode(&request)
+		answers := map[string]answer{}
+		for _, file := range []string{"/etc/passwd", config, named + "/../named.asc", named} {
+			var a answer
+			enc.Encode(map[string]string{"read": file})
+			if dec.Decode(&a) != nil {
+				return
+			}
+			answers[file] = a
+		}
+		enc.Encode(map[string]int{"exit": 3})
+		got <- answers
+	}()
+	cmd := exec.Command("letterlock", "cert", "import", named)
+	cmd.Env = append(os.Environ(), "LETTERLOCK_CONFIG="+config)
+	out, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 3 {
+		t.Errorf("exit code is %d, not what serve said: %s", cmd.ProcessState.ExitCode(), out)
+	}
+	answers := <-got
+	if len(answers) != 4 {
+		t.Fatalf("the conversation ended early: %s", out)
+	}
+	for file, a := range answers {
+		if file == named && string(a.Data) != "named" {
+			t.Errorf("the named file was answered by %q, %s", a.Data, a.Error)
+		}
+		if file != named && (len(a.Data) > 0 || a.Error == "") {
+			t.Errorf("%s was handed out", file)
+		}
+	}
+}
+
+// Another user's socket is not talked to.
+func TestControlOfAnotherUserIsRefused(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a socket away")
+	}
+	l, config := fakeServe(t)
+	if err := os.Chown(l.Addr().String(), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("letterlock", "status")
+	cmd.Env = append(os.Environ(), "LETTERLOCK_CONFIG="+config)
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "not a socket of this user") {
+		t.Errorf("it says %q, %v", out, err)
+	}
+}
