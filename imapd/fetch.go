@@ -165,6 +165,8 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 		return err
 	}
 	j.lib, j.hideUID = lib, !j.wantUID
+	j.slots = make(chan struct{}, maxWorkers)
+	defer j.workers.Wait()
 	status, line, err := s.relay.run(j.request(c), j.pending(j.response))
 	if err != nil {
 		return err
@@ -174,10 +176,12 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 		if err := j.fetchLater(); err != nil {
 			return err
 		}
+		j.workers.Wait()
 		if err := j.fetchAsIs(); err != nil {
 			return err
 		}
 	}
+	j.workers.Wait()
 	switch {
 	case status == "OK" && (j.unavailable || j.modifiers == nil && j.unclassified()):
 		line = []byte("NO [UNAVAILABLE] some messages cannot be opened now")
@@ -187,6 +191,9 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 	s.finish(c.Tag, !j.uid, line)
 	return nil
 }
+
+// maxWorkers bounds the messages of one FETCH that are opened at a time.
+const maxWorkers = 4
 
 // pending is a command of this job with its own way to take FETCH responses.
 func (j *fetchJob) pending(take func(seq uint32) error) *pending {

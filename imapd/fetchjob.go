@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -32,13 +33,17 @@ type fetchJob struct {
 	fresh, encrypted []uint32 // of these, ascending
 	classify         bool     // class items were asked for
 
-	storing     sync.WaitGroup
-	found       []index.Classification // to be stored
-	classes     map[uint32]pgp.Class   // what was found, before it is stored
-	answered    map[uint32]bool        // encrypted messages that are done
-	later       map[uint32]*kept       // encrypted, to be fetched for rendering
-	asIs        []uint32               // opened and found to be shown as they arrived
-	unavailable bool                   // something could not be opened for now
+	storing  sync.WaitGroup
+	found    []index.Classification // to be stored
+	classes  map[uint32]pgp.Class   // what was found, before it is stored
+	answered map[uint32]bool        // encrypted messages that are done
+	later    map[uint32]*kept       // encrypted, to be fetched for rendering
+
+	workers     sync.WaitGroup
+	slots       chan struct{} // one for each worker
+	mu          sync.Mutex
+	asIs        []uint32 // guarded by mu: opened and found to be shown as they arrived
+	unavailable bool     // guarded by mu: something could not be opened for now
 }
 
 // maxItems bounds the items that are kept of one response.
@@ -292,7 +297,7 @@ func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.It
 			return err
 		}
 		if sp == nil {
-			j.unavailable = true
+			j.failed(&g.kept, errors.New("no room"))
 			return nil
 		}
 		c.spool = sp

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -28,7 +29,7 @@ func (j *fetchJob) rowOnly() bool {
 }
 
 // answerable tells whether an encrypted message can be answered for without
-// the upstream.
+// the upstream, as far as that can be told without I/O.
 func (j *fetchJob) answerable(uid uint32) bool {
 	if r, ok := j.lib.Cached(uid); ok {
 		r.Close()
@@ -40,19 +41,18 @@ func (j *fetchJob) answerable(uid uint32) bool {
 // gathered answers for an encrypted message if that is possible now, and keeps
 // it for later if not. Responses that nobody asked for tell of no content.
 func (j *fetchJob) gathered(g *gathering) error {
-	if g.class != pgp.Encrypted || !j.asked(g.uid) || j.answered[g.uid] {
+	if g.class != pgp.Encrypted || !j.asked(g.uid) || j.answered[g.uid] || j.later[g.uid] != nil && g.raw == nil {
 		return j.dynamicOnly(g)
 	}
-	done, err := j.answer(g.seq, &g.kept)
-	if err != nil {
-		return err
+	if j.fromIndex(&g.kept) {
+		j.setAnswered(g.uid)
+		return nil
 	}
-	if done {
-		if j.answered == nil {
-			j.answered = map[uint32]bool{}
-		}
-		j.answered[g.uid] = true
-		delete(j.later, g.uid)
+	if g.raw != nil {
+		j.setAnswered(g.uid)
+		k := g.kept
+		g.raw = nil // the worker's now
+		j.work(&k)
 		return nil
 	}
 	if j.later == nil {
@@ -60,6 +60,14 @@ func (j *fetchJob) gathered(g *gathering) error {
 	}
 	j.later[g.uid] = &kept{uid: g.uid, dynamic: g.dynamic}
 	return nil
+}
+
+func (j *fetchJob) setAnswered(uid uint32) {
+	if j.answered == nil {
+		j.answered = map[uint32]bool{}
+	}
+	j.answered[uid] = true
+	delete(j.later, uid)
 }
 
 // asked tells whether the client asked for a message that is not known to be
@@ -92,46 +100,78 @@ func (j *fetchJob) unclassified() bool {
 	})
 }
 
-// answer writes the FETCH response of an encrypted message from its row, a
-// rendering that is kept, or k.raw. done is false if none of these is there.
-// Everything is at hand before the first byte is written.
-func (j *fetchJob) answer(seq uint32, k *kept) (done bool, err error) {
-	ctx := j.s.ctx
-	r, ok := j.lib.Cached(k.uid)
-	if !ok && j.rowOnly() {
-		row, err := j.lib.Row(ctx, k.uid)
-		if err == nil {
-			return true, j.write(seq, k, row, nil)
-		}
-		if !errors.Is(err, store.ErrNoRow) {
-			return true, j.failed(k, err)
-		}
+// work answers for an encrypted message, beside the responder: opening takes a
+// while, and what several have found is stored in one go.
+func (j *fetchJob) work(k *kept) {
+	j.slots <- struct{}{}
+	j.workers.Add(1)
+	j.s.relay.working.Add(1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				j.failed(k, fmt.Errorf("fault of ours: %v", p))
+				j.s.log.Error("opening a message panicked", "stack", string(debug.Stack()))
+			}
+			if k.raw != nil {
+				_ = k.raw.Close()
+			}
+			j.s.relay.working.Add(-1)
+			j.workers.Done()
+			<-j.slots
+		}()
+		j.answer(k)
+	}()
+}
+
+// fromIndex writes the FETCH response of an encrypted message from its row or
+// from a rendering that is kept. It is false if there is none.
+func (j *fetchJob) fromIndex(k *kept) bool {
+	if r, ok := j.lib.Cached(k.uid); ok {
+		defer r.Close()
+		j.write(k, r.Row, r.Message)
+		return true
 	}
-	if !ok {
-		if k.raw == nil {
-			return false, nil
+	if !j.rowOnly() {
+		return false
+	}
+	row, err := j.lib.Row(j.s.ctx, k.uid)
+	if err != nil {
+		if !errors.Is(err, store.ErrNoRow) {
+			j.s.log.Warn("index row cannot be read", "uid", k.uid, "reason", reason(err))
 		}
-		if r, err = j.lib.Open(ctx, k.uid, k.raw); err != nil {
-			return true, j.failed(k, err)
-		}
+		return false
+	}
+	j.write(k, row, nil)
+	return true
+}
+
+// answer writes the FETCH response of an encrypted message that was fetched.
+// Everything is at hand before the first byte is written.
+func (j *fetchJob) answer(k *kept) {
+	r, err := j.lib.Open(j.s.ctx, k.uid, k.raw)
+	if err != nil {
+		j.failed(k, err)
+		return
 	}
 	defer r.Close()
 	if r.Class != pgp.Encrypted {
+		j.mu.Lock()
 		j.asIs = append(j.asIs, k.uid)
-		return true, nil
+		j.mu.Unlock()
+		return
 	}
-	return true, j.write(seq, k, r.Row, r.Message)
+	j.write(k, r.Row, r.Message)
 }
 
 // failed notes that a message cannot be opened for now. Its ciphertext is not
 // shown instead: the client would keep it for ever.
-func (j *fetchJob) failed(k *kept, err error) error {
-	if j.s.ctx.Err() != nil {
-		return j.s.ctx.Err()
-	}
+func (j *fetchJob) failed(k *kept, err error) {
+	j.mu.Lock()
 	j.unavailable = true
-	j.s.log.Warn("message cannot be opened now", "uid", k.uid, "reason", reason(err))
-	return nil
+	j.mu.Unlock()
+	if j.s.ctx.Err() == nil {
+		j.s.log.Warn("message cannot be opened now", "uid", k.uid, "reason", reason(err))
+	}
 }
 
 // fetchLater fetches the encrypted messages that could not be answered for.
@@ -222,14 +262,25 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 	case k.raw == nil:
 		if flags == nil {
 			delete(j.later, uid)
-			j.unavailable = true
+			j.failed(was, errors.New("upstream gives no message"))
 		}
 		return nil
 	}
-	delete(j.later, uid)
-	k.uid, k.dynamic = uid, was.dynamic
-	_, err = j.answer(seq, k)
-	return err
+	j.setAnswered(uid)
+	j.work(&kept{uid: uid, dynamic: was.dynamic, raw: k.raw})
+	k.raw = nil
+	return nil
+}
+
+// clientOf gives the client's number of a UID.
+func (v *view) clientOf(uid uint32) (uint32, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := v.find(uid)
+	if i >= len(v.uids) || v.uids[i] != uid {
+		return 0, false
+	}
+	return v.toClient(uint32(i) + 1), true
 }
 
 // numbers gives the upstream's sequence numbers of UIDs, ascending.
@@ -248,9 +299,26 @@ func (v *view) numbers(uids []uint32) []uint32 {
 // write writes the FETCH response of an encrypted message: what the upstream
 // said of its place in the mailbox, and all that is content from the rendering
 // (m), or from the row alone (m is nil).
-func (j *fetchJob) write(seq uint32, k *kept, row *index.Row, m *render.Message) error {
-	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, seq: seq, uid: k.uid, class: pgp.Encrypted}
-	defer w.release()
+func (j *fetchJob) write(k *kept, row *index.Row, m *render.Message) {
+	o := j.s.out
+	o.Lock()
+	defer o.Unlock()
+	// The number under which the client has it now, not when it was fetched.
+	number, ok := j.box.view.clientOf(k.uid)
+	if !ok {
+		return // expunged meanwhile
+	}
+	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, uid: k.uid, class: pgp.Encrypted, o: o}
+	_, _ = o.w.WriteString("* " + itoa(int64(number)) + " FETCH (")
+	w.first = true
+	if err := j.writeItems(w, k, row, m); err != nil {
+		// The response is cut in the middle: nothing may follow it.
+		j.s.log.Warn("rendering could not be read", "uid", k.uid, "reason", reason(err))
+		j.s.cut()
+	}
+}
+
+func (j *fetchJob) writeItems(w *responseWriter, k *kept, row *index.Row, m *render.Message) error {
 	if j.wantUID {
 		if err := w.text([]byte("UID"), []byte(itoa(int64(k.uid)))); err != nil {
 			return err

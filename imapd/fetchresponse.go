@@ -53,9 +53,10 @@ type responseWriter struct {
 	s     *session
 	box   *selected
 	jobs  []*fetchJob
-	seq   uint32 // the upstream's
-	uid   uint32 // 0 until known
-	o     *output
+	seq   uint32  // the upstream's
+	uid   uint32  // 0 until known
+	o     *output // held since the first item
+	first bool    // held, but no item is written yet
 	class pgp.Class
 	// held is a UID that we asked for. Only the answer to the client's FETCH is
 	// given without it, not what the upstream tells beside (RFC 7162, Section 3.2.3).
@@ -71,9 +72,10 @@ func (w *responseWriter) next() *output {
 		_, _ = w.o.w.WriteString("* ")
 		w.o.w.Write(strconv.AppendUint(w.o.w.AvailableBuffer(), uint64(w.box.view.client(w.seq)), 10))
 		_, _ = w.o.w.WriteString(" FETCH (")
-	} else {
+	} else if !w.first {
 		_ = w.o.w.WriteByte(' ')
 	}
+	w.first = false
 	return w.o
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letterlock.org/letterlock/imapd/wire"
@@ -24,6 +25,8 @@ type relay struct {
 	queue []*pending // guarded by mu: commands in the client's order
 	err   error      // guarded by mu: why the relay ended
 	tags  int        // of the command goroutine
+
+	working atomic.Int64 // messages being opened for the client
 
 	holding bool      // of the responder: it holds the output
 	busy    time.Time // guarded by mu: since when the client waits

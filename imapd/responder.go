@@ -175,7 +175,7 @@ func (r *relay) keepAlive() {
 		case <-tick.C:
 		}
 		r.mu.Lock()
-		waiting := len(r.queue) > 0 && !r.queue[0].complete && r.queue[0].continued == nil
+		waiting := len(r.queue) > 0 && !r.queue[0].complete && r.queue[0].continued == nil || r.working.Load() > 0
 		since := time.Since(r.busy)
 		r.mu.Unlock()
 		last := time.Unix(0, r.s.out.last.Load())

@@ -215,7 +215,8 @@ func (j *fetchJob) openResponse(seq uint32) error {
 		}
 		r, err := j.lib.Open(j.s.ctx, g.uid, g.raw)
 		if err != nil {
-			return j.failed(&g.kept, err)
+			j.failed(&g.kept, err)
+			return j.s.ctx.Err()
 		}
 		r.Close()
 		return nil

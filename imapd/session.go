@@ -125,14 +125,13 @@ func (s *session) run(ctx context.Context) {
 	})
 	defer late.Stop()
 	err := s.loop()
-	switch {
-	case errors.Is(err, errLogout), errors.Is(err, io.EOF):
-	case err != nil:
+	if !errors.Is(err, errLogout) && !errors.Is(err, io.EOF) {
 		s.log.Info("session ended", "reason", reason(err))
 	}
 }
 
-// loop reads commands and carries them out, one after the other.
+// loop reads commands and carries them out, one after the other, until the
+// session ends; its error says why.
 func (s *session) loop() error {
 	for {
 		if s.relay == nil {

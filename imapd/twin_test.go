@@ -28,10 +28,11 @@ import (
 //	                    through CHANGEDSINCE and QRESYNC
 //	STATUS and LIST     SIZE is how much the upstream stores
 //	FETCH responses     of messages that have to be opened first come after others
+//	FLAGS and MODSEQ    that change by the command itself are told by themselves or with an
+//	                    answer, one by one or once; what is told last is compared, of MODSEQ
+//	                    not in a pipeline, where it depends on when Dovecot looks
 //	HIGHESTMODSEQ       in the OK of a command: Dovecot tells it when a MODSEQ was fetched that
 //	                    is further than what it told of before
-//	pipelines           when Dovecot tells of FLAGS and MODSEQ that changed depends on
-//	                    which command it is at; which FLAGS it tells is compared
 //	sections asked for  twice in one FETCH, as with and without PEEK, are answered once; so
 //	                    are pieces from the same offset, and the sessions ask for one of those
 //	BODY[] with         CHANGEDSINCE and no parentheses is BAD for Dovecot; the sessions have
@@ -55,7 +56,6 @@ var (
 	sectionName  = regexp.MustCompile(`^(?:\* \d+ FETCH )?BODY\[[^\]]*\]`)
 	nested       = regexp.MustCompile(`(?s)^(?:\* \d+ FETCH )?BODY\[2\] \{\}--y\r\n.*--y--\r\n$`)
 	highestCode  = regexp.MustCompile(`^(\S+ OK) \[HIGHESTMODSEQ \d+\]$`)
-	onlyModSeq   = regexp.MustCompile(`^\* \d+ FETCH MODSEQ \(\d+\)(?: \| UID \d+)?$`)
 	lateFlags    = regexp.MustCompile(`^\* \d+ FETCH FLAGS \([^|]*\)(?: \| MODSEQ \(\d+\))?(?: \| UID \d+)?$`)
 )
 
@@ -73,10 +73,7 @@ func withoutListed(lines []string) (out []string, late map[string]int) {
 			}
 			if had && lateFlags.MatchString(l) {
 				late[l]++
-				short, _, _ := strings.Cut(l, " | ")
-				if short != l {
-					late[short]++
-				}
+				late["* "+strings.Fields(l)[1]]++
 			}
 		}
 		out = append(out, l)
@@ -130,29 +127,34 @@ func quoted(l string) string {
 func sameButListed(plain, encrypted []string, pipelined bool) bool {
 	plain, _ = withoutListed(plain)
 	encrypted, late := withoutListed(encrypted)
-	if pipelined {
-		var p, e []string
-		if plain, p = untimed(plain); true {
-			encrypted, e = untimed(encrypted)
-		}
-		for _, l := range e { // may be told one by one here, and together there
-			if at := strings.Index(l, "FLAGS"); late[l] == 0 && !slices.ContainsFunc(p, func(o string) bool { return strings.HasPrefix(o, l[:at]) }) {
-				return false
-			}
-		}
-		for _, l := range p {
-			if !slices.Contains(e, l) {
-				return false
-			}
-		}
-	}
 	for _, lines := range [][]string{plain, encrypted} {
 		sortAmong(lines, isList)
-		if !slices.ContainsFunc(lines, isExpunge.MatchString) {
-			sortAmong(lines, isFetch.MatchString)
+	}
+	if slices.ContainsFunc(slices.Concat(plain, encrypted), isExpunge.MatchString) {
+		return sameInOrder(plain, encrypted, late) // numbers change between answers
+	}
+	p, e := split(plain), split(encrypted)
+	for n, flags := range p.flags {
+		if e.flags[n] != flags {
+			return false
 		}
 	}
-	// Late flags may stand anywhere, once more than in the plain store.
+	for n := range e.flags {
+		if p.flags[n] == "" && late["* "+n] == 0 {
+			return false
+		}
+	}
+	for n, m := range p.modseq {
+		if !pipelined && e.modseq[n] != m {
+			return false
+		}
+	}
+	return slices.Equal(p.answers, e.answers)
+}
+
+// sameInOrder allows for late flags only, which may stand anywhere, once more
+// than in the plain store.
+func sameInOrder(plain, encrypted []string, late map[string]int) bool {
 	i := 0
 	for _, l := range encrypted {
 		switch {
@@ -167,20 +169,39 @@ func sameButListed(plain, encrypted []string, pipelined bool) bool {
 	return i == len(plain)
 }
 
-// untimed takes what depends on when Dovecot looks out of the answers to a
-// pipeline: told are the FLAGS that it told beside the answers.
-func untimed(lines []string) (answers, told []string) {
+// told is what answers tell: of each message the FLAGS and the MODSEQ that were
+// told last, by message number, and everything else.
+type told struct {
+	answers       []string
+	flags, modseq map[string]string
+}
+
+func split(lines []string) told {
+	t := told{flags: map[string]string{}, modseq: map[string]string{}}
 	for _, l := range lines {
-		switch {
-		case onlyModSeq.MatchString(l):
-		case lateFlags.MatchString(l):
-			l, _, _ = strings.Cut(l, " | ")
-			told = append(told, l)
-		default:
-			answers = append(answers, l)
+		if !isFetch.MatchString(l) {
+			t.answers = append(t.answers, l)
+			continue
+		}
+		head := isFetch.FindString(l)
+		n := strings.Fields(head)[1]
+		var rest []string
+		for _, item := range strings.Split(strings.TrimPrefix(l, head), " | ") {
+			switch {
+			case strings.HasPrefix(item, "FLAGS ("):
+				t.flags[n] = item
+			case strings.HasPrefix(item, "MODSEQ ("):
+				t.modseq[n] = item
+			default:
+				rest = append(rest, item)
+			}
+		}
+		if len(rest) > 1 || len(rest) == 1 && !strings.HasPrefix(rest[0], "UID ") {
+			t.answers = append(t.answers, head+strings.Join(rest, " | "))
 		}
 	}
-	return answers, told
+	sortAmong(t.answers, isFetch.MatchString)
+	return t
 }
 
 func isList(l string) bool {
@@ -357,6 +378,9 @@ func show(t *testing.T, seed uint64, i int, batch, want, got []string) {
 	t.Helper()
 	want, _ = withoutListed(want)
 	got, _ = withoutListed(got)
+	for _, lines := range [][]string{want, got} {
+		sortAmong(lines, isFetch.MatchString)
+	}
 	t.Errorf("seed %d, batch %d: %.600q: %d and %d answers", seed, i, batch, len(want), len(got))
 	t.Errorf("ends %.200q and %.200q", want[len(want)-1], got[len(got)-1])
 	for k, n := 0, 0; k < max(len(want), len(got)) && n < 4; k++ {

@@ -47,12 +47,14 @@ func (s *session) untagged(h wire.Head) error {
 		return s.expunged(h.Number, box)
 	case h.Name == "VANISHED" && box != nil:
 		return s.vanished(box)
-	case h.HasNum && (h.Name == "FETCH" || h.Name == "EXPUNGE"):
-		return rr.Copy(nil) // of no mailbox
+	case h.HasNum && h.Name == "RECENT" && box != nil:
+		if err := rr.Copy(nil); err != nil {
+			return err
+		}
+		s.out.line("* " + strconv.FormatUint(uint64(h.Number), 10) + " RECENT")
+		return nil
 	}
-	o := r.hold()
-	defer r.release()
-	return rr.Copy(o.w)
+	return s.passOn(h)
 }
 
 // statusResponse passes an untagged OK, NO, BAD or BYE on.
