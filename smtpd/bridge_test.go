@@ -34,7 +34,6 @@ type bridge struct {
 	queue   *queue.Queue
 	account *smtpd.Account
 	log     *lockedBuffer
-	counts  sync.Map
 	stop    func()
 }
 

@@ -12,7 +12,6 @@ package server
 
 import (
 	"encoding/base32"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -261,6 +260,6 @@ func respond(w http.ResponseWriter, r *http.Request, status int, contentType str
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		io.WriteString(w, string(body)) // the client is gone if this fails
+		_, _ = w.Write(body) // the client is gone if this fails
 	}
 }
