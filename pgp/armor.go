@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"io"
+	"sync"
 )
 
 // armorLine is the bytes in one line of armor: 48 give 64 characters
@@ -28,16 +29,27 @@ type armorWriter struct {
 	begun bool
 	in    []byte // not yet encoded, less than a batch
 	out   []byte
+	bufs  *armorBuffers // behind both
 	err   error
 }
 
-// newArmor begins a block of that type.
+type armorBuffers struct {
+	in  [armorLine * armorBatch]byte
+	out [(armorLine/3*4+2)*armorBatch + 128]byte
+}
+
+var armors = sync.Pool{New: func() any { return new(armorBuffers) }}
+
+// newArmor begins a block of that type. Its buffers may be given back with free.
 func newArmor(w io.Writer, typ string) *armorWriter {
-	return &armorWriter{
-		w: w, typ: typ, sum: crcInit,
-		in:  make([]byte, 0, armorLine*armorBatch),
-		out: make([]byte, 0, (armorLine/3*4+2)*armorBatch+128),
-	}
+	b := armors.Get().(*armorBuffers)
+	return &armorWriter{w: w, typ: typ, sum: crcInit, in: b.in[:0], out: b.out[:0], bufs: b}
+}
+
+// free ends the use of a.
+func (a *armorWriter) free() {
+	armors.Put(a.bufs)
+	a.in, a.out, a.bufs = nil, nil, nil
 }
 
 // Write implements io.Writer.

@@ -25,10 +25,29 @@ func AutocryptField(c *Certificate, a address.Address, now time.Time) ([]byte, b
 	return f.append(nil), true
 }
 
+// autocryptMemo is the last field that was made of a certificate.
+type autocryptMemo struct {
+	address address.Address
+	minute  int64 // the time of now for which it holds
+	field   field
+	ok      bool
+}
+
 func autocryptField(c *Certificate, a address.Address, now time.Time) (field, bool) {
 	if a.IsZero() || c.Version() != 4 {
 		return field{}, false
 	}
+	minute := now.Unix() / 60
+	m := c.autocrypt.Load()
+	if m == nil || m.address != a || m.minute != minute {
+		f, ok := makeAutocryptField(c, a, now)
+		m = &autocryptMemo{a, minute, f, ok}
+		c.autocrypt.Store(m)
+	}
+	return m.field, m.ok
+}
+
+func makeAutocryptField(c *Certificate, a address.Address, now time.Time) (field, bool) {
 	cert, err := c.Minimal(a, now)
 	if err != nil {
 		return field{}, false

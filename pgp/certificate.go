@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -24,6 +25,8 @@ type Certificate struct {
 	key    *packet.PublicKey
 	checks sync.Once // guards checked
 	facts  *checked
+	// autocrypt is what autocryptField has made last.
+	autocrypt atomic.Pointer[autocryptMemo]
 }
 
 // ParseCertificates reads binary or armored certificates, one or several. A
@@ -233,27 +236,29 @@ func (c *Certificate) Revoked(now time.Time) bool { return c.checked().revoked(n
 // CheckEncrypt is nil if the certificate can be encrypted to at that time; else
 // ErrExpired, ErrRevoked, ErrWeak or ErrUnusable.
 func (c *Certificate) CheckEncrypt(now time.Time) (err error) {
+	_, err = c.encryptionKey(now)
+	return err
+}
+
+// encryptionKey is what to encrypt to, or the error of CheckEncrypt.
+func (c *Certificate) encryptionKey(now time.Time) (key openpgp.Key, err error) {
 	defer caught(&err)
 	if c.Revoked(now) {
-		return ErrRevoked
+		return key, ErrRevoked
 	}
-	e := c.entity(strict)
-	if _, err := e.EncryptionKeyWithError(now, strictConfig(now)); err == nil {
-		return nil
+	if key, err = c.entity(strict).EncryptionKeyWithError(now, strictConfig(now)); err == nil {
+		return key, nil
 	}
 	if _, err := c.entity(lenient).EncryptionKeyWithError(now, lenientConfig(now)); err == nil {
-		return ErrWeak
+		return openpgp.Key{}, ErrWeak
 	}
-	return c.checked().whyNot(now)
+	return openpgp.Key{}, c.checked().whyNot(now)
 }
 
 // entity is the engine's view of c, fresh, for one goroutine: what verified,
 // without foreign signatures. The engine caches verdicts inside, so that one
 // entity must not serve two goroutines, nor two times.
 func (c *Certificate) entity(s strictness) *openpgp.Entity { return c.checked().entity(s) }
-
-// engineEntity is the entity for encrypting to c: strict, and fresh.
-func (c *Certificate) engineEntity() *openpgp.Entity { return c.entity(strict) }
 
 func (c *Certificate) checked() *checked {
 	c.checks.Do(func() { c.facts = check(c.key, c.parts) })

@@ -29,7 +29,7 @@ type encryption struct {
 // write writes the message, armored; content writes what is inside. What w has
 // got is worth nothing if there is an error.
 func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writer) error) error {
-	to, entities, err := e.entities()
+	to, keys, err := e.keys()
 	if err != nil {
 		return err
 	}
@@ -39,8 +39,26 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	config := engineConfig(e.now)
 	config.SignatureNotations = e.notations
 	armored := newArmor(w, blockMessage)
+	defer armored.free()
 	gate := &keyGate{armor: armored, recipients: to}
-	plain, err := openpgp.EncryptWithParams(gate, entities, nil, &openpgp.EncryptParams{
+	if d, ok := e.direct(keys, config); ok {
+		err = d.write(ctx, gate, content)
+	} else {
+		err = e.engine(ctx, gate, keys, config, content)
+	}
+	if err != nil {
+		return err
+	}
+	return armored.Close()
+}
+
+// engine has the engine choose and write everything.
+func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Key, config *packet.Config, content func(io.Writer) error) error {
+	var to []*openpgp.Entity
+	for _, k := range keys {
+		to = append(to, k.Entity)
+	}
+	plain, err := openpgp.EncryptWithParams(gate, to, nil, &openpgp.EncryptParams{
 		KeyWriter: &gate.keys,
 		Signers:   []*openpgp.Entity{e.signer.signingEntity()},
 		Config:    config,
@@ -59,7 +77,7 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	if err := plain.Close(); err != nil {
 		return fmt.Errorf("encrypting: %w", err)
 	}
-	return armored.Close()
+	return nil
 }
 
 // checkSigner tells plainly why a key can't sign.
@@ -75,11 +93,9 @@ func checkSigner(s Signer, now time.Time) error {
 	return nil
 }
 
-// entities gives the engine's view of the recipients, each once. One that can't
+// keys gives the recipients, each once, and what to encrypt to. One that can't
 // be encrypted to is an error: nobody is left out silently.
-func (e encryption) entities() ([]*Certificate, []*openpgp.Entity, error) {
-	var to []*Certificate
-	var entities []*openpgp.Entity
+func (e encryption) keys() (to []*Certificate, keys []openpgp.Key, err error) {
 	for _, c := range e.recipients {
 		if c == nil {
 			return nil, nil, fmt.Errorf("encrypting to a recipient without certificate: %w", ErrUnusable)
@@ -87,15 +103,16 @@ func (e encryption) entities() ([]*Certificate, []*openpgp.Entity, error) {
 		if slices.ContainsFunc(to, func(o *Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
 			continue
 		}
-		if err := c.CheckEncrypt(e.now); err != nil {
+		key, err := c.encryptionKey(e.now)
+		if err != nil {
 			return nil, nil, fmt.Errorf("encrypting to %s: %w", c.Fingerprint(), err)
 		}
-		to, entities = append(to, c), append(entities, c.engineEntity())
+		to, keys = append(to, c), append(keys, key)
 	}
 	if len(to) == 0 {
 		return nil, nil, fmt.Errorf("encrypting to nobody: %w", ErrUnusable)
 	}
-	return to, entities, nil
+	return to, keys, nil
 }
 
 // keyGate holds the session key packets back until the first byte of data, and
