@@ -14,6 +14,7 @@ import (
 // TestArmor: byte for byte the armor that the engine makes, but for line ends,
 // whatever the length and however it is written.
 func TestArmor(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{0, 1, 2, 3, 47, 48, 49, 96, 3071, 3072, 3073, 3074, 10000} {
 		b := make([]byte, n)
@@ -42,6 +43,7 @@ func TestArmor(t *testing.T) {
 // TestChecksumWhereItBelongs: RFC 9580, Section 6.1 forbids one for SEIPDv2 and
 // version 6; GnuPG 2.2 needs it for the rest.
 func TestChecksumWhereItBelongs(t *testing.T) {
+	t.Parallel()
 	old, other := makeKey(t, "alice@example.org"), keyV6(t, "bob@example.net")
 	summed := func(mail string) bool {
 		i := strings.LastIndex(mail, "\r\n-----END PGP")

@@ -83,6 +83,7 @@ func cut(t testing.TB, b []byte) (tags []byte, raws [][]byte) {
 }
 
 func TestCertificateFacts(t *testing.T) {
+	t.Parallel()
 	e := engineKey(t, "alice@example.org", keyTime)
 	raw := public(t, e)
 	c := one(t, raw)
@@ -107,6 +108,7 @@ func TestCertificateFacts(t *testing.T) {
 }
 
 func TestCheckEncryptTellsExpiredRevokedWeakUnusableApart(t *testing.T) {
+	t.Parallel()
 	plain := engineKey(t, "a@example.org", keyTime)
 	revoked := engineKey(t, "a@example.org", keyTime)
 	if err := revoked.Revoke(packet.KeyCompromised, "", at(keyTime.Add(time.Hour))); err != nil {
@@ -191,6 +193,7 @@ func weakSignature(t testing.TB, e *openpgp.Entity, kind byte, signed []byte, wh
 }
 
 func TestUserIDsThatDoNotCount(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, id string
 		want     bool
@@ -246,6 +249,7 @@ func userIDBytes(t testing.TB, e *openpgp.Entity, id string) []byte {
 }
 
 func TestPoisonedCertificateStillWorks(t *testing.T) {
+	t.Parallel()
 	e := engineKey(t, "a@example.org", keyTime)
 	mallory := engineKey(t, "m@example.org", keyTime)
 	_, raws := cut(t, public(t, e)) // key, user ID, signature, subkey, binding
@@ -288,6 +292,7 @@ func TestPoisonedCertificateStillWorks(t *testing.T) {
 }
 
 func TestMergeRefreshesFromACertificateWithoutUserID(t *testing.T) {
+	t.Parallel()
 	e := engineKey(t, "a@example.org", keyTime)
 	_, raws := cut(t, public(t, e))
 	stored := one(t, public(t, e))
@@ -318,6 +323,7 @@ func TestMergeRefreshesFromACertificateWithoutUserID(t *testing.T) {
 }
 
 func TestParseCertificatesRefuses(t *testing.T) {
+	t.Parallel()
 	e := engineKey(t, "a@example.org", keyTime)
 	good := public(t, e)
 	var secret bytes.Buffer
@@ -348,6 +354,7 @@ func TestParseCertificatesRefuses(t *testing.T) {
 
 // TestCorpusCertificates reads every key file of the corpus as certificates.
 func TestCorpusCertificates(t *testing.T) {
+	t.Parallel()
 	dir := corpus(t)
 	f, err := os.Open(filepath.Join(dir, "KEYS.tsv"))
 	if err != nil {

@@ -56,7 +56,24 @@ var (
 // newKey makes a Key of an unlocked transferable secret key. It keeps secret.
 func newKey(secret []byte) (k *Key, err error) {
 	defer caught(&err)
-	public, offline, err := publicPackets(secret)
+	groups, err := keyGroups(secret)
+	if err != nil {
+		return nil, err
+	}
+	if len(groups) != 1 {
+		return nil, fmt.Errorf("%d keys where one belongs: %w", len(groups), ErrMalformed)
+	}
+	parsed, err := secretPackets(groups[0])
+	if err != nil {
+		return nil, err
+	}
+	return assemble(secret, groups[0], parsed)
+}
+
+// assemble is newKey where the packets were read already: parsing an RSA or
+// ElGamal secret proves its numbers, which takes seconds for the largest.
+func assemble(secret []byte, group []*packet.OpaquePacket, parsed []*packet.PrivateKey) (*Key, error) {
+	public, offline, err := publicGroup(group)
 	if err != nil {
 		return nil, err
 	}
@@ -64,15 +81,7 @@ func newKey(secret []byte) (k *Key, err error) {
 	if len(certs) != 1 {
 		return nil, fmt.Errorf("reading a secret key's certificate: %w", errors.Join(ErrMalformed, err))
 	}
-	k = &Key{secret: secret, cert: certs[0], secrets: map[string]*packet.PrivateKey{}, offline: offline}
-	groups, err := keyGroups(secret)
-	if err != nil {
-		return nil, err
-	}
-	parsed, err := secretPackets(groups[0])
-	if err != nil {
-		return nil, err
-	}
+	k := &Key{secret: secret, cert: certs[0], secrets: map[string]*packet.PrivateKey{}, offline: offline}
 	for _, p := range parsed {
 		if p != nil && !p.Dummy() && !p.Encrypted {
 			k.secrets[string(p.Fingerprint)] = p

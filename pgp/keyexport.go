@@ -81,20 +81,9 @@ func exportConfig() *packet.Config {
 	}
 }
 
-// publicPackets is the transferable public key of a transferable secret key,
+// publicGroup is the transferable public key of a transferable secret key,
 // packet by packet in the same order. offline tells that the primary secret is
 // a stub.
-func publicPackets(secret []byte) (public []byte, offline bool, err error) {
-	groups, err := keyGroups(secret)
-	if err != nil {
-		return nil, false, err
-	}
-	if len(groups) != 1 {
-		return nil, false, fmt.Errorf("%d keys where one belongs: %w", len(groups), ErrMalformed)
-	}
-	return publicGroup(groups[0])
-}
-
 func publicGroup(group []*packet.OpaquePacket) (public []byte, offline bool, err error) {
 	var out bytes.Buffer
 	for _, p := range group {

@@ -19,6 +19,7 @@ import (
 // TestExtend: a key, expired or not, works for two more years, and its old
 // packets are all still there.
 func TestExtend(t *testing.T) {
+	t.Parallel()
 	for _, after := range []time.Duration{time.Hour, 16 * 30 * 24 * time.Hour, pgp.Lifetime + time.Hour} {
 		k := makeKey(t, "alice@example.org")
 		later := testNow.Add(after)
@@ -51,6 +52,7 @@ func TestExtend(t *testing.T) {
 // TestExtendSubkeys: v6 keys and subkeys with an end of their own are extended;
 // a subkey that was retired isn't.
 func TestExtendSubkeys(t *testing.T) {
+	t.Parallel()
 	day := uint32(24 * 3600)
 	config := &packet.Config{V6Keys: true, Algorithm: packet.PubKeyAlgoEd25519, KeyLifetimeSecs: 100 * day, Time: at(testNow).Time}
 	e, err := openpgp.NewEntity("", "", "alice@example.org", config)
@@ -91,6 +93,7 @@ func TestExtendSubkeys(t *testing.T) {
 
 // TestExtendedKeyInGPG: gpg takes the extended certificate over the old one.
 func TestExtendedKeyInGPG(t *testing.T) {
+	t.Parallel()
 	withPeers(t, []peer{gpgPeer()}, func(t *testing.T, _ peer, w *workshop, alice, _ *pgp.Key) {
 		t.Cleanup(func() { _ = exec.Command("gpgconf", "--homedir", w.dir, "--kill", "gpg-agent").Run() })
 		longer, err := pgp.Extend(alice, testNow.Add(30*time.Minute))

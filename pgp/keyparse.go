@@ -35,57 +35,80 @@ type Passphrase func(c *Certificate) ([]byte, error)
 
 // ParseKeys reads transferable secret keys, binary or armored, one or several.
 // Locked ones are unlocked with what ask returns; a nil ask, or a wrong
-// passphrase, is ErrLocked. A file of certificates or stubs is ErrNoSecret.
+// passphrase, is ErrLocked. A file of certificates or stubs is ErrNoSecret. A key
+// that can't be had is left out of the answer and told in err beside the ones
+// that are well.
 func ParseKeys(b []byte, ask Passphrase) (keys []*Key, err error) {
 	defer caught(&err)
 	if len(b) > maxKeyFile {
 		return nil, fmt.Errorf("key file of more than %d bytes: %w", maxKeyFile, ErrMalformed)
 	}
-	raw, err := dearmorKeys(b)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := keyGroups(raw)
-	if err != nil {
-		return nil, err
-	}
-	for _, g := range groups {
-		k, err := unlock(g, ask)
-		if err != nil {
-			return nil, err
+	blocks, armorErr := dearmorKeys(b)
+	errs := []error{armorErr}
+	for _, raw := range blocks {
+		groups, err := keyGroups(raw)
+		if len(blocks) == 1 || !errors.Is(err, ErrNoSecret) { // a certificate beside the keys
+			errs = append(errs, err)
 		}
-		keys = append(keys, k)
+		for _, g := range groups {
+			k, err := unlock(g, ask)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			keys = append(keys, k)
+		}
 	}
-	return keys, nil
+	err = errors.Join(errs...)
+	if len(keys) == 0 && err == nil {
+		err = errCertificateOnly
+	}
+	return keys, err
 }
 
-// dearmorKeys gives the binary packets of every armor block, or b itself.
-func dearmorKeys(b []byte) ([]byte, error) {
+// errCertificateOnly says what to do about a file without secrets.
+var errCertificateOnly = fmt.Errorf("the file holds a certificate only; export the secret key (gpg --export-secret-keys): %w", ErrNoSecret)
+
+// dearmorKeys gives the binary packets of every armor block, each by itself, or
+// b itself. A block that is malformed is told in err.
+func dearmorKeys(b []byte) (blocks [][]byte, err error) {
 	begin := []byte("-----BEGIN PGP ")
-	if i := bytes.Index(b, begin); i < 0 {
-		return b, nil
+	if !bytes.Contains(b, begin) {
+		return [][]byte{b}, nil
 	}
-	var raw []byte
+	var errs []error
 	for {
 		i := bytes.Index(b, begin)
 		if i < 0 {
-			return raw, nil
+			return blocks, errors.Join(errs...)
 		}
-		block, err := armor.Decode(bytes.NewReader(b[i:]))
+		b = b[i:]
+		end := len(b) // one block can't take in the next one
+		if n := bytes.Index(b[1:], begin); n >= 0 {
+			end = n + 1
+		}
+		body, err := dearmor(b[:end])
 		if err != nil {
-			return nil, fmt.Errorf("reading armor: %w: %w", ErrMalformed, err)
+			errs = append(errs, fmt.Errorf("reading armor: %w: %w", ErrMalformed, err))
+		} else {
+			blocks = append(blocks, body)
 		}
-		body, err := io.ReadAll(block.Body)
-		if err != nil {
-			return nil, fmt.Errorf("reading armor: %w: %w", ErrMalformed, err)
-		}
-		raw = append(raw, body...)
-		b = b[i+len(begin):]
+		b = b[end:]
 	}
+}
+
+func dearmor(b []byte) ([]byte, error) {
+	block, err := armor.Decode(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(block.Body)
 }
 
 // keyGroups cuts packets into keys, each beginning with its primary key.
 // Packets of certificates among them are left out, unless there is nothing else.
+// Where packets end in a fault, the keys before the one that it cut off are
+// returned with the error.
 func keyGroups(raw []byte) ([][]*packet.OpaquePacket, error) {
 	var groups [][]*packet.OpaquePacket
 	public, inSecret := 0, false
@@ -96,7 +119,10 @@ func keyGroups(raw []byte) ([][]*packet.OpaquePacket, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading packets: %w: %w", ErrMalformed, err)
+			if inSecret {
+				groups = groups[:len(groups)-1]
+			}
+			return groups, fmt.Errorf("reading packets: %w: %w", ErrMalformed, err)
 		}
 		switch p.Tag {
 		case tagSecretKey:
@@ -112,14 +138,16 @@ func keyGroups(raw []byte) ([][]*packet.OpaquePacket, error) {
 	case len(groups) > 0:
 		return groups, nil
 	case public > 0:
-		return nil, fmt.Errorf("the file holds a certificate only; export the secret key (gpg --export-secret-keys): %w", ErrNoSecret)
+		return nil, errCertificateOnly
 	}
 	return nil, fmt.Errorf("the file holds no OpenPGP key: %w", ErrMalformed)
 }
 
-// unlock makes a Key of one group.
-func unlock(group []*packet.OpaquePacket, ask Passphrase) (*Key, error) {
-	group, err := readable(group)
+// unlock makes a Key of one group. What was locked is written anew and read
+// once more, so that nothing is stored that could not be read again.
+func unlock(group []*packet.OpaquePacket, ask Passphrase) (k *Key, err error) {
+	defer caught(&err)
+	group, err = readable(group)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +177,7 @@ func unlock(group []*packet.OpaquePacket, ask Passphrase) (*Key, error) {
 	}
 	var out bytes.Buffer
 	for i, p := range group {
-		if secrets[i] == nil {
+		if secrets[i] == nil || len(locked) == 0 {
 			err = p.Serialize(&out)
 		} else {
 			err = secrets[i].Serialize(&out)
@@ -158,7 +186,10 @@ func unlock(group []*packet.OpaquePacket, ask Passphrase) (*Key, error) {
 			return nil, fmt.Errorf("reading a secret key: %w: %w", ErrMalformed, err)
 		}
 	}
-	return newKey(out.Bytes())
+	if len(locked) > 0 {
+		return newKey(out.Bytes())
+	}
+	return assemble(out.Bytes(), group, secrets)
 }
 
 // readable is the group with what the engine can't read made harmless: a subkey
@@ -215,13 +246,15 @@ func decryptSecrets(group []*packet.OpaquePacket, locked []*packet.PrivateKey, a
 	if ask == nil {
 		return fmt.Errorf("the key has a passphrase: %w", ErrLocked)
 	}
-	var cert *Certificate
-	if public, _, err := publicGroup(group); err == nil {
-		if certs, _ := ParseCertificates(public); len(certs) == 1 {
-			cert = certs[0]
-		}
+	public, _, err := publicGroup(group)
+	if err != nil {
+		return err
 	}
-	passphrase, err := ask(cert)
+	certs, err := ParseCertificates(public)
+	if len(certs) != 1 { // of no use, unlocked or not
+		return fmt.Errorf("reading a secret key's certificate: %w", errors.Join(ErrMalformed, err))
+	}
+	passphrase, err := ask(certs[0])
 	if err != nil {
 		return fmt.Errorf("asking for the passphrase: %w", err)
 	}

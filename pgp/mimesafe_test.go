@@ -30,6 +30,7 @@ func content(t testing.TB, mail string, p *message.Part) string {
 
 // TestSevenBit: which bodies are encoded, how, and that they say the same.
 func TestSevenBit(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 2000)
 	cyrillic := strings.Repeat("Привет, мир!\r\n", 30)
 	tests := []struct {
@@ -88,6 +89,7 @@ func checkSafe(t testing.TB, payload string) {
 // TestSevenBitInside: embedded messages are converted within, and signed parts
 // not at all.
 func TestSevenBitInside(t *testing.T) {
+	t.Parallel()
 	signed := crlf("Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary=sig\n\n" +
 		"--sig\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nGrüße \n--sig\n" +
 		"Content-Type: application/pgp-signature\n\nxyz\n--sig--")
@@ -127,6 +129,7 @@ func TestSevenBitInside(t *testing.T) {
 
 // TestSoftBreakMakesNoDelimiter: text that is broken anew must not end its part.
 func TestSoftBreakMakesNoDelimiter(t *testing.T) {
+	t.Parallel()
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
 	for n := range 80 {
 		text := strings.Repeat("x", n) + "--b--ü"
@@ -143,6 +146,7 @@ func TestSoftBreakMakesNoDelimiter(t *testing.T) {
 
 // TestLongHeader: a field that is too long for mail is folded, and says the same.
 func TestLongHeader(t *testing.T) {
+	t.Parallel()
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
 	refs := strings.TrimSpace(strings.Repeat("<0123456789abcdef@example.org> ", 100))
 	mail := "From: alice@example.org\r\nReferences: " + refs + "\r\n\r\nhi\r\n"
@@ -158,6 +162,7 @@ func TestLongHeader(t *testing.T) {
 
 // TestHostileMIME: odd structures neither fail nor tell anything outside.
 func TestHostileMIME(t *testing.T) {
+	t.Parallel()
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
 	for _, tail := range []string{
 		"", "\n", "Content-Type: multipart/mixed\n\ncanary", "Content-Type: multipart/mixed; boundary=b; boundary=c\n\n--b\n\ncanary\n--c\n",

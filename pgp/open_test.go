@@ -143,6 +143,7 @@ func payloadOf(fields string) string {
 }
 
 func TestOpenShowsWhatWasWritten(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	mail := mime(outside, written(t, payloadOf("From: Alice <alice@example.org>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nHP-Outer: Subject: [...]\r\n"+
 		"Message-ID: <1@example.org>\r\nAutocrypt: addr=alice@example.org; keydata=AA\r\nAutocrypt-Gossip: addr=carol@example.org; keydata=BB\r\nBcc: carol@example.org\r\n"), c.alice, nil, c.bob))
@@ -164,6 +165,7 @@ func TestOpenShowsWhatWasWritten(t *testing.T) {
 }
 
 func TestOpenWhatProtectMade(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	src := crlf("From: Alice <alice@example.org>\nTo: bob@example.org\nSubject: secret\nDate: " + testNow.Format(time.RFC1123Z) + "\nMessage-ID: <p@example.org>\n\nCANARY\n")
 	mail := protect(t, src, pgp.Protection{Signer: c.alice, Recipients: []*pgp.Certificate{c.bob.Certificate()}})
@@ -328,6 +330,7 @@ func wrapped64(s string) string {
 }
 
 func TestOpenHostileMails(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	for _, tt := range hostile(t, c) {
 		t.Run(tt.name, func(t *testing.T) {
@@ -346,6 +349,7 @@ func TestOpenHostileMails(t *testing.T) {
 }
 
 func TestFromOutsideIsShownWhereNothingBindsTheOneInside(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	head := strings.Replace(outside, "From: Alice <alice@example.org>", "From: mallory@example.net", 1)
 	k, d := locked(t, literal(t, payloadOf("From: alice@example.org\r\nReply-To: alice@example.org\r\nSubject: hi\r\n")), c.bob)
@@ -360,6 +364,7 @@ func TestFromOutsideIsShownWhereNothingBindsTheOneInside(t *testing.T) {
 }
 
 func TestTamperedCiphertextReleasesNothing(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	big := payload + strings.Repeat("CANARY line of text that goes on\r\n", 1000)
 	whole := written(t, big, c.alice, nil, c.bob)
@@ -420,6 +425,7 @@ func TestBombsStayClosed(t *testing.T) {
 }
 
 func TestNothingInsideImitatesOurHeader(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	imitation := "Letterlock-Status: encrypted; signature=valid; identity=confirmed; signer=0"
 	tests := []struct{ name, outer, inner string }{
@@ -463,6 +469,7 @@ func TestNothingInsideImitatesOurHeader(t *testing.T) {
 }
 
 func TestSealedOnlyByOurOwnKey(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	upload := "From: bob@example.org\nBcc: carol@example.org\r\nSubject: draft\r\n\r\nCANARY \xff\x00\n"
 	sealed := seal(t, upload, c.bob)
@@ -488,6 +495,7 @@ func TestSealedOnlyByOurOwnKey(t *testing.T) {
 }
 
 func TestReplayedStaysClosed(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	body := written(t, payload, c.alice, nil, c.bob)
 	type opened struct{ from, id string }
@@ -551,6 +559,7 @@ func stripped(t testing.TB, b []byte) []byte {
 }
 
 func TestFrozenVerdictDecidesTheRendering(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	head := strings.Replace(outside, "From: Alice <alice@example.org>", "From: list@example.net", 1)
 	mail := []byte(mime(head, written(t, payloadOf("From: alice@example.org\r\n"), c.alice, nil, c.bob)))
@@ -572,6 +581,7 @@ func TestFrozenVerdictDecidesTheRendering(t *testing.T) {
 }
 
 func TestOpenErrorsOnlyForWhatMayPass(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	mail := message.Bytes([]byte(mime(outside, written(t, payload, c.alice, nil, c.bob))))
 	down := errors.New("store down")
@@ -615,6 +625,7 @@ func (f *failingSource) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestOpenMayRunConcurrently(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	o := c.opening()
 	mail := []byte(mime(outside, written(t, payload, c.alice, nil, c.bob)))
@@ -641,6 +652,7 @@ func TestOpenMayRunConcurrently(t *testing.T) {
 }
 
 func TestClassifyAgreesWithOpen(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	for _, tt := range hostile(t, c) {
 		root := parseMail(t, tt.mail)
@@ -742,6 +754,7 @@ func FuzzOutside(f *testing.F) {
 // TestOpenNamesWhatHasNoMessageID: an answer that names nothing could not be
 // told to be one, so that it would go in clear.
 func TestOpenNamesWhatHasNoMessageID(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	head := "From: Alice <alice@example.org>\r\nTo: bob@example.org\r\n"
 	text := written(t, payload, c.alice, nil, c.bob)

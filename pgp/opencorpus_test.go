@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"letterlock.org/letterlock/internal/address"
@@ -82,33 +83,34 @@ type ring struct {
 	shelf shelf
 }
 
-// passwords are those that EXPECTED.tsv names.
-var passwords = map[string]string{"rnp": "password", "rpgp": "test"}
+var corpusRings sync.Map // of functions that give *ring, by group
 
+// readRing gives the ring of a group, the same one for all tests.
 func readRing(t testing.TB, dir, group string) *ring {
 	t.Helper()
-	r := &ring{}
-	seen := map[pgp.Fingerprint]bool{}
-	for _, row := range table(t, filepath.Join(dir, "KEYS.tsv")) {
-		if !strings.HasPrefix(row["file"], group+"/") {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(dir, row["file"]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys, _ := pgp.ParseKeys(b, func(*pgp.Certificate) ([]byte, error) { return []byte(passwords[group]), nil })
-		for _, k := range keys {
-			if !seen[k.Fingerprint()] {
-				seen[k.Fingerprint()] = true
-				r.keys = append(r.keys, k)
-				r.shelf.certs = append(r.shelf.certs, k.Certificate())
+	rows := table(t, filepath.Join(dir, "KEYS.tsv"))
+	make, _ := corpusRings.LoadOrStore(group, sync.OnceValue(func() *ring {
+		r := &ring{}
+		seen := map[pgp.Fingerprint]bool{}
+		for _, row := range rows {
+			if !strings.HasPrefix(row["file"], group+"/") {
+				continue
+			}
+			for _, k := range corpusKeys(dir, row["file"]).keys {
+				if !seen[k.Fingerprint()] {
+					seen[k.Fingerprint()] = true
+					r.keys = append(r.keys, k)
+					r.shelf.certs = append(r.shelf.certs, k.Certificate())
+				}
+			}
+			if b, err := os.ReadFile(filepath.Join(dir, row["file"])); err == nil {
+				certs, _ := pgp.ParseCertificates(b)
+				r.shelf.certs = append(r.shelf.certs, certs...)
 			}
 		}
-		certs, _ := pgp.ParseCertificates(b)
-		r.shelf.certs = append(r.shelf.certs, certs...)
-	}
-	return r
+		return r
+	}))
+	return make.(func() *ring)()
 }
 
 func (r *ring) opening() pgp.Opening {
@@ -213,6 +215,7 @@ var differs = map[string]struct{ want, why string }{
 }
 
 func TestCorpusMails(t *testing.T) {
+	t.Parallel()
 	dir := corpus(t)
 	units := map[string][]map[string]string{}
 	for _, row := range table(t, filepath.Join(dir, "EXPECTED.tsv")) {
@@ -235,6 +238,7 @@ func TestCorpusMails(t *testing.T) {
 		}
 		opened++
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			got := openBytes(t, raw, rings[group].opening())
 			want, why := expected(units[name]), "EXPECTED.tsv"
 			if d, ok := differs[name]; ok {
@@ -369,6 +373,7 @@ var rawDiffers = map[string]struct{ want, why string }{
 
 // TestCorpusRawMessages puts every OpenPGP message of the corpus into a mail.
 func TestCorpusRawMessages(t *testing.T) {
+	t.Parallel()
 	dir := corpus(t)
 	rings := map[string]*ring{}
 	tried, matched := 0, 0

@@ -31,6 +31,7 @@ func resigned(t testing.TB, e *openpgp.Entity, change func(s *packet.Signature))
 }
 
 func TestSignatureStates(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	later := testNow.Add(30 * time.Minute)
 	signed := []byte(mime(outside, written(t, payload, c.alice, &openpgp.EncryptParams{Config: at(later)}, c.bob)))
@@ -93,6 +94,7 @@ func TestSignatureStates(t *testing.T) {
 }
 
 func TestClearSigned(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	e := engineOf(t, c.alice)
 	mail := func(text, signed string) string {
@@ -119,6 +121,7 @@ func TestClearSigned(t *testing.T) {
 }
 
 func TestEncapsulatedSignature(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	part := "Content-Type: text/plain; hp=\"cipher\"\r\nFrom: alice@example.org\r\nSubject: inside\r\n\r\nCANARY\r\n"
 	var sig bytes.Buffer
@@ -145,6 +148,7 @@ func TestEncapsulatedSignature(t *testing.T) {
 }
 
 func TestIdentityOfTheSigner(t *testing.T) {
+	t.Parallel()
 	c := newCouple(t)
 	fromBob := strings.Replace(outside, "Alice <alice@example.org>", "bob@example.org", 1)
 	byAlice := mime(outside, written(t, payload, c.alice, nil, c.bob))
@@ -173,6 +177,7 @@ func TestIdentityOfTheSigner(t *testing.T) {
 }
 
 func TestIdentityOrder(t *testing.T) {
+	t.Parallel()
 	order := []pgp.Identity{pgp.FirstSeen, pgp.Directory, pgp.Organisation, pgp.Confirmed}
 	for i, a := range order {
 		for j, b := range order {

@@ -241,6 +241,7 @@ func withPeers(t *testing.T, peers []peer, f func(t *testing.T, p peer, w *works
 // TestPeersReadWhatWeEncrypt: what Protect emits is decrypted and verified by
 // others, byte for byte as by the engine.
 func TestPeersReadWhatWeEncrypt(t *testing.T) {
+	t.Parallel()
 	eachPeer(t, func(t *testing.T, p peer, w *workshop, alice, bob *pgp.Key) {
 		// Three lengths, so that base64 ends with each kind of padding.
 		for n := range 3 {
@@ -261,6 +262,7 @@ func TestPeersReadWhatWeEncrypt(t *testing.T) {
 // TestPeersVerifyWhatWeSign: the part as it lies in the message is what is
 // signed.
 func TestPeersVerifyWhatWeSign(t *testing.T) {
+	t.Parallel()
 	eachPeer(t, func(t *testing.T, p peer, w *workshop, alice, bob *pgp.Key) {
 		out := protect(t, crlf(letter), pgp.Protection{Signer: alice})
 		root := parseMail(t, out)
@@ -273,6 +275,7 @@ func TestPeersVerifyWhatWeSign(t *testing.T) {
 // TestGPGTakesAndGivesKeys: gpg reads a key that we locked, and we read what it
 // exports.
 func TestGPGTakesAndGivesKeys(t *testing.T) {
+	t.Parallel()
 	withPeers(t, []peer{gpgPeer()}, func(t *testing.T, _ peer, w *workshop, alice, _ *pgp.Key) {
 		locked, err := alice.ExportArmored([]byte("secret word"))
 		if err != nil {

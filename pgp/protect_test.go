@@ -56,6 +56,7 @@ AAECAwQFBgcICQ==
 // TestProtectedLetter reads what Protect makes of one letter, from outside and
 // from inside.
 func TestProtectedLetter(t *testing.T) {
+	t.Parallel()
 	alice, bob, carol := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net"), makeKey(t, "carol@example.net")
 	mail := crlf(letter)
 	out := protect(t, mail, pgp.Protection{Signer: alice, Autocrypt: alice.Certificate(), From: addr(t, "alice@example.org"),
@@ -141,6 +142,7 @@ func checkPayload(t *testing.T, inner string) {
 
 // TestAutocryptField checks Autocrypt Level 1, Section 2.1.
 func TestAutocryptField(t *testing.T) {
+	t.Parallel()
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
 	out := protect(t, crlf(letter), pgp.Protection{Signer: alice, Autocrypt: alice.Certificate(),
 		Recipients: []*pgp.Certificate{bob.Certificate()}})
@@ -173,6 +175,7 @@ func TestAutocryptField(t *testing.T) {
 
 // TestProtectNeverLeavesOut: a recipient that can't be encrypted to is an error.
 func TestProtectNeverLeavesOut(t *testing.T) {
+	t.Parallel()
 	alice, bob, carol := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net"), makeKey(t, "carol@example.net")
 	var out bytes.Buffer
 	err := pgp.Protect(context.Background(), &out, message.Bytes([]byte(crlf(letter))), pgp.Protection{
@@ -206,6 +209,7 @@ func TestProtectNeverLeavesOut(t *testing.T) {
 
 // TestProtectCompletes adds what the journal needs, and refuses two authors.
 func TestProtectCompletes(t *testing.T) {
+	t.Parallel()
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
 	p := pgp.Protection{Signer: alice, Recipients: []*pgp.Certificate{bob.Certificate()}, Now: testNow}
 	out := protect(t, crlf("From: alice@example.org\n\nhi\n"), p)

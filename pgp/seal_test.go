@@ -28,6 +28,7 @@ func seal(t testing.TB, mail string, k *pgp.Key) string {
 
 // TestSealedLetter: everything is inside, nothing is outside but three fields.
 func TestSealedLetter(t *testing.T) {
+	t.Parallel()
 	alice := makeKey(t, "alice@example.org")
 	mail := crlf(letter)
 	out := seal(t, mail, alice)
@@ -57,6 +58,7 @@ func TestSealedLetter(t *testing.T) {
 // TestSealShowsNoOdd: what of the label could hold more than it should is left
 // out, and another's address too.
 func TestSealShowsNoOdd(t *testing.T) {
+	t.Parallel()
 	alice := makeKey(t, "alice@example.org")
 	for _, mail := range []string{
 		"", "canary", "\r\n\r\ncanary", "From: canary@example.com\nDate: canary_\nMessage-ID: <canary\n\n",
@@ -124,6 +126,7 @@ func openMail(t testing.TB, mail string, o pgp.Opening) (*pgp.Opened, string) {
 // TestSealOpenProperty: what was sealed opens to the very same bytes, whatever
 // they are.
 func TestSealOpenProperty(t *testing.T) {
+	t.Parallel()
 	alice := makeKey(t, "alice@example.org")
 	o := opening(t, alice, "alice@example.org")
 	check := func(mail string) bool {
@@ -170,6 +173,7 @@ func corpusMails(t testing.TB) func(func(string) bool) {
 
 // TestProtectOpen: what Protect makes, Open shows and believes.
 func TestProtectOpen(t *testing.T) {
+	t.Parallel()
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
 	mail := strings.Replace(crlf(letter), "Mon, 01 Jun 2026 10:00:00 +0200", testNow.Format(time.RFC1123Z), 1)
 	out := protect(t, mail, pgp.Protection{Signer: alice, Recipients: []*pgp.Certificate{bob.Certificate()}, Autocrypt: alice.Certificate()})
@@ -200,6 +204,7 @@ func TestProtectOpen(t *testing.T) {
 // TestProtectCorpus: every message of the corpus is protected without fault,
 // shows nothing of its body outside, and opens.
 func TestProtectCorpus(t *testing.T) {
+	t.Parallel()
 	alice, bob := makeKey(t, "alice@example.org"), makeKey(t, "bob@example.net")
 	o := opening(t, bob, "bob@example.net", alice.Certificate())
 	n := 0
@@ -236,6 +241,7 @@ func sameStructure(a, b *message.Part) bool {
 
 // TestOpenWhatPeersEncrypt: what others emit is opened by us.
 func TestOpenWhatPeersEncrypt(t *testing.T) {
+	t.Parallel()
 	eachPeer(t, func(t *testing.T, p peer, w *workshop, alice, bob *pgp.Key) {
 		w.write("content.bin", crlf("Content-Type: text/plain; charset=us-ascii; hp=\"cipher\"\nFrom: bob@example.net\n"+
 			"Subject: peer-canary\nHP-Outer: From: bob@example.net\nHP-Outer: Subject: [...]\n\nHello from a peer\n"))

@@ -18,6 +18,7 @@ import (
 // TestSignedLetter: what is only signed stands in clear, is safe on its way, and
 // the signature is over the part as it lies there.
 func TestSignedLetter(t *testing.T) {
+	t.Parallel()
 	alice := makeKey(t, "alice@example.org")
 	out := protect(t, crlf(letter), pgp.Protection{Signer: alice, Autocrypt: alice.Certificate()})
 	root := parseMail(t, out)
@@ -69,6 +70,7 @@ func (f *failing) Write(p []byte) (int, error) {
 // TestWriterFails: an error of the writer comes back at every point, from every
 // way of writing.
 func TestWriterFails(t *testing.T) {
+	t.Parallel()
 	alice := makeKey(t, "alice@example.org")
 	mail := message.Bytes(attachmentMail(200 << 10))
 	for _, n := range []failing{0, 40 << 10, 100 << 10, 200 << 10, 250 << 10} {

@@ -42,6 +42,7 @@ func armored(t testing.TB, to, hidden []*pgp.Key) string {
 // TestIsSealedSubmission: kind and recipients of what is encrypted, and nothing
 // for what only says so.
 func TestIsSealedSubmission(t *testing.T) {
+	t.Parallel()
 	bob, carol := makeKey(t, "bob@example.net"), makeKey(t, "carol@example.net")
 	text := armored(t, []*pgp.Key{bob}, []*pgp.Key{carol})
 	mime := func(body string) string {

@@ -55,8 +55,13 @@ func (c *keyImport) runState(ctx context.Context, e *env, s *state) error {
 		return []byte(p), err
 	})
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", c.File, err)
+		err = fmt.Errorf("reading %s: %w", c.File, err)
 	}
+	// What can be had is imported, and the rest told at the end.
+	return errors.Join(c.keep(ctx, e, s, keys), err)
+}
+
+func (c *keyImport) keep(ctx context.Context, e *env, s *state, keys []*pgp.Key) error {
 	for _, k := range keys {
 		to, err := c.targets(s, k.Certificate())
 		if err != nil {

@@ -50,6 +50,7 @@ func must[T any](t *testing.T) func(T, error) T {
 
 // TestRingLifecycle follows one address through two keys.
 func TestRingLifecycle(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	r, s := open(t)
 	alice := addr(t, "Alice@example.org")
@@ -92,6 +93,7 @@ func TestRingLifecycle(t *testing.T) {
 
 // TestRingImport: what one ring exports another takes, and uses.
 func TestRingImport(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	from, _ := open(t)
 	to, _ := open(t)
@@ -133,6 +135,7 @@ func TestRingImport(t *testing.T) {
 
 // TestRingNoticesTampering: a row changed in the store opens nothing.
 func TestRingNoticesTampering(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	for _, change := range []string{
 		"UPDATE keyring_keys SET active = 1 - active",
@@ -179,6 +182,7 @@ func (h *hooked) View(ctx context.Context, f func(store.Tx) error) error {
 // TestRingKeepsNothingStale: what was read before another stored a key isn't
 // remembered after.
 func TestRingKeepsNothingStale(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	_, s := open(t)
 	h := &hooked{Store: s}
@@ -195,6 +199,7 @@ func TestRingKeepsNothingStale(t *testing.T) {
 
 // TestRingExtend: an extended key stays the active one.
 func TestRingExtend(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	s, err := store.OpenMemory(keyring.Schema)
 	if err != nil {
@@ -214,6 +219,7 @@ func TestRingExtend(t *testing.T) {
 
 // TestRingForget: keys are read again after they were wiped from memory.
 func TestRingForget(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	r, _ := open(t)
 	alice := addr(t, "alice@example.org")
