@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -99,12 +100,15 @@ func (s *session) enable(c *wire.Command) error {
 		if err != nil {
 			return true, err
 		}
-		for _, w := range strings.Fields(string(b))[1:] {
-			s.enabled.Store(strings.ToUpper(w), true)
+		said := "* ENABLED"
+		for _, w := range want { // what nobody asked for is not believed
+			if slices.ContainsFunc(strings.Fields(string(b)), func(e string) bool { return strings.EqualFold(e, w) }) {
+				s.enabled.Store(strings.ToUpper(w), true)
+				said += " " + strings.ToUpper(w)
+			}
 		}
-		_, err = s.relay.hold().w.Write(b)
-		s.relay.release()
-		return true, err
+		s.out.line(said)
+		return true, nil
 	}}
 	if err := s.relay.forward(c.Tag, (&wire.Out{}).String("ENABLE "+strings.Join(want, " ")), p); err != nil {
 		return err

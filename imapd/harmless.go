@@ -12,7 +12,7 @@ import (
 // offered, and a client may take for a FETCH what we did not ("* 1  FETCH",
 // "* +1 FETCH", "* 4294967297 FETCH"), with keywords in it that are ours alone.
 var passedOn = map[string]bool{
-	"LIST": true, "LSUB": true, "STATUS": true, "SEARCH": true, "ENABLED": true,
+	"LIST": true, "LSUB": true, "STATUS": true, "SEARCH": true,
 	"NAMESPACE": true, "QUOTA": true, "QUOTAROOT": true,
 }
 
@@ -42,7 +42,8 @@ func (s *session) passOn(h wire.Head) error {
 }
 
 // harmless tells whether text of a response, without its line end, holds no
-// control characters, not even in its literals: a client that reads a literal
+// control characters, not even in its literals, and no literal that looks like
+// the beginning of a response: a client that reads a literal
 // where there is none, or none where there is one, would take its lines for
 // responses that we have not seen.
 func harmless(text []byte) bool {
@@ -54,6 +55,9 @@ func harmless(text []byte) bool {
 		n, ok := literalSize(text[:i])
 		rest, crlf := bytes.CutPrefix(text[i:], []byte("\r\n"))
 		if !ok || !crlf || n > len(rest) || bytes.ContainsFunc(rest[:n], control) {
+			return false
+		}
+		if len(rest) > 0 && bytes.IndexByte([]byte("*+ "), rest[0]) >= 0 { // like a response
 			return false
 		}
 		text = rest[n:]

@@ -86,6 +86,9 @@ func TestHarmless(t *testing.T) {
 		"* SEARCH 1\n* 1 FETCH":                   false,
 		"* SEARCH\t1":                             false,
 		"\r\n":                                    false,
+		"* SEARCH {12}\r\n* 1 FETCH (X":           false,
+		"* SEARCH {0}\r\n* 1 FETCH (FLAGS ())":    false,
+		"* LIST () \"/\" {0}\r\n":                 true,
 	} {
 		if got := harmless([]byte(text)); got != want {
 			t.Errorf("harmless(%q) = %v", text, got)

@@ -124,6 +124,7 @@ func responseCode(line []byte) (code, arg string) {
 // status makes a status response of the upstream's fit for the client: "OK
 // [CODE] text", without its tag.
 func (s *session) status(line []byte) []byte {
+	line = printable(line)
 	switch code, arg := responseCode(line); code {
 	case "CAPABILITY":
 		out, _ := s.capabilityLine(line)
@@ -149,31 +150,31 @@ func (s *session) flagsResponse() error {
 	if err != nil {
 		return err
 	}
+	open := bytes.IndexByte(b, '(')
+	if open < 0 || !harmless(bytes.TrimSuffix(b, []byte("\r\n"))) {
+		return nil
+	}
 	o := s.relay.hold()
 	defer s.relay.release()
-	open := bytes.IndexByte(b, '(')
-	if open < 0 || !bytes.Contains(bytes.ToLower(b), []byte("$letterlock")) {
-		_, err = o.w.Write(b)
-		return err
-	}
-	_, _ = o.w.Write(b[:open])
+	_, _ = o.w.WriteString("* FLAGS ")
 	_, _ = o.w.Write(maskFlags(bytes.TrimRight(b[open:], "\r\n"), nil))
 	_, err = o.w.WriteString("\r\n")
 	return err
 }
 
 // maskFlags takes what looks like our keywords from a list of flags, and adds
-// those that are true.
+// those that are true. What is no flag is left out with them: clients may read
+// it as one.
 func maskFlags(list []byte, ours []string) []byte {
-	if len(ours) == 0 && bytes.IndexByte(list, '$') < 0 {
-		return list
-	}
 	if len(list) < 2 || list[0] != '(' || list[len(list)-1] != ')' {
-		return []byte("()") // not a list: nobody knows what it says
+		list = []byte("()") // not a list: nobody knows what it says
+	}
+	if len(ours) == 0 && !bytes.ContainsFunc(list, func(r rune) bool { return r == '$' || control(r) }) {
+		return list
 	}
 	out := []byte{'('}
 	for _, f := range bytes.Fields(list[1 : len(list)-1]) {
-		if index.IsOurs(string(f)) {
+		if !isFlag(f) || index.IsOurs(string(bytes.TrimLeft(f, `\`))) {
 			continue
 		}
 		if len(out) > 1 {
@@ -188,6 +189,14 @@ func maskFlags(list []byte, ours []string) []byte {
 		out = append(out, k...)
 	}
 	return append(out, ')')
+}
+
+// isFlag tells whether f is spelled as a flag (RFC 3501, Section 9), or as one
+// of those that servers have beside them.
+func isFlag(f []byte) bool {
+	return !bytes.ContainsFunc(f, func(r rune) bool {
+		return control(r) || r == '(' || r == ')' || r == '{' || r == '"'
+	})
 }
 
 // expunged notes that a message is gone, and tells the client if it may be told
@@ -213,11 +222,12 @@ func (s *session) vanished(box *selected) error {
 		return err
 	}
 	fields := strings.Fields(string(b))
-	if len(fields) >= 3 && strings.EqualFold(fields[2], "(EARLIER)") {
-		o := s.relay.hold()
-		defer s.relay.release()
-		_, err := o.w.Write(b)
-		return err
+	if len(fields) == 4 && strings.EqualFold(fields[2], "(EARLIER)") {
+		if set, err := wire.ParseSet([]byte(fields[3])); err != nil || set.HasStar() {
+			return fmt.Errorf("%w: malformed VANISHED", wire.ErrDesync)
+		}
+		s.out.line("* VANISHED (EARLIER) " + fields[3])
+		return nil
 	}
 	if len(fields) != 3 {
 		return fmt.Errorf("%w: malformed VANISHED", wire.ErrDesync)
