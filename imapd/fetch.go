@@ -87,6 +87,14 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 		j.fresh = lib.Unclassified(uids)
 		j.encrypted = lib.Encrypted(uids)
 		j.all = len(uids)
+		if len(j.fresh) > 0 && j.ambiguous() {
+			// Alone, so that no item of ours has the name of two of the client's.
+			j.lib = lib
+			if err := j.classifyFirst(j.fresh); err != nil {
+				return err
+			}
+			j.fresh, j.encrypted = lib.Unclassified(uids), lib.Encrypted(uids)
+		}
 		if len(j.fresh)+len(j.encrypted) > 0 {
 			return j.run(c, lib)
 		}
@@ -166,6 +174,8 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 	}
 	j.lib, j.hideUID = lib, !j.wantUID
 	j.slots = make(chan struct{}, maxWorkers)
+	s.relay.opening.Store(j)
+	defer s.relay.opening.Store(nil)
 	defer j.workers.Wait()
 	status, line, err := s.relay.run(j.request(c), j.pending(j.response))
 	if err != nil {
@@ -222,6 +232,18 @@ func (j *fetchJob) request(c *wire.Command) *wire.Out {
 		o.String(" ").Token(*j.modifiers)
 	}
 	return o
+}
+
+// ambiguous tells whether two items are answered under one name.
+func (j *fetchJob) ambiguous() bool {
+	for i, a := range j.items {
+		for _, b := range j.items[:i] {
+			if a.Response() == b.Response() && a.Request() != b.Request() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // withUID is UID, where the client doesn't ask for it.

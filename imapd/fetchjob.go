@@ -42,8 +42,9 @@ type fetchJob struct {
 	workers     sync.WaitGroup
 	slots       chan struct{} // one for each worker
 	mu          sync.Mutex
-	asIs        []uint32 // guarded by mu: opened and found to be shown as they arrived
-	unavailable bool     // guarded by mu: something could not be opened for now
+	underway    map[uint32]*kept // guarded by mu: with a worker, not answered yet
+	asIs        []uint32         // guarded by mu: opened and found to be shown as they arrived
+	unavailable bool             // guarded by mu: something could not be opened for now
 }
 
 // maxItems bounds the items that are kept of one response.
@@ -54,6 +55,7 @@ type kept struct {
 	uid     uint32
 	dynamic []dynamicItem
 	raw     *message.Spool
+	news    bool // dynamic has what the client didn't ask for and must be told
 }
 
 type dynamicItem struct{ name, value []byte }

@@ -42,7 +42,13 @@ func (j *fetchJob) answerable(uid uint32) bool {
 // it for later if not. Responses that nobody asked for tell of no content.
 func (j *fetchJob) gathered(g *gathering) error {
 	if g.class != pgp.Encrypted || !j.asked(g.uid) || j.answered[g.uid] || j.later[g.uid] != nil && g.raw == nil {
+		if j.merge(g.uid, g.dynamic) {
+			return nil
+		}
 		return j.dynamicOnly(g)
+	}
+	if was := j.later[g.uid]; was != nil {
+		g.dynamic = merged(was.dynamic, g.dynamic)
 	}
 	if j.fromIndex(&g.kept) {
 		j.setAnswered(g.uid)
@@ -58,7 +64,9 @@ func (j *fetchJob) gathered(g *gathering) error {
 	if j.later == nil {
 		j.later = map[uint32]*kept{}
 	}
+	j.mu.Lock()
 	j.later[g.uid] = &kept{uid: g.uid, dynamic: g.dynamic}
+	j.mu.Unlock()
 	return nil
 }
 
@@ -67,7 +75,40 @@ func (j *fetchJob) setAnswered(uid uint32) {
 		j.answered = map[uint32]bool{}
 	}
 	j.answered[uid] = true
+	j.mu.Lock()
 	delete(j.later, uid)
+	j.mu.Unlock()
+}
+
+// merge puts what the upstream tells of a message into the answer that is still
+// to be written, so that the client is never told older flags after newer ones.
+// It is false if none is.
+func (j *fetchJob) merge(uid uint32, news []dynamicItem) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	k := j.underway[uid]
+	if k == nil {
+		k = j.later[uid]
+	}
+	if k == nil {
+		return false
+	}
+	k.dynamic = merged(k.dynamic, news)
+	k.news = k.news || len(news) > 0
+	return true
+}
+
+// merged puts newer values in the place of older ones.
+func merged(items, news []dynamicItem) []dynamicItem {
+	for _, n := range news {
+		i := slices.IndexFunc(items, func(d dynamicItem) bool { return wire.EqualFold(d.name, string(n.name)) })
+		if i >= 0 {
+			items[i] = n
+		} else {
+			items = append(items, n)
+		}
+	}
+	return items
 }
 
 // asked tells whether the client asked for a message that is not known to be
@@ -103,6 +144,12 @@ func (j *fetchJob) unclassified() bool {
 // work answers for an encrypted message, beside the responder: opening takes a
 // while, and what several have found is stored in one go.
 func (j *fetchJob) work(k *kept) {
+	j.mu.Lock()
+	if j.underway == nil {
+		j.underway = map[uint32]*kept{}
+	}
+	j.underway[k.uid] = k
+	j.mu.Unlock()
 	j.slots <- struct{}{}
 	j.workers.Add(1)
 	j.s.relay.working.Add(1)
@@ -115,12 +162,32 @@ func (j *fetchJob) work(k *kept) {
 			if k.raw != nil {
 				_ = k.raw.Close()
 			}
+			j.leftOver(k)
 			j.s.relay.working.Add(-1)
 			j.workers.Done()
 			<-j.slots
 		}()
 		j.answer(k)
 	}()
+}
+
+// take ends the time in which news are put into k's answer.
+func (j *fetchJob) take(k *kept) []dynamicItem {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.underway, k.uid)
+	return k.dynamic
+}
+
+// leftOver tells the client news of a message whose answer was not written.
+func (j *fetchJob) leftOver(k *kept) {
+	j.mu.Lock()
+	news := k.news && j.underway[k.uid] != nil
+	j.mu.Unlock()
+	if news {
+		j.write(k, nil, nil)
+	}
+	j.take(k)
 }
 
 // fromIndex writes the FETCH response of an encrypted message from its row or
@@ -227,7 +294,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 			_ = k.raw.Close()
 		}
 	}()
-	var flags []byte
+	var dynamic []dynamicItem
 	for {
 		item, err := f.Next()
 		if err == io.EOF {
@@ -243,8 +310,11 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 				return fmt.Errorf("%w: UID changed", wire.ErrDesync)
 			}
 			uid = n
-		case wire.EqualFold(item.Name, "FLAGS"):
-			flags = bytes.Clone(item.Value)
+		case wire.EqualFold(item.Name, "FLAGS"), wire.EqualFold(item.Name, "MODSEQ"):
+			if len(dynamic) >= maxItems {
+				return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
+			}
+			dynamic = append(dynamic, dynamicItem{bytes.Clone(item.Name), bytes.Clone(item.Value)})
 		case wire.EqualFold(item.Name, "BODY[]") && k.raw == nil && item.Literal:
 			if k.raw, err = j.s.spool(f, item.Size); err != nil {
 				return err
@@ -253,21 +323,19 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 	}
 	was := j.later[uid]
 	switch {
-	case was == nil && flags != nil: // somebody changed its flags meanwhile
-		w := &responseWriter{s: j.s, box: j.box, seq: seq, uid: uid}
-		defer w.release()
-		return firstError(w.text([]byte("FLAGS"), w.flags(flags)), w.end)
-	case was == nil:
-		return nil
-	case k.raw == nil:
-		if flags == nil {
-			delete(j.later, uid)
+	case len(dynamic) > 0 && j.merge(uid, dynamic):
+	case len(dynamic) > 0:
+		return j.dynamicOnly(&gathering{seq: seq, sawUID: true, kept: kept{uid: uid, dynamic: dynamic}})
+	}
+	if was == nil || k.raw == nil {
+		if was != nil && len(dynamic) == 0 {
+			j.setAnswered(uid)
 			j.failed(was, errors.New("upstream gives no message"))
 		}
 		return nil
 	}
 	j.setAnswered(uid)
-	j.work(&kept{uid: uid, dynamic: was.dynamic, raw: k.raw})
+	j.work(&kept{uid: uid, dynamic: was.dynamic, news: was.news, raw: k.raw})
 	k.raw = nil
 	return nil
 }
@@ -324,7 +392,7 @@ func (j *fetchJob) writeItems(w *responseWriter, k *kept, row *index.Row, m *ren
 			return err
 		}
 	}
-	for _, d := range k.dynamic {
+	for _, d := range j.take(k) {
 		value := d.value
 		if wire.EqualFold(d.name, "FLAGS") {
 			value = w.flags(value)
@@ -334,7 +402,7 @@ func (j *fetchJob) writeItems(w *responseWriter, k *kept, row *index.Row, m *ren
 		}
 	}
 	for i, item := range j.items {
-		if !item.Content() || slices.ContainsFunc(j.items[:i], func(o wire.FetchItem) bool { return o.Response() == item.Response() }) {
+		if row == nil || !item.Content() || slices.ContainsFunc(j.items[:i], func(o wire.FetchItem) bool { return o.Request() == item.Request() }) {
 			continue
 		}
 		if err := w.rendered(item, row, m); err != nil {

@@ -26,7 +26,8 @@ type relay struct {
 	err   error      // guarded by mu: why the relay ended
 	tags  int        // of the command goroutine
 
-	working atomic.Int64 // messages being opened for the client
+	opening atomic.Pointer[fetchJob] // the barrier that has workers, or nil
+	working atomic.Int64             // messages being opened for the client
 
 	holding bool      // of the responder: it holds the output
 	busy    time.Time // guarded by mu: since when the client waits

@@ -177,15 +177,9 @@ func (j *fetchJob) prepare(q *search.Query) error {
 	}
 	uids := j.box.view.all()
 	if fresh := j.lib.Unclassified(uids); len(fresh) > 0 {
-		if err := j.s.relay.barrier(); err != nil {
+		if err := j.classifyFirst(fresh); err != nil {
 			return err
 		}
-		j.classify = true
-		if err := j.again(fresh, "(UID "+index.ClassItems+" "+index.PrefixItem+")", j.classResponse); err != nil {
-			return err
-		}
-		j.persist(true)
-		j.classify = false
 	}
 	unopened := j.lib.Unsettled(j.lib.Encrypted(q.Within(uids)))
 	if len(unopened) == 0 {
@@ -195,6 +189,20 @@ func (j *fetchJob) prepare(q *search.Query) error {
 		return err
 	}
 	return j.again(unopened, "(UID BODY.PEEK[])", j.openResponse)
+}
+
+// classifyFirst finds the classes of messages by a command of its own.
+func (j *fetchJob) classifyFirst(fresh []uint32) error {
+	if err := j.s.relay.barrier(); err != nil {
+		return err
+	}
+	j.classify = true
+	defer func() { j.classify = false }()
+	if err := j.again(fresh, "(UID "+index.ClassItems+" "+index.PrefixItem+")", j.classResponse); err != nil {
+		return err
+	}
+	j.persist(true)
+	return nil
 }
 
 // classResponse takes what a message's class is found by.
@@ -230,6 +238,10 @@ func (j *fetchJob) each(seq uint32, take func(*wire.FetchReader, *gathering, wir
 	if err != nil {
 		return err
 	}
+	return j.through(f, seq, take, done)
+}
+
+func (j *fetchJob) through(f *wire.FetchReader, seq uint32, take func(*wire.FetchReader, *gathering, wire.Item) error, done func(*gathering) error) error {
 	if seq == 0 || int(seq) > j.box.view.len() {
 		return fmt.Errorf("%w: FETCH of what isn't there", wire.ErrDesync)
 	}
@@ -253,8 +265,10 @@ func (j *fetchJob) each(seq uint32, take func(*wire.FetchReader, *gathering, wir
 			return err
 		}
 	}
-	if err := j.dynamicOnly(g); err != nil {
-		return err
+	if !j.merge(g.uid, g.dynamic) {
+		if err := j.dynamicOnly(g); err != nil {
+			return err
+		}
 	}
 	return done(g)
 }
