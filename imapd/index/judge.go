@@ -154,7 +154,8 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 	m.mu.RLock()
 	old := m.entries[uid]
 	e := entry{class: o.opened.Class, state: o.state, modseq: old.modseq}
-	if old.class != pgp.Unclassified && old.state&kwAll != e.state&kwAll {
+	// Flags may have been told of a message while it was unclassified.
+	if old.state&kwAll != e.state&kwAll {
 		e.modseq = max(m.modseq, 1)
 	}
 	m.mu.RUnlock()
