@@ -101,10 +101,13 @@ func (s *session) enable(c *wire.Command) error {
 			return true, err
 		}
 		said := "* ENABLED"
-		for _, w := range want { // what nobody asked for is not believed
-			if slices.ContainsFunc(strings.Fields(string(b)), func(e string) bool { return strings.EqualFold(e, w) }) {
-				s.enabled.Store(strings.ToUpper(w), true)
-				said += " " + strings.ToUpper(w)
+		for _, e := range strings.Fields(strings.ToUpper(string(b))) {
+			asked := slices.ContainsFunc(want, func(w string) bool {
+				return strings.EqualFold(w, e) || strings.EqualFold(w, "QRESYNC") && e == "CONDSTORE" // RFC 7162, Section 3.2.3
+			})
+			if asked { // what nobody asked for is not believed
+				s.enabled.Store(e, true)
+				said += " " + e
 			}
 		}
 		s.out.line(said)
