@@ -68,6 +68,18 @@ func sqlite3Code(err error) error {
 
 func (c *conn) exec(sql string) error { return c.db.Exec(sql) }
 
+// control runs a statement without arguments or rows that comes again and again.
+func (c *conn) control(sql string) error {
+	s, err := c.prepare(sql)
+	if err != nil {
+		return err
+	}
+	s.Step()
+	err = s.Err()
+	c.giveBack(sql, s)
+	return err
+}
+
 func (c *conn) inTransaction() bool { return !c.db.GetAutocommit() }
 
 func (c *conn) idle() bool { return c.db.GetAutocommit() }

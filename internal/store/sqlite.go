@@ -109,7 +109,7 @@ func (s *sqlite) View(ctx context.Context, f func(Tx) error) error {
 	}
 	defer release()
 	defer c.interruptBy(ctx)()
-	if err := c.exec("BEGIN"); err != nil {
+	if err := c.control("BEGIN"); err != nil {
 		return fmt.Errorf("beginning to read the store: %w", err)
 	}
 	tx := &tx{c: c, ctx: ctx}

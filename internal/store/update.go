@@ -48,7 +48,7 @@ func (s *sqlite) join(ctx context.Context, f func(Tx) error) (*batch, error) {
 		return nil, err
 	}
 	if s.batch == nil {
-		if err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
+		if err := s.writer.control("BEGIN IMMEDIATE"); err != nil {
 			return nil, fmt.Errorf("beginning to write the store: %w", err)
 		}
 		s.batch = &batch{done: make(chan struct{})}
@@ -72,7 +72,7 @@ func (s *sqlite) leave() {
 // run runs f within a savepoint. Where f fails, panics or ends its goroutine,
 // only what f did is undone. Caller holds mu.
 func (s *sqlite) run(ctx context.Context, f func(Tx) error) (err error) {
-	if err := s.writer.exec("SAVEPOINT update_call"); err != nil {
+	if err := s.writer.control("SAVEPOINT update_call"); err != nil {
 		return fmt.Errorf("beginning to write the store: %w", err)
 	}
 	tx := &tx{c: s.writer, ctx: ctx}
@@ -87,7 +87,7 @@ func (s *sqlite) run(ctx context.Context, f func(Tx) error) (err error) {
 				err = errors.New("the store's transaction was ended from within")
 			}
 		case ok:
-			if rerr := s.writer.exec("RELEASE update_call"); rerr != nil {
+			if rerr := s.writer.control("RELEASE update_call"); rerr != nil {
 				err = fmt.Errorf("writing the store: %w", rerr)
 				s.writer.rollback()
 				s.settle(nil, true)
@@ -108,7 +108,7 @@ func (s *sqlite) run(ctx context.Context, f func(Tx) error) (err error) {
 
 // commit ends the open batch. Caller holds mu.
 func (s *sqlite) commit() {
-	err := s.writer.exec("COMMIT")
+	err := s.writer.control("COMMIT")
 	if err == nil {
 		s.settle(nil, false)
 		return
@@ -141,7 +141,7 @@ func (s *sqlite) alone(ctx context.Context, f func(Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
+	if err := s.writer.control("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("beginning to write the store: %w", err)
 	}
 	own := &batch{done: make(chan struct{})}

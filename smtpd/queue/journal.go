@@ -24,6 +24,17 @@ var Schema = store.Schema{Name: "queue", Steps: []string{
 	`CREATE INDEX queue_entry_due ON queue_entry (state, due)`,
 	`CREATE TABLE queue_body (
 		id TEXT NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (id, n))`,
+	// One page is written for a submission's row, not one in each of three trees:
+	// rows lie in the order of their IDs, which begin with the time, and only
+	// what waits is indexed.
+	`CREATE TABLE queue_ordered (
+		id TEXT PRIMARY KEY, account TEXT NOT NULL, submission TEXT NOT NULL,
+		state TEXT NOT NULL, due INTEGER NOT NULL, touched INTEGER NOT NULL,
+		body INTEGER NOT NULL, entry BLOB NOT NULL) WITHOUT ROWID;
+	INSERT INTO queue_ordered SELECT id, account, submission, state, due, touched, body, entry FROM queue_entry;
+	DROP TABLE queue_entry;
+	ALTER TABLE queue_ordered RENAME TO queue_entry;
+	CREATE INDEX queue_entry_due ON queue_entry (due) WHERE state = 'waiting'`,
 }}
 
 // piece is the bytes of a body in one row of queue_body.
@@ -135,7 +146,7 @@ func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 		}
 		has = c.Body.Size()
 	}
-	row, err := json.Marshal(e)
+	row, err := json.Marshal(packed(e))
 	if err != nil {
 		return 0, err
 	}
@@ -149,6 +160,12 @@ func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 			touched = excluded.touched, body = excluded.body, entry = excluded.entry`,
 		e.ID, e.Account, e.Submission, string(e.State), due, now.UnixMicro(), has, row)
 	return has - had, err
+}
+
+// packed is e without what has columns of its own.
+func packed(e Entry) Entry {
+	e.ID, e.Account, e.Submission = "", "", ""
+	return e
 }
 
 func putBody(tx store.Tx, id string, body message.Source) error {
@@ -237,15 +254,17 @@ func (q *Queue) know(id, submission string, forget bool) {
 func (q *Queue) entries(ctx context.Context, where string, args ...any) (es []Entry, err error) {
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
 		es = nil
-		return tx.Rows(`SELECT entry FROM queue_entry `+where, args, func(scan func(...any) error) error {
+		return tx.Rows(`SELECT id, account, submission, entry FROM queue_entry `+where, args, func(scan func(...any) error) error {
+			var id, account, submission string
 			var row []byte
 			var e Entry
-			if err := scan(&row); err != nil {
+			if err := scan(&id, &account, &submission, &row); err != nil {
 				return err
 			}
 			if err := json.Unmarshal(row, &e); err != nil {
 				return fmt.Errorf("queue entry: %w", err)
 			}
+			e.ID, e.Account, e.Submission = id, account, submission
 			es = append(es, e)
 			return nil
 		})

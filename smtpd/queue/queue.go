@@ -68,25 +68,26 @@ type Recipient struct {
 
 // Entry is one transaction with the upstream.
 type Entry struct {
-	ID         string // see NewID
-	Account    string // key of the account's primary address
-	Submission string // what the client submitted: see Key; "" is never matched
+	ID         string `json:",omitempty"` // see NewID
+	Account    string `json:",omitempty"` // key of the account's primary address
+	Submission string `json:",omitempty"` // what the client submitted: see Key; "" is never matched
 	From       string // reverse-path; "" is the null one
-	MessageID  string // for reports; "" without
+	MessageID  string `json:",omitempty"` // for reports; "" without
 	Recipients []Recipient
-	Clear      bool // the policy let it go unencrypted
-	Report     bool // a notification of our own: never reported upon
-	Queued     bool // the client was told 250 and left it to us
-	EightBit   bool // needs BODY=8BITMIME
-	UTF8       bool // needs SMTPUTF8
-	Ret, Envid string
-	State      State
-	Attempts   int
-	Created    time.Time
+	Clear      bool      `json:",omitempty"` // the policy let it go unencrypted
+	Report     bool      `json:",omitempty"` // a notification of our own: never reported upon
+	Queued     bool      `json:",omitempty"` // the client was told 250 and left it to us
+	EightBit   bool      `json:",omitempty"` // needs BODY=8BITMIME
+	UTF8       bool      `json:",omitempty"` // needs SMTPUTF8
+	Ret        string    `json:",omitempty"`
+	Envid      string    `json:",omitempty"`
+	State      State     // of the whole: see Overall
+	Attempts   int       `json:",omitempty"`
+	Created    time.Time // when the client submitted it
 	Next       time.Time // when it is tried again, if Waiting
 	Expires    time.Time // when it is given up
 	Size       int64     // of the body
-	LastError  string    // for a person, without content
+	LastError  string    `json:",omitempty"` // for a person, without content
 }
 
 // Config configures a Queue.
