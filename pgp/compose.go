@@ -46,6 +46,9 @@ func compose(ctx context.Context, src message.Source, p Protection) (*composed, 
 	if c.body, err = planSafe(ctx, src, root, signOnly); err != nil {
 		return nil, err
 	}
+	if p.From = p.sender(root.Header); p.From.IsZero() && !signOnly && addressesOnly("", root.Header.Get("From"), false) == "" {
+		return nil, fmt.Errorf("%w: its From field is malformed", ErrUnfit)
+	}
 	said, passed, err := sayings(root.Header, p)
 	if err != nil {
 		return nil, err
@@ -66,7 +69,7 @@ func compose(ctx context.Context, src message.Source, p Protection) (*composed, 
 		if !signOnly {
 			// Step 5.2 to 5.5: the policy decides what is seen, and the payload
 			// says so.
-			if out.value = outside(f); out.value == "" {
+			if out.value = p.outside(f); out.value == "" {
 				continue
 			}
 			c.payload = field{"HP-Outer", " " + out.name + ":" + out.value}.append(c.payload)
@@ -103,10 +106,10 @@ func sayings(h message.Header, p Protection) (said, passed []field, err error) {
 		said = append(said, field{"Date", dateValue(p.Now)})
 	}
 	if !seen["message-id"] {
-		said = append(said, field{"Message-ID", newMessageID(p.sender(h).Domain)})
+		said = append(said, field{"Message-ID", newMessageID(p.From.Domain)})
 	}
 	if p.Autocrypt != nil {
-		if a, ok := autocryptField(p.Autocrypt, p.sender(h), p.Now); ok {
+		if a, ok := autocryptField(p.Autocrypt, p.From, p.Now); ok {
 			said = append(said, a)
 		}
 	}

@@ -51,27 +51,6 @@ func once(name string) bool {
 	return false
 }
 
-// outside is the header confidentiality policy: the value that everyone sees,
-// or "" where the field is for the recipients only. It is hcp_baseline (RFC
-// 9788, Section 3.2.1), which hides Subject, Comments and Keywords; and beyond
-// it every field that nobody on the way needs, since unknown ones repeat the
-// subject or say more (Thread-Topic, X-…).
-func outside(f field) string {
-	switch n := strings.ToLower(f.name); n {
-	case "subject":
-		return " [...]"
-	case "from", "sender", "reply-to", "to", "cc", "date", "message-id", "in-reply-to", "references",
-		"autocrypt", "auto-submitted", "precedence", "importance", "priority", "x-priority",
-		"disposition-notification-to", "original-message-id":
-		return f.value
-	default:
-		if strings.HasPrefix(n, "list-") || strings.HasPrefix(n, "resent-") {
-			return f.value
-		}
-	}
-	return ""
-}
-
 // cleanField is f without what may not stand in a header: bare CR and LF, NUL,
 // folding into empty lines, and white space before the colon, which would make
 // a mailbox's "From " line of a From field.
@@ -121,6 +100,11 @@ func foldLong(value []byte) []byte {
 		out = append(out, line...)
 	}
 	return out
+}
+
+// unfolded is the value on one line (RFC 5322, Section 2.2.3).
+func (f field) unfolded() string {
+	return strings.TrimSpace(strings.ReplaceAll(f.value, "\r\n", ""))
 }
 
 // append adds the field to a header.

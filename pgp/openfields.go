@@ -151,19 +151,5 @@ func hasGroup(value string) bool {
 
 // dateOf reads a Date field (RFC 5322, Sections 3.3 and 4.3); zero if it is none.
 func dateOf(h message.Header) time.Time {
-	s := h.Get("Date")
-	if i := strings.IndexByte(s, '('); i >= 0 {
-		s = s[:i]
-	}
-	if _, after, ok := strings.Cut(s, ","); ok {
-		s = after
-	}
-	s = strings.Join(strings.Fields(s), " ")
-	for _, layout := range []string{"2 Jan 2006 15:04:05 -0700", "2 Jan 2006 15:04 -0700", "2 Jan 2006 15:04:05 MST",
-		"2 Jan 06 15:04:05 -0700", "2 Jan 06 15:04:05 MST", "Mon Jan 2 15:04:05 2006"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t.UTC()
-		}
-	}
-	return time.Time{}
+	return parseDate(h.Get("Date"))
 }

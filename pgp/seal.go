@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -69,8 +68,8 @@ func (s Sealing) label(src message.Source) []byte {
 	if from := s.owner(h); !from.IsZero() {
 		out = field{"From", " " + from.String()}.append(out)
 	}
-	if d := h.Get("Date"); plainDate(d) {
-		out = field{"Date", " " + d}.append(out)
+	if d := dateOnly(h.Get("Date")); d != "" {
+		out = field{"Date", d}.append(out)
 	}
 	if id := h.Get("Message-ID"); plainID(id) {
 		out = field{"Message-ID", " " + id}.append(out)
@@ -89,18 +88,4 @@ func (s Sealing) owner(h message.Header) address.Address {
 		return list[0].Address
 	}
 	return address.Address{}
-}
-
-// plainDate tells whether a Date may stand outside: it can hold nothing else
-// than a date.
-func plainDate(v string) bool {
-	return v != "" && len(v) <= 50 && !strings.ContainsFunc(v, func(r rune) bool {
-		return !strings.ContainsRune("0123456789+-:,() ", r) && !('A' <= r && r <= 'Z') && !('a' <= r && r <= 'z')
-	})
-}
-
-// plainID tells whether v is one message identifier, without white space.
-func plainID(v string) bool {
-	return len(v) >= 5 && len(v) <= 255 && v[0] == '<' && strings.IndexByte(v, '>') == len(v)-1 &&
-		strings.Contains(v, "@") && !strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
