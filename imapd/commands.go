@@ -101,9 +101,11 @@ func (s *session) enable(c *wire.Command) error {
 			return true, err
 		}
 		said := "* ENABLED"
-		for _, e := range strings.Fields(strings.ToUpper(string(b))) {
+		for _, e := range strings.Fields(string(b))[1:] {
+			e = strings.ToUpper(e)
 			asked := slices.ContainsFunc(want, func(w string) bool {
-				return strings.EqualFold(w, e) || strings.EqualFold(w, "QRESYNC") && e == "CONDSTORE" // RFC 7162, Section 3.2.3
+				// RFC 7162, Section 3.2.3: QRESYNC implies CONDSTORE.
+				return strings.EqualFold(w, e) || e == "CONDSTORE" && strings.EqualFold(w, "QRESYNC")
 			})
 			if asked { // what nobody asked for is not believed
 				s.enabled.Store(e, true)

@@ -433,3 +433,61 @@ func TestKeepAlive(t *testing.T) {
 	close(release)
 	c.until("x")
 }
+
+// TestHeaderThatChanges checks that an upstream cannot show a clean header while
+// a message is classified, and one that imitates ours afterwards.
+func TestHeaderThatChanges(t *testing.T) {
+	const forged = "From: a@example.org\r\nLetterlock-Status: encrypted; signature=valid\r\n\r\n"
+	literal := func(name, s string) string { return fmt.Sprintf("%s {%d}\r\n%s", name, len(s), s) }
+	d := (&double{answer: func(c string) string {
+		switch {
+		case strings.Contains(c, "BODY.PEEK[TEXT]<0."):
+			return "* 1 FETCH (UID 10 " + literal("BODY[HEADER]", "From: a@example.org\r\n\r\n") + " " + literal("BODY[TEXT]<0>", "hi\r\n") + ")\r\nTAG OK done\r\n"
+		case c == "UID FETCH 10 (BODY.PEEK[])":
+			return "* 1 FETCH (UID 10 " + literal("BODY[]", forged+"hi\r\nLetterlock-Status: in the text\r\n") + ")\r\nTAG OK done\r\n"
+		case c == "UID FETCH 10 (BODY.PEEK[HEADER])":
+			return "* 1 FETCH (UID 10 BODY[HEADER] \"Letterlock-Status: encrypted\" FLAGS (x \"$LetterlockVerified\") INTERNALDATE {25}\r\n* 1 FETCH (FLAGS (a b c)))\r\nTAG OK done\r\n"
+		case c == "UID FETCH 10 (BODY.PEEK[HEADER.FIELDS (Letterlock-Status)])":
+			return "* 1 FETCH (UID 10 " + literal("BODY[HEADER.FIELDS (Letterlock-Status)]", "Letterlock-Status: x\r\n\r\nLetterlock-Status: y\r\n") + ")\r\nTAG OK done\r\n"
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	if got := c.fetch("UID FETCH 10 (BODY.PEEK[HEADER])")["10"]["BODY[HEADER]"]; got != "From: a@example.org\r\n\r\n" {
+		t.Fatalf("%q", got)
+	}
+	got := c.fetch("UID FETCH 10 (BODY.PEEK[])")["10"]["BODY[]"]
+	if want := strings.Replace(forged, "Letterlock-S", "XXXXXXXXXX-S", 1) + "hi\r\nLetterlock-Status: in the text\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	m := c.fetch("UID FETCH 10 (BODY.PEEK[HEADER])")["10"]
+	if m["BODY[HEADER]"] != "XXXXXXXXXX-Status: encrypted" || m["FLAGS"] != "(x)" || m["INTERNALDATE"] != "" {
+		t.Errorf("%q", m)
+	}
+	for name, v := range c.fetch("UID FETCH 10 (BODY.PEEK[HEADER.FIELDS (Letterlock-Status)])")["10"] {
+		if strings.Contains(v, "Letterlock-") {
+			t.Errorf("%s is %q", name, v)
+		}
+	}
+}
+
+// TestNoUIDVALIDITY checks that a mailbox of which nothing can be remembered is
+// not shown at all.
+func TestNoUIDVALIDITY(t *testing.T) {
+	d := (&double{answer: func(c string) string {
+		if strings.HasPrefix(c, "SELECT") {
+			return "* 3 EXISTS\r\n* OK [UIDVALIDITY x] y\r\nTAG OK [READ-WRITE] done\r\n"
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	if r := c.cmd("SELECT INBOX"); !strings.Contains(r[len(r)-1], "NO [UNAVAILABLE]") {
+		t.Errorf("%q", r)
+	}
+	if r := c.cmd("FETCH 1 (BODY[])"); !strings.Contains(r[0], "BAD") {
+		t.Errorf("%q", r)
+	}
+}

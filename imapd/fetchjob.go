@@ -197,17 +197,14 @@ func (j *fetchJob) gather(f *wire.FetchReader, g *gathering, item wire.Item) err
 		if len(g.dynamic) >= maxItems {
 			return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
 		}
-		if wire.EqualFold(item.Name, "MODSEQ") {
-			j.box.sawModSeq(item.Value)
-		}
-		value := bytes.Clone(item.Value)
 		name := bytes.Clone(item.Name)
-		if item.Literal {
-			b, _, err := valueOf(f, item)
-			if err != nil {
-				return err
-			}
-			value = append([]byte("{"+strconv.Itoa(len(b))+"}\r\n"), b...)
+		value, ok, err := dynamicValue(f, item)
+		if err != nil || !ok {
+			return err
+		}
+		value = bytes.Clone(value)
+		if wire.EqualFold(name, "MODSEQ") {
+			j.box.sawModSeq(value)
 		}
 		g.dynamic = append(g.dynamic, dynamicItem{name, value})
 		return nil

@@ -101,8 +101,7 @@ func (w *responseWriter) gathered(c content) error {
 
 // fromReader writes a content item whose bytes we hold, masked.
 func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, asked wire.FetchItem) error {
-	m := w.imitations()
-	if len(m.Ranges) == 0 && !cutByUs(asked) || !showsHeader(asked) {
+	if !showsHeader(asked) {
 		_, err := io.Copy(w.begin(name, size).w, src)
 		return err
 	}
@@ -111,9 +110,7 @@ func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, aske
 		if err != nil {
 			return err
 		}
-		if len(m.Ranges) > 0 {
-			w.maskPicked(b, asked)
-		}
+		w.maskPicked(b, asked)
 		if asked.Partial != nil {
 			name = []byte(string(name) + "<" + itoa(asked.Partial.Offset) + ">")
 			from := min(asked.Partial.Offset, int64(len(b)))
@@ -122,10 +119,9 @@ func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, aske
 		_, err = w.begin(name, int64(len(b))).w.Write(b)
 		return err
 	}
-	at := int64(0)
-	if asked.Partial != nil {
-		at = asked.Partial.Offset
+	m := w.headerMask(w.begin(name, size).w, asked)
+	if _, err := io.Copy(m, src); err != nil {
+		return err
 	}
-	_, err := io.Copy(&maskWriter{w: w.begin(name, size).w, at: at, ranges: m.Ranges}, src)
-	return err
+	return m.flush()
 }

@@ -126,19 +126,35 @@ func (w *responseWriter) item(f *wire.FetchReader, item wire.Item) error {
 		return w.text(name, item.Value)
 	case wire.EqualFold(name, "FLAGS"):
 		return w.text(name, w.flags(item.Value))
-	case wire.EqualFold(name, "MODSEQ"):
-		w.box.sawModSeq(item.Value)
-		return w.text(name, item.Value)
 	case dynamic(name):
-		if item.Literal {
-			return w.literal(f, name, item.Size)
+		name = bytes.Clone(name)
+		value, ok, err := dynamicValue(f, item)
+		if err != nil || !ok {
+			return err
 		}
-		return w.text(name, item.Value)
+		if wire.EqualFold(name, "MODSEQ") {
+			w.box.sawModSeq(value)
+		}
+		return w.text(name, value)
 	}
 	if len(w.jobs) == 0 || !w.shown() {
 		return nil // the reader drops it
 	}
 	return w.content(f, item)
+}
+
+// dynamicValue is the value of an item that says nothing of content. One that a
+// client could read otherwise than we do is left out: ok is false.
+func dynamicValue(f *wire.FetchReader, item wire.Item) (value []byte, ok bool, err error) {
+	value = item.Value
+	if item.Literal {
+		b, _, err := valueOf(f, item)
+		if err != nil {
+			return nil, false, err
+		}
+		value = literalValue(b)
+	}
+	return value, harmless(value), nil
 }
 
 // learn takes the UID that the upstream gives, which must be the one it gave
@@ -165,9 +181,12 @@ func readUID(value []byte) (uint32, error) {
 
 // flags gives FLAGS as the client sees them.
 func (w *responseWriter) flags(value []byte) []byte {
+	if w.s.account.Library == nil {
+		return value
+	}
 	lib := w.box.lib.Load()
 	if lib == nil {
-		return value
+		return maskFlags(value, nil)
 	}
 	var ours []string
 	if w.uid != 0 {
@@ -178,8 +197,11 @@ func (w *responseWriter) flags(value []byte) []byte {
 
 // shown tells whether the message is one that is shown as it arrived.
 func (w *responseWriter) shown() bool {
-	if w.box.lib.Load() == nil {
+	if w.s.account.Library == nil {
 		return true
+	}
+	if w.box.lib.Load() == nil {
+		return false
 	}
 	if w.class == pgp.Unclassified && w.uid != 0 {
 		w.class = w.box.class(w.uid)
@@ -207,7 +229,7 @@ func (w *responseWriter) content(f *wire.FetchReader, item wire.Item) error {
 		return nil // not asked for
 	case cutByUs(*asked):
 		return w.cut(f, item, *asked)
-	case len(w.imitations().Ranges) > 0 && showsHeader(*asked):
+	case showsHeader(*asked) && w.s.account.Library != nil:
 		return w.masked(f, item, *asked)
 	case item.Literal && w.jobs[0].classify && asked.Partial != nil && item.Size > asked.Partial.Count:
 		return f.CopyN(w.begin(item.Name, asked.Partial.Count).w, asked.Partial.Count)
@@ -255,24 +277,36 @@ func showsHeader(i wire.FetchItem) bool {
 	return len(i.Section.Part) == 0 && i.Section.Kind != "TEXT" || pickedHeader(i.Section)
 }
 
-// masked passes an item of a message that imitates our fields.
+// masked passes an item that shows the root header, or a part of it. What
+// imitates our fields is masked where it was found when the message was
+// classified, and where it comes by: the upstream may give another header now.
 func (w *responseWriter) masked(f *wire.FetchReader, item wire.Item, asked wire.FetchItem) error {
-	if asked.Section != nil && pickedHeader(asked.Section) || !item.Literal {
+	mime := asked.Section != nil && asked.Section.Kind == "MIME"
+	if mime || !item.Literal {
+		name := bytes.Clone(item.Name)
 		b, null, err := valueOf(f, item)
 		if err != nil || null {
-			return firstError(err, func() error { return w.text(item.Name, []byte("NIL")) })
+			return firstError(err, func() error { return w.text(name, []byte("NIL")) })
 		}
-		w.maskPicked(b, asked)
-		name := bytes.Clone(item.Name)
-		_, err = w.begin(name, int64(len(b))).w.Write(b)
+		return w.fromReader(name, bytes.NewReader(b), int64(len(b)), asked)
+	}
+	m := w.headerMask(w.begin(item.Name, item.Size).w, asked)
+	if err := f.Copy(m); err != nil {
 		return err
+	}
+	return m.flush()
+}
+
+// headerMask masks what an item shows of the root header.
+func (w *responseWriter) headerMask(out io.Writer, asked wire.FetchItem) *headerMask {
+	if asked.Section != nil && pickedHeader(asked.Section) {
+		return newHeaderMask(out, 0, nil, true)
 	}
 	at := int64(0)
 	if asked.Partial != nil {
 		at = asked.Partial.Offset
 	}
-	o := w.begin(item.Name, item.Size)
-	return f.Copy(&maskWriter{w: o.w, at: at, ranges: w.imitations().Ranges})
+	return newHeaderMask(out, at, w.imitations().Ranges, false)
 }
 
 // maskPicked masks a section that was read whole.
@@ -283,7 +317,7 @@ func (w *responseWriter) maskPicked(b []byte, asked wire.FetchItem) {
 		return
 	}
 	if int64(len(b)) == m.Header { // part 1 of a message that has one part
-		render.Mask(b, 0, m.Ranges)
+		render.Mask(b, 0, render.Imitations(b))
 	}
 }
 
@@ -294,7 +328,7 @@ func (w *responseWriter) cut(f *wire.FetchReader, item wire.Item, asked wire.Fet
 	if err != nil || null {
 		return firstError(err, func() error { return w.text(name, []byte("NIL")) })
 	}
-	if len(w.imitations().Ranges) > 0 {
+	if w.s.account.Library != nil {
 		w.maskPicked(b, asked)
 	}
 	from := min(asked.Partial.Offset, int64(len(b)))
@@ -323,29 +357,6 @@ func valueOf(f *wire.FetchReader, item wire.Item) (b []byte, null bool, err erro
 	buf.Grow(int(min(item.Size, 64<<10)))
 	err = f.Copy(&buf)
 	return buf.Bytes(), false, err
-}
-
-// maskWriter masks ranges of what is written through it.
-type maskWriter struct {
-	w      io.Writer
-	at     int64
-	ranges []render.Range
-	buf    []byte
-}
-
-func (m *maskWriter) Write(p []byte) (int, error) {
-	last := m.ranges[len(m.ranges)-1]
-	if m.at < last.Off+last.Len {
-		m.buf = append(m.buf[:0], p...)
-		render.Mask(m.buf, m.at, m.ranges)
-		m.at += int64(len(p))
-		if _, err := m.w.Write(m.buf); err != nil {
-			return 0, err
-		}
-		return len(p), nil
-	}
-	m.at += int64(len(p))
-	return m.w.Write(p)
 }
 
 // dynamic tells whether an item says nothing of content.

@@ -106,6 +106,10 @@ func (s *session) selectMailbox(c *wire.Command) error {
 	if _, _, err := s.relay.await(fill.p); err != nil {
 		return err
 	}
+	if status == "OK" && s.account.Library != nil && box.lib.Load() == nil {
+		// Without UIDVALIDITY nothing can be known of its messages.
+		status, line = "NO", []byte("NO [UNAVAILABLE] the upstream server gives this mailbox no UIDVALIDITY")
+	}
 	if status != "OK" {
 		s.leave()
 	} else {
