@@ -27,16 +27,24 @@ func Parse(src Source, l Limits) (*Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b, ok := src.(bytesSource); ok {
-		err = p.lines(b)
-	} else {
-		size := int(min(src.Size(), 64<<10))
-		err = p.read(bufio.NewReaderSize(Reader(src), size))
-	}
-	if err != nil {
+	if err := p.source(src); err != nil {
 		return nil, err
 	}
 	return root, nil
+}
+
+// source parses what is in memory where it is.
+func (p *parser) source(src Source) error {
+	switch src := src.(type) {
+	case bytesSource:
+		return p.lines(src)
+	case *Spool:
+		if done, err := src.inMemory(p.lines); done {
+			return err
+		}
+	}
+	size := int(min(src.Size(), 64<<10))
+	return p.read(bufio.NewReaderSize(Reader(src), size))
 }
 
 // parser reads fragments: lines, or pieces of a line that is longer than the

@@ -65,7 +65,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 	}
 	if s.file == nil {
 		if s.size()+int64(len(p)) <= s.opts.Memory {
-			s.buf = append(s.buf, p...)
+			s.keep(p)
 			return len(p), nil
 		}
 		if err := s.spill(); err != nil {
@@ -73,6 +73,46 @@ func (s *Spool) Write(p []byte) (int, error) {
 		}
 	}
 	return s.append(p)
+}
+
+// keep adds p to what is in memory. Most messages fit the first buffer, which
+// is used again, as allocating it costs more than filling it. Caller holds mu.
+func (s *Spool) keep(p []byte) {
+	if s.buf == nil {
+		s.buf = firsts.Get().(*[firstBuffer]byte)[:0]
+	}
+	if old := s.buf; cap(old) == firstBuffer && len(old)+len(p) > firstBuffer {
+		s.buf = append(make([]byte, 0, max(4*firstBuffer, len(old)+len(p))), old...)
+		giveBack(old)
+	}
+	s.buf = append(s.buf, p...)
+}
+
+// firstBuffer is the size of the buffers that spools use one after the other.
+// Those in firsts are zero: no message can be seen in another's.
+const firstBuffer = 32 << 10
+
+var firsts = sync.Pool{New: func() any { return new([firstBuffer]byte) }}
+
+// giveBack zeroes b and, if it is a first buffer, lets another spool have it.
+func giveBack(b []byte) {
+	if cap(b) != firstBuffer {
+		clear(b[:cap(b)])
+		return
+	}
+	clear(b) // nothing was written beyond
+	firsts.Put((*[firstBuffer]byte)(b[:firstBuffer]))
+}
+
+// inMemory calls f with the whole content where no file has any of it. The
+// bytes stay as they are until f returns.
+func (s *Spool) inMemory(f func([]byte) error) (done bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed || s.file != nil {
+		return false, nil
+	}
+	return true, f(s.buf)
 }
 
 // append adds p to buf and writes full chunks to the file. Caller holds mu.
@@ -119,7 +159,7 @@ func (s *Spool) spill() error {
 	}
 	s.buf = make([]byte, 0, spoolChunk)
 	s.buf = append(s.buf, head[whole:]...)
-	clear(head)
+	giveBack(head)
 	return nil
 }
 
@@ -198,7 +238,7 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
-	clear(s.buf[:cap(s.buf)])
+	giveBack(s.buf)
 	s.buf, s.block = nil, nil
 	if s.file == nil {
 		return nil
