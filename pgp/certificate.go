@@ -234,7 +234,8 @@ func (c *Certificate) Has(a address.Address) bool {
 func (c *Certificate) Revoked(now time.Time) bool { return c.checked().revoked(now) }
 
 // CheckEncrypt is nil if the certificate can be encrypted to at that time; else
-// ErrExpired, ErrRevoked, ErrWeak or ErrUnusable.
+// ErrExpired, ErrRevoked, ErrWeak or ErrUnusable. One that was made up to ten
+// minutes later is as good: clocks differ.
 func (c *Certificate) CheckEncrypt(now time.Time) (err error) {
 	_, err = c.encryptionKey(now)
 	return err
@@ -249,10 +250,24 @@ func (c *Certificate) encryptionKey(now time.Time) (key openpgp.Key, err error) 
 	if key, err = c.entity(strict).EncryptionKeyWithError(now, strictConfig(now)); err == nil {
 		return key, nil
 	}
+	if later := now.Add(clockSkew); !c.Revoked(later) {
+		if _, err := c.entity(strict).EncryptionKeyWithError(later, strictConfig(later)); err == nil {
+			return clamped(c.entity(strict), now).EncryptionKeyWithError(now, strictConfig(now))
+		}
+	}
 	if _, err := c.entity(lenient).EncryptionKeyWithError(now, lenientConfig(now)); err == nil {
 		return openpgp.Key{}, ErrWeak
 	}
 	return openpgp.Key{}, c.checked().whyNot(now)
+}
+
+// storageKey is encryptionKey, and one that has expired is as good.
+func (c *Certificate) storageKey(now time.Time) (key openpgp.Key, err error) {
+	defer caught(&err)
+	if key, err = c.encryptionKey(now); !errors.Is(err, ErrExpired) {
+		return key, err
+	}
+	return timeless(c.entity(strict), now).EncryptionKeyWithError(now, strictConfig(now))
 }
 
 // entity is the engine's view of c, fresh, for one goroutine: what verified,

@@ -24,6 +24,9 @@ type encryption struct {
 	recipients []*Certificate
 	now        time.Time
 	notations  []*packet.Notation
+	// storage is set where the writer is the reader: then keys that have expired
+	// still sign and are encrypted to.
+	storage bool
 }
 
 // write writes the message, armored; content writes what is inside. What w has
@@ -33,7 +36,8 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	if err != nil {
 		return err
 	}
-	if err := checkSigner(e.signer, e.now); err != nil {
+	signer, err := e.signingEntity()
+	if err != nil {
 		return err
 	}
 	config := engineConfig(e.now)
@@ -44,7 +48,7 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	if d, ok := e.direct(keys, config); ok {
 		err = d.write(ctx, gate, content)
 	} else {
-		err = e.engine(ctx, gate, keys, config, content)
+		err = e.engine(ctx, gate, keys, signer, config, content)
 	}
 	if err != nil {
 		return err
@@ -53,14 +57,14 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 }
 
 // engine has the engine choose and write everything.
-func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Key, config *packet.Config, content func(io.Writer) error) error {
+func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Key, signer *openpgp.Entity, config *packet.Config, content func(io.Writer) error) error {
 	var to []*openpgp.Entity
 	for _, k := range keys {
 		to = append(to, k.Entity)
 	}
 	plain, err := openpgp.EncryptWithParams(gate, to, nil, &openpgp.EncryptParams{
 		KeyWriter: &gate.keys,
-		Signers:   []*openpgp.Entity{e.signer.signingEntity()},
+		Signers:   []*openpgp.Entity{signer},
 		Config:    config,
 	})
 	if err != nil {
@@ -78,6 +82,17 @@ func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Ke
 		return fmt.Errorf("encrypting: %w", err)
 	}
 	return nil
+}
+
+func (e encryption) signingEntity() (*openpgp.Entity, error) {
+	err := checkSigner(e.signer, e.now)
+	switch {
+	case e.storage && errors.Is(err, ErrExpired):
+		return timeless(e.signer.signingEntity(), e.now), nil
+	case err != nil:
+		return nil, err
+	}
+	return e.signer.signingEntity(), nil
 }
 
 // checkSigner tells plainly why a key can't sign.
@@ -103,7 +118,11 @@ func (e encryption) keys() (to []*Certificate, keys []openpgp.Key, err error) {
 		if slices.ContainsFunc(to, func(o *Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
 			continue
 		}
-		key, err := c.encryptionKey(e.now)
+		find := c.encryptionKey
+		if e.storage {
+			find = c.storageKey
+		}
+		key, err := find(e.now)
 		if err != nil {
 			return nil, nil, fmt.Errorf("encrypting to %s: %w", c.Fingerprint(), err)
 		}

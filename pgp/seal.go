@@ -34,17 +34,22 @@ const (
 // Seal writes src, whole, sealed for its owner; Open gives back its very bytes.
 // Outside stand only Message-ID, Date, the owner's address and "[...]"; what of
 // these is odd is left out. The signature carries a critical notation, so that
-// it is no good as that of a letter. src need not be a well-formed message. What
-// w has got is worth nothing if there is an error.
+// it is no good as that of a letter. Keys that have expired do, since a message
+// that can't be filed is lost; revoked ones don't. src need not be a well-formed
+// message. What w has got is worth nothing if there is an error.
 func Seal(ctx context.Context, w io.Writer, src message.Source, s Sealing) (err error) {
 	defer caught(&err)
 	if s.Now.IsZero() {
 		s.Now = time.Now()
 	}
+	if made := s.Storage.Created(); s.Now.Before(made) {
+		s.Now = made // the clock was set back
+	}
 	e := encryption{
 		signer:     s.Signer,
 		recipients: []*Certificate{s.Storage},
 		now:        s.Now,
+		storage:    true,
 		notations: []*packet.Notation{{
 			Name: sealedNotation, Value: []byte(sealedValue), IsCritical: true, IsHumanReadable: true,
 		}},
