@@ -93,6 +93,15 @@ func (s *session) selectMailbox(c *wire.Command) error {
 		return err
 	}
 	fill := s.fillCommand(box, "1:*", box.view.fill)
+	found := fill.p.untagged
+	fill.p.untagged = func(h wire.Head) (bool, error) {
+		if p.status != "OK" && !h.Status() {
+			// A SELECT that was not even understood leaves the old mailbox
+			// open upstream, and this is about that one.
+			return true, s.up.r.Copy(nil)
+		}
+		return found(h)
+	}
 	if err := s.relay.send(fill.out, fill.p); err != nil {
 		return err
 	}
