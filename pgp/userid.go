@@ -31,6 +31,12 @@ func (u *userID) names(a address.Address) bool {
 	return err == nil && got.Equal(a)
 }
 
+// bareAddress tells whether the user ID is an addr-spec and nothing else.
+func (u *userID) bareAddress() bool {
+	a, err := address.Parse(u.text)
+	return err == nil && a.String() == u.text
+}
+
 // showable is s without control characters and what reorders text.
 func showable(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -102,6 +103,44 @@ func (r *Ring) Extend(ctx context.Context, a address.Address) (*pgp.Certificate,
 		return nil, fmt.Errorf("extending the key of %s: %w", a, err)
 	}
 	return longer.Certificate(), nil
+}
+
+// extendAt is how long before its end a key is extended: a correspondent who
+// refreshes certificates twice a year still gets the new one in time.
+const extendAt = 8 * 30 * 24 * time.Hour
+
+// ExtendDue extends every active key that follows the default profile
+// ([pgp.Key.FollowsProfile]) and has less than eight months left, or none, and
+// gives their addresses: their certificates are to be published again. Imported
+// keys with another policy are never changed without being asked to. An error
+// tells of the keys that could not be extended beside those that were.
+func (r *Ring) ExtendDue(ctx context.Context) (extended []address.Address, err error) {
+	all, err := r.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, e := range all {
+		if !e.Active || e.Certificate.Expires().IsZero() || e.Certificate.Expires().Sub(r.now()) >= extendAt {
+			continue
+		}
+		a, err := address.Parse(e.Address)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("extending the key of %s: %w", e.Address, err))
+			continue
+		}
+		k, err := r.active(ctx, a)
+		if err != nil || !k.FollowsProfile() {
+			errs = append(errs, err)
+			continue
+		}
+		if _, err := r.Extend(ctx, a); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		extended = append(extended, a)
+	}
+	return extended, errors.Join(errs...)
 }
 
 // Remove forgets a key for good: what is encrypted to it alone can't be read any
