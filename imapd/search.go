@@ -241,6 +241,7 @@ func (j *fetchJob) each(seq uint32, take func(*wire.FetchReader, *gathering, wir
 	return j.through(f, seq, take, done)
 }
 
+// through is each for a response that was begun to be read.
 func (j *fetchJob) through(f *wire.FetchReader, seq uint32, take func(*wire.FetchReader, *gathering, wire.Item) error, done func(*gathering) error) error {
 	if seq == 0 || int(seq) > j.box.view.len() {
 		return fmt.Errorf("%w: FETCH of what isn't there", wire.ErrDesync)
