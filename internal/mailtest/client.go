@@ -2,9 +2,11 @@ package mailtest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -93,7 +95,8 @@ type Message struct {
 	Raw   []byte
 }
 
-// Fetch gets every message of a mailbox, without marking it as read.
+// Fetch gets every message of a mailbox, in the order of their UIDs, without
+// marking it as read. A server may answer in another order.
 func Fetch(l Login, mailbox string) ([]Message, error) {
 	c, err := Dial(l)
 	if err != nil {
@@ -119,6 +122,7 @@ func Fetch(l Login, mailbox string) ([]Message, error) {
 		}
 	}
 	c.Logout().Wait() // whatever it says, the messages are there
+	slices.SortFunc(out, func(a, b Message) int { return cmp.Compare(a.UID, b.UID) })
 	return out, nil
 }
 
