@@ -72,6 +72,7 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 		return nil, errors.Join(err, r.stop(ctx))
 	}
 	r.work.Go(func() { s.refresh(inner) })
+	r.work.Go(func() { s.extend(inner) })
 	return r, nil
 }
 
