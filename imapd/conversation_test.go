@@ -491,3 +491,18 @@ func TestNoUIDVALIDITY(t *testing.T) {
 		t.Errorf("%q", r)
 	}
 }
+
+// TestIndexNotReadable checks that a store that fails ends a SELECT, and not the
+// session.
+func TestIndexNotReadable(t *testing.T) {
+	d := (&double{}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	if err := b.library.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.cmd("SELECT INBOX"); !strings.Contains(r[len(r)-1], "NO [UNAVAILABLE] the index") {
+		t.Errorf("%q", r)
+	}
+	c.ok("NOOP")
+}

@@ -116,8 +116,12 @@ func (s *session) selectMailbox(c *wire.Command) error {
 		return err
 	}
 	if status == "OK" && s.account.Library != nil && box.lib.Load() == nil {
-		// Without UIDVALIDITY nothing can be known of its messages.
-		status, line = "NO", []byte("NO [UNAVAILABLE] the upstream server gives this mailbox no UIDVALIDITY")
+		// Nothing can be known of its messages: they are not shown as they are.
+		text := "the index of this mailbox cannot be read now"
+		if box.uidvalidity.Load() == 0 {
+			text = "the upstream server gives this mailbox no UIDVALIDITY"
+		}
+		status, line = "NO", []byte("NO [UNAVAILABLE] "+text)
 	}
 	if status != "OK" {
 		s.leave()
@@ -288,7 +292,9 @@ func (s *session) openLibrary(box *selected, uidvalidity uint32) error {
 	}
 	m, err := s.account.Library.Mailbox(context.WithoutCancel(s.ctx), box.name, uidvalidity)
 	if err != nil {
-		return err
+		// The SELECT fails then: nothing of the mailbox may be shown.
+		s.log.Error("the index of a mailbox cannot be read", "reason", reason(err))
+		return nil
 	}
 	box.lib.Store(m)
 	return nil
