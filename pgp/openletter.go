@@ -1,6 +1,7 @@
 package pgp
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -52,6 +53,10 @@ func readLetter(outer message.Header, payload message.Source) (*letter, error) {
 		crypt = root.Children[0]
 		l.inner = crypt.Header
 	}
+	if in := wrappedMessage(outer, crypt); in != nil && crypt == root {
+		l.root, l.inner, l.guarded = in, in.Header, legacy
+		return l, nil
+	}
 	switch hp := strings.ToLower(crypt.Params["hp"]); {
 	case hp == "cipher" || hp == "clear":
 		l.guarded = full
@@ -96,7 +101,11 @@ func (l *letter) said(name string) message.Header {
 // render writes the message as a client sees it, with the verdict v, which is
 // the frozen one where there is one. It depends on nothing else.
 func (l *letter) render(ctx context.Context, s *message.Spool, v Verdict) (message.Header, error) {
-	head := l.header(v)
+	edits, err := l.legacyDisplay(v)
+	if err != nil {
+		return message.Header{}, fmt.Errorf("reading a decrypted message: %w", err)
+	}
+	head := l.header(v, edits)
 	parsed := message.ParseHeader(head)
 	if !named(parsed) {
 		id, err := l.name()
@@ -117,9 +126,9 @@ func (l *letter) render(ctx context.Context, s *message.Spool, v Verdict) (messa
 		start, end = l.root.Body, l.root.End
 	}
 	if l.root != nil && binaryInside(l.root) {
-		return parsed, copyRange(ctx, s, l.payload, start, end)
+		return parsed, copyEdited(ctx, s, l.payload, start, end, edits)
 	}
-	return parsed, copyRange(ctx, &crlfWriter{w: s}, l.payload, start, end)
+	return parsed, copyEdited(ctx, &crlfWriter{w: s}, l.payload, start, end, edits)
 }
 
 // named tells whether a mail program finds a Message-ID to name in an answer.
@@ -148,7 +157,7 @@ func binaryInside(p *message.Part) bool {
 
 // header puts the fields together: those outside that stay, in their order;
 // those protected inside, in theirs; our verdict; the structure of the payload.
-func (l *letter) header(v Verdict) []byte {
+func (l *letter) header(v Verdict, edits []edit) []byte {
 	inside := l.shownInside(v)
 	replaced := map[string]bool{}
 	for _, f := range inside {
@@ -168,7 +177,7 @@ func (l *letter) header(v Verdict) []byte {
 		out = appendField(out, f)
 	}
 	out = append(out, v.statusField()+"\r\nMIME-Version: 1.0\r\n"...)
-	return append(l.structure(out), "\r\n"...)
+	return append(l.structure(out, edits), "\r\n"...)
 }
 
 // shownInside are the fields inside that are shown. From, and where answers go,
@@ -196,7 +205,7 @@ func (l *letter) shownInside(v Verdict) []message.Field {
 }
 
 // structure appends the fields that describe the body.
-func (l *letter) structure(out []byte) []byte {
+func (l *letter) structure(out []byte, edits []edit) []byte {
 	if l.root == nil {
 		return append(out, "Content-Type: text/plain; charset="+l.charset+"\r\nContent-Transfer-Encoding: 8bit\r\n"...)
 	}
@@ -209,6 +218,10 @@ func (l *letter) structure(out []byte) []byte {
 		}
 		seen[n] = true
 		before := len(out)
+		if i := markAt(f); i >= 0 && len(edits) > 0 && edits[0].off < l.root.Body {
+			f.Raw = bytes.Clone(f.Raw)
+			f.Raw[i] = '0'
+		}
 		out = appendField(out, f)
 		typed = typed || n == "content-type" && len(out) > before
 	}
