@@ -207,14 +207,18 @@ func (r *relay) sendMessage(o *wire.Out, src message.Source, p *pending) error {
 	return w.Flush()
 }
 
+// spoolLimit is how long a message may be that we keep for a while.
+func (s *session) spoolLimit() int64 {
+	if limit := s.account.Spool.Limit; limit > 0 {
+		return limit
+	}
+	return 128 << 20
+}
+
 // appendLimit is how long an upload may be: sealing makes it longer by a third
 // and some.
 func (s *session) appendLimit() int64 {
-	limit := s.account.Spool.Limit
-	if limit == 0 {
-		limit = 128 << 20
-	}
-	limit = limit * 10 / 14
+	limit := s.spoolLimit() * 10 / 14
 	for _, c := range s.up.capList {
 		if n := appendLimit(strings.ToUpper(c)); n > 0 {
 			limit = min(limit, n)

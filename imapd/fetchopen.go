@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -215,7 +216,12 @@ func (j *fetchJob) fromIndex(k *kept) bool {
 // answer writes the FETCH response of an encrypted message that was fetched.
 // Everything is at hand before the first byte is written.
 func (j *fetchJob) answer(k *kept) {
-	r, err := j.lib.Open(j.s.ctx, k.uid, k.raw)
+	r, err := j.lib.Rendering(j.s.ctx, k.uid, func(context.Context) (message.Source, error) {
+		if k.raw == nil {
+			return nil, message.ErrTooLarge
+		}
+		return struct{ message.Source }{k.raw}, nil // closed by work
+	})
 	if err != nil {
 		j.failed(k, err)
 		return
@@ -295,6 +301,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 		}
 	}()
 	var dynamic []dynamicItem
+	tooLarge := false
 	for {
 		item, err := f.Next()
 		if err == io.EOF {
@@ -319,6 +326,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 			if k.raw, err = j.s.spool(f, item.Size); err != nil {
 				return err
 			}
+			tooLarge = k.raw == nil && item.Size > j.s.spoolLimit()
 		}
 	}
 	was := j.later[uid]
@@ -327,7 +335,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 	case len(dynamic) > 0:
 		return j.dynamicOnly(&gathering{seq: seq, sawUID: true, kept: kept{uid: uid, dynamic: dynamic}})
 	}
-	if was == nil || k.raw == nil {
+	if was == nil || k.raw == nil && !tooLarge {
 		if was != nil && len(dynamic) == 0 {
 			j.setAnswered(uid)
 			j.failed(was, errors.New("upstream gives no message"))
