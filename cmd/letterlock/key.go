@@ -71,6 +71,9 @@ func (c *keyImport) keep(ctx context.Context, e *env, s *state, keys []*pgp.Key)
 			if err := s.keys.Import(ctx, a, []*pgp.Key{k}); err != nil {
 				return err
 			}
+			if x := s.bridges.indexers[a.Key()]; x != nil {
+				x.Wake() // what was closed may open now
+			}
 			active, err := s.keys.Certificate(ctx, a)
 			use := "signs and decrypts"
 			if err != nil || active.Fingerprint() != k.Fingerprint() {
