@@ -1,16 +1,12 @@
 package pgp
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"mime/quotedprintable"
 	"slices"
 	"strings"
 
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"letterlock.org/letterlock/internal/message"
@@ -56,7 +52,7 @@ func IsSealedSubmission(root *message.Part, src message.Source) (s Submission, e
 	default:
 		return s, nil
 	}
-	ids, err := sessionKeys(decodedBody(root, src), s.Kind == InlinePGP)
+	ids, err := sessionKeys(decodedBody(root, src), root.End-root.Body)
 	switch {
 	case errors.Is(err, ErrMalformed):
 		return Submission{}, nil
@@ -81,38 +77,29 @@ func Covers(keyIDs []uint64, c *Certificate) bool {
 }
 
 func decodedBody(p *message.Part, src message.Source) io.Reader {
-	r := io.NewSectionReader(src, p.Body, p.End-p.Body)
-	switch transferEncoding(p.Header) {
-	case "quoted-printable":
-		return quotedprintable.NewReader(r)
-	case "base64":
-		return base64.NewDecoder(base64.StdEncoding, r)
-	}
-	return r
+	return transferDecoder(io.NewSectionReader(src, p.Body, p.End-p.Body), transferEncoding(p.Header))
 }
 
 // sessionKeys reads the session key packets of an armored message, which must
-// be followed by encrypted data; else ErrMalformed. alone asks that nothing but
-// white space stands before the armor.
-func sessionKeys(r io.Reader, alone bool) ([]uint64, error) {
-	if alone {
-		head := make([]byte, 512)
-		n, err := io.ReadFull(r, head)
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-			return nil, err
-		}
-		head = bytes.TrimLeft(head[:n], " \t\r\n")
-		if !bytes.HasPrefix(head, []byte("-----BEGIN PGP MESSAGE-----")) {
-			return nil, ErrMalformed
-		}
-		r = io.MultiReader(bytes.NewReader(head), r)
+// be followed by encrypted data; else ErrMalformed. Nothing but white space may
+// stand before or after the armor: a line that somebody wrote below it would
+// travel in clear.
+func sessionKeys(r io.Reader, size int64) ([]uint64, error) {
+	body, err := newArmorReader(r, blockMessage, size)
+	if err != nil {
+		return nil, err
 	}
-	block, err := armor.Decode(io.LimitReader(r, 4<<20)) // the packets that we need come first
-	if err != nil || block.Type != blockMessage {
-		return nil, ErrMalformed
+	ids, err := readSessionKeys(body)
+	if err != nil {
+		return nil, err
 	}
+	_, err = io.Copy(io.Discard, body)
+	return ids, err
+}
+
+func readSessionKeys(body io.Reader) ([]uint64, error) {
 	var ids []uint64
-	packets := packet.NewReader(block.Body)
+	packets := packet.NewReader(body)
 	for range maxPKESK {
 		p, err := packets.NextWithUnsupported()
 		if err != nil {
