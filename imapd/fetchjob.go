@@ -33,11 +33,13 @@ type fetchJob struct {
 	fresh, encrypted []uint32 // of these, ascending
 	classify         bool     // class items were asked for
 
-	storing  sync.WaitGroup
-	found    []index.Classification // to be stored
-	classes  map[uint32]pgp.Class   // what was found, before it is stored
-	answered map[uint32]bool        // encrypted messages that are done
-	later    map[uint32]*kept       // encrypted, to be fetched for rendering
+	stored   chan struct{}      // closed when what was being stored is; nil before
+	found    []index.Classified // to be stored
+	header   []byte             // what the class is found by, of one message after the other
+	prefix   []byte
+	classes  map[uint32]pgp.Class // what was found, before it is stored
+	answered map[uint32]bool      // encrypted messages that are done
+	later    map[uint32]*kept     // encrypted, to be fetched for rendering
 
 	workers     sync.WaitGroup
 	slots       chan struct{} // one for each worker
@@ -108,14 +110,14 @@ func sameItem(got []byte, want string) bool {
 // gathering is a FETCH response under way, until it is known how to answer it.
 type gathering struct {
 	kept
-	seq            uint32
-	class          pgp.Class
-	header, prefix []byte
-	hasHeader      bool
-	hasPrefix      bool
-	sawUID         bool
-	needsPrefix    bool
-	contents       []content // while the class isn't known
+	seq       uint32
+	class     pgp.Class
+	root      index.Root // once hasHeader
+	prefix    []byte     // of j.prefix, once hasPrefix
+	hasHeader bool
+	hasPrefix bool
+	sawUID    bool
+	contents  []content // while the class isn't known
 }
 
 // content is an item that came before the class was known.
@@ -257,24 +259,25 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 
 // gatherContent keeps an item until the class is known.
 func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.Item) error {
-	name := bytes.Clone(item.Name)
-	isHeader := j.classify && !g.hasHeader && wire.EqualFold(name, "BODY[HEADER]")
-	isPrefix := j.classify && !g.hasPrefix && wire.EqualFold(name, "BODY[TEXT]<0>")
+	isHeader := j.classify && !g.hasHeader && wire.EqualFold(item.Name, "BODY[HEADER]")
+	isPrefix := j.classify && !g.hasPrefix && wire.EqualFold(item.Name, "BODY[TEXT]<0>")
 	if isHeader || isPrefix {
-		b, _, err := valueOf(f, item)
-		if err != nil {
+		into := &j.header
+		if isPrefix {
+			into = &j.prefix
+		}
+		if err := readInto(into, f, item); err != nil {
 			return err
 		}
-		c := content{name: name}
+		b := *into
 		if isHeader {
-			g.header, g.hasHeader = b, true
-			g.needsPrefix = index.NeedsPrefix(b)
+			g.root, g.hasHeader = index.ReadRoot(b), true
 		} else {
 			// A client may have asked for a longer piece under the same name.
 			g.prefix, g.hasPrefix = b[:min(len(b), index.PrefixBytes)], true
 		}
-		if asked := j.find(name); asked != nil {
-			c.value = literalValue(b)
+		if asked := j.find(item.Name); asked != nil {
+			c := content{name: bytes.Clone(item.Name), value: literalValue(b)}
 			if asked.Partial != nil {
 				c.value = literalValue(b[:min(int64(len(b)), asked.Partial.Count)])
 			}
@@ -283,13 +286,13 @@ func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.It
 		j.decide(g)
 		return nil
 	}
-	if j.find(name) == nil {
+	if j.find(item.Name) == nil {
 		return nil
 	}
 	if len(g.contents) > len(j.items) {
 		return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
 	}
-	c := content{name: name, value: bytes.Clone(item.Value)}
+	c := content{name: bytes.Clone(item.Name), value: bytes.Clone(item.Value)}
 	if item.Literal {
 		sp, err := j.s.spool(f, item.Size)
 		if err != nil {
@@ -311,11 +314,11 @@ func literalValue(b []byte) []byte {
 
 // decide finds the class as soon as what it needs is there.
 func (j *fetchJob) decide(g *gathering) {
-	if g.class != pgp.Unclassified || g.uid == 0 || !g.hasHeader || !g.hasPrefix && g.needsPrefix {
+	if g.class != pgp.Unclassified || g.uid == 0 || !g.hasHeader || !g.hasPrefix && g.root.NeedsPrefix() {
 		return
 	}
-	c := index.Classification{UID: g.uid, Header: g.header, Prefix: g.prefix}
-	g.class = c.Class()
+	c := g.root.Classified(g.uid, g.prefix)
+	g.class = c.Class
 	j.found = append(j.found, c)
 	if j.classes == nil {
 		j.classes = map[uint32]pgp.Class{}
@@ -339,23 +342,52 @@ func (j *fetchJob) decide(g *gathering) {
 	g.contents = nil
 }
 
-// persist stores the classes found so far, while the next ones come in; with
-// last it waits until all are stored.
+// persist stores the classes found so far, while the next ones come in: those
+// that come before the last ones are stored wait for the next call. With last it
+// waits until all are stored.
 func (j *fetchJob) persist(last bool) {
-	j.storing.Wait()
-	found := j.found
-	j.found = nil
-	if len(found) > 0 {
-		j.storing.Add(1)
+	if j.stored != nil {
+		if !last {
+			select {
+			case <-j.stored:
+			default:
+				return
+			}
+		}
+		<-j.stored
+	}
+	if len(j.found) > 0 {
+		found, stored := j.found, make(chan struct{})
+		j.found, j.stored = nil, stored
 		go func() {
-			defer j.storing.Done()
-			if err := j.lib.Classify(j.s.ctx, found); err != nil {
+			defer close(stored)
+			if err := j.lib.Remember(j.s.ctx, found); err != nil {
 				// They will be asked for again: that costs time, nothing else.
 				j.s.log.Warn("classes could not be stored", "reason", reason(err))
 			}
 		}()
 	}
-	if last {
-		j.storing.Wait()
+	if last && j.stored != nil {
+		<-j.stored
 	}
+}
+
+// readInto reads an item's string whole into b, whose room is used again.
+func readInto(b *[]byte, f *wire.FetchReader, item wire.Item) error {
+	*b = (*b)[:0]
+	if !item.Literal {
+		*b = append(*b, item.String()...)
+		return nil
+	}
+	if item.Size > maxHeader {
+		return fmt.Errorf("%w: header of %d bytes", wire.ErrDesync, item.Size)
+	}
+	return f.Copy((*appender)(b))
+}
+
+type appender []byte
+
+func (a *appender) Write(p []byte) (int, error) {
+	*a = append(*a, p...)
+	return len(p), nil
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 
-	"letterlock.org/letterlock/imapd/index"
-	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/imapd/wire"
 	"letterlock.org/letterlock/internal/message"
 )
@@ -17,7 +15,8 @@ import (
 func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
 	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, seq: g.seq, uid: g.uid, class: g.class}
 	if g.hasHeader && j.classes[g.uid] != "" {
-		w.masks = &index.Masks{Ranges: render.Imitations(g.header), Header: int64(len(g.header))}
+		masks := g.root.Masks()
+		w.masks = &masks
 	}
 	defer w.release()
 	if err := j.replay(w, g); err != nil {

@@ -3,6 +3,7 @@ package imapd
 import (
 	"bytes"
 	"io"
+	"sync"
 
 	"letterlock.org/letterlock/imapd/render"
 )
@@ -35,8 +36,16 @@ func newHeaderMask(w io.Writer, at int64, ranges []render.Range, whole bool) *he
 	if at > 0 {
 		line = 2
 	}
-	return &headerMask{w: w, at: at, ranges: ranges, whole: whole, over: at > 0 && !whole, begins: at == 0, line: line}
+	m := headerMasks.Get().(*headerMask)
+	*m = headerMask{
+		w: w, at: at, ranges: ranges, whole: whole, over: at > 0 && !whole, begins: at == 0, line: line,
+		held: m.held[:0], buf: m.buf[:0],
+	}
+	return m
 }
+
+// headerMasks are those that were flushed, for their buffers.
+var headerMasks = sync.Pool{New: func() any { return new(headerMask) }}
 
 // Write implements io.Writer. It does not keep p.
 func (m *headerMask) Write(p []byte) (int, error) {
@@ -56,11 +65,12 @@ func (m *headerMask) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush writes what was held back. It is called at the end.
+// flush writes what was held back. It is called at the end; m is not used after.
 func (m *headerMask) flush() error {
-	held := m.held
-	m.held = nil
-	return m.put(held)
+	err := m.put(m.held)
+	m.w, m.ranges = nil, nil
+	headerMasks.Put(m)
+	return err
 }
 
 func (m *headerMask) put(b []byte) error {

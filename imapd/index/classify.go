@@ -31,17 +31,60 @@ type Classification struct {
 }
 
 // NeedsPrefix tells whether the class hangs on how the body begins.
-func NeedsPrefix(header []byte) bool {
-	shape := shapeOf(message.ParseHeader(header))
-	return shape.Type == "text" && shape.Subtype == "plain"
-}
+func NeedsPrefix(header []byte) bool { return ReadRoot(header).NeedsPrefix() }
 
 // Class is the class as far as it can be told without opening: Encrypted is
 // everything that pgp.Open would look into, never less.
-func (c Classification) Class() pgp.Class {
-	shape := shapeOf(message.ParseHeader(c.Header))
-	shape.Text = c.Prefix[:min(len(c.Prefix), PrefixBytes)]
-	return pgp.Classify(shape)
+func (c Classification) Class() pgp.Class { return c.classified().Class }
+
+func (c Classification) classified() Classified {
+	return ReadRoot(c.Header).Classified(c.UID, c.Prefix)
+}
+
+// Root is what a root header says of a message's class, read once. It keeps
+// nothing of the header's bytes.
+type Root struct {
+	shape pgp.Shape
+	masks Masks
+	seen  []keydir.Observation
+}
+
+// ReadRoot reads a whole root header.
+func ReadRoot(header []byte) Root {
+	h := message.ParseHeader(header)
+	return Root{
+		shape: shapeOf(h), seen: observed(h),
+		masks: Masks{Ranges: render.Imitations(header), Header: int64(len(header))},
+	}
+}
+
+// Masks says what imitates our fields; Header is set without any, too.
+func (r Root) Masks() Masks { return r.masks }
+
+// NeedsPrefix tells whether the class hangs on how the body begins.
+func (r Root) NeedsPrefix() bool { return r.shape.Type == "text" && r.shape.Subtype == "plain" }
+
+// Classified tells the class of the message whose root header r is, and whose
+// body begins with prefix.
+func (r Root) Classified(uid uint32, prefix []byte) Classified {
+	shape := r.shape
+	shape.Text = prefix[:min(len(prefix), PrefixBytes)]
+	c := Classified{UID: uid, Class: pgp.Classify(shape)}
+	if r.masks.Ranges != nil {
+		c.Masks = r.masks
+	}
+	if c.Class == pgp.Plain {
+		c.seen = r.seen
+	}
+	return c
+}
+
+// Classified is a message whose class was found, without its bytes.
+type Classified struct {
+	UID   uint32
+	Class pgp.Class
+	Masks Masks // none where Ranges is nil
+	seen  []keydir.Observation
 }
 
 // shapeOf reads a root header as message.Parse does: the first Content-Type
@@ -63,31 +106,35 @@ func shapeOf(h message.Header) pgp.Shape {
 	return s
 }
 
-// Classify remembers the classes of messages, on disk when it returns, in one
-// transaction. A UID that has a class keeps it.
+// Classify remembers the classes of messages, as Remember does.
 func (m *Mailbox) Classify(ctx context.Context, messages []Classification) error {
+	found := make([]Classified, len(messages))
+	for i, c := range messages {
+		found[i] = c.classified()
+	}
+	return m.Remember(ctx, found)
+}
+
+// Remember keeps the classes of messages, on disk when it returns, in one
+// transaction. A UID that has a class keeps it.
+func (m *Mailbox) Remember(ctx context.Context, found []Classified) error {
 	type result struct {
 		uid   uint32
 		e     entry
 		masks Masks
 	}
-	var results []result
+	results := make([]result, 0, len(found))
 	var seen []keydir.Observation
 	m.mu.RLock()
-	for _, c := range messages {
+	for _, c := range found {
 		if m.entries[c.UID].class != pgp.Unclassified {
 			continue
 		}
-		r := result{uid: c.UID, e: entry{class: c.Class()}}
+		r := result{uid: c.UID, e: entry{class: c.Class}, masks: c.Masks}
 		if r.e.class == pgp.Plain {
 			r.e.state = settled
 		}
-		if r.masks.Ranges = render.Imitations(c.Header); r.masks.Ranges != nil {
-			r.masks.Header = int64(len(c.Header))
-		}
-		if r.e.class == pgp.Plain {
-			seen = append(seen, observed(message.ParseHeader(c.Header))...)
-		}
+		seen = append(seen, c.seen...)
 		results = append(results, r)
 	}
 	m.mu.RUnlock()

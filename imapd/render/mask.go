@@ -16,23 +16,22 @@ var ours = []byte("letterlock-")
 // before the colon, folding). A continuation line is no beginning.
 func Imitations(header []byte) []Range {
 	var found []Range
-	for at := 0; at < len(header); {
-		if n := imitation(header[at:]); n > 0 {
-			found = append(found, Range{int64(at), int64(n)})
+	begins := true
+	for at, c := range header {
+		if begins {
+			if n := imitation(header[at:]); n > 0 {
+				found = append(found, Range{int64(at), int64(n)})
+			}
 		}
-		next := bytes.IndexFunc(header[at:], breaksLine)
-		if next < 0 {
-			break
-		}
-		at += next + 1
+		begins = breaksLine(c)
 	}
 	return found
 }
 
-// breaksLine tells whether a reader may take r for the end of a line: every C0
-// control but TAB, and the separators that Unicode has for it.
-func breaksLine(r rune) bool {
-	return r < ' ' && r != '\t'
+// breaksLine tells whether a reader may take c for the end of a line: every C0
+// control but TAB.
+func breaksLine(c byte) bool {
+	return c < ' ' && c != '\t'
 }
 
 // imitation is the number of bytes at the beginning of line to overwrite.
