@@ -195,8 +195,11 @@ func (s *session) login(tag, user, password string) error {
 }
 
 func hint(err error) string {
-	if errors.Is(err, errUpstreamRefused) {
+	switch {
+	case errors.Is(err, errUpstreamRefused):
 		return "the upstream server refused the stored password: give it anew"
+	case errors.Is(err, errUpstreamLimit):
+		return "the upstream server allows no more connections: close some, or try again later"
 	}
 	return "the upstream server cannot be reached or used, try again later"
 }

@@ -17,6 +17,7 @@ import (
 
 var (
 	errUpstreamRefused = errors.New("upstream refused the login")
+	errUpstreamLimit   = errors.New("upstream allows no more connections")
 	errUpstreamPolicy  = errors.New("upstream is not to be trusted with credentials")
 )
 
@@ -230,10 +231,23 @@ func (u *upstream) login(user, password string) error {
 	}
 	if status != "OK" {
 		u.caps = before
-		return errUpstreamRefused
+		return refusal(line)
 	}
 	u.learn(line)
 	return nil
+}
+
+// refusal is why a login wasn't answered OK. The codes of RFC 5530 tell what has
+// nothing to do with the password, such as Dovecot's and Gmail's limit of
+// connections.
+func refusal(line []byte) error {
+	switch code, _ := responseCode(line); code {
+	case "LIMIT":
+		return errUpstreamLimit
+	case "UNAVAILABLE", "INUSE", "SERVERBUG", "CONTACTADMIN":
+		return fmt.Errorf("upstream lets nobody in now: %s", code)
+	}
+	return errUpstreamRefused
 }
 
 // loginCommand is LOGIN, with literals where a quoted string cannot say it.
