@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strconv"
 	"time"
 
 	"letterlock.org/letterlock/internal/message"
@@ -36,9 +33,6 @@ var Schema = store.Schema{Name: "queue", Steps: []string{
 	ALTER TABLE queue_ordered RENAME TO queue_entry;
 	CREATE INDEX queue_entry_due ON queue_entry (due) WHERE state = 'waiting'`,
 }}
-
-// piece is the bytes of a body in one row of queue_body.
-const piece = 256 << 10
 
 // Change is the new state of one entry.
 type Change struct {
@@ -168,89 +162,6 @@ func packed(e Entry) Entry {
 	return e
 }
 
-func putBody(tx store.Tx, id string, body message.Source) error {
-	buf := make([]byte, min(piece, body.Size()))
-	for n, off := int64(0), int64(0); off < body.Size(); n++ {
-		b := buf[:min(int64(len(buf)), body.Size()-off)]
-		if _, err := body.ReadAt(b, off); err != nil && err != io.EOF {
-			return fmt.Errorf("reading a body for the queue: %w", err)
-		}
-		if _, err := tx.Exec(`INSERT INTO queue_body (id, n, data) VALUES (?, ?, ?)`, id, n, b); err != nil {
-			return err
-		}
-		off += int64(len(b))
-	}
-	return nil
-}
-
-// body reads the body of an entry into w.
-func (q *Queue) body(ctx context.Context, id string, w io.Writer) error {
-	for n := 0; ; n++ {
-		var data []byte
-		err := q.c.Store.View(ctx, func(tx store.Tx) error {
-			return tx.Row(`SELECT data FROM queue_body WHERE id = ? AND n = ?`, []any{id, n}, &data)
-		})
-		if errors.Is(err, store.ErrNoRow) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := w.Write(data); err != nil {
-			return err
-		}
-	}
-}
-
-// Earlier returns the entries of the same submission, from an earlier attempt.
-func (q *Queue) Earlier(ctx context.Context, key string) (es []Entry, err error) {
-	if key == "" {
-		return nil, nil
-	}
-	q.mu.Lock()
-	ids := slices.Clone(q.known[short(key)])
-	q.mu.Unlock()
-	for _, id := range ids {
-		some, err := q.entries(ctx, `WHERE id = ? AND submission = ?`, id, key)
-		if err != nil {
-			return nil, err
-		}
-		es = append(es, some...)
-	}
-	return es, nil
-}
-
-// short is a key of the known submissions: collisions cost a query.
-func short(submission string) uint64 {
-	n, _ := strconv.ParseUint(submission[:16], 16, 64)
-	return n
-}
-
-// note keeps the known submissions as they are in the store.
-func (q *Queue) note(changes []Change) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, c := range changes {
-		if c.Entry.Submission != "" {
-			q.know(c.Entry.ID, c.Entry.Submission, c.Forget)
-		}
-	}
-}
-
-// know notes one entry. Caller holds mu.
-func (q *Queue) know(id, submission string, forget bool) {
-	k := short(submission)
-	at := slices.Index(q.known[k], id)
-	switch {
-	case forget && at >= 0:
-		if q.known[k] = slices.Delete(q.known[k], at, at+1); len(q.known[k]) == 0 {
-			delete(q.known, k)
-		}
-	case !forget && at < 0:
-		q.known[k] = append(q.known[k], id)
-	}
-}
-
 func (q *Queue) entries(ctx context.Context, where string, args ...any) (es []Entry, err error) {
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
 		es = nil
@@ -270,49 +181,6 @@ func (q *Queue) entries(ctx context.Context, where string, args ...any) (es []En
 		})
 	})
 	return es, err
-}
-
-// recover settles what the last process left and counts what is stored.
-func (q *Queue) recover(ctx context.Context) error {
-	es, err := q.entries(ctx, `WHERE state IN ('prepared', 'sending')`)
-	if err != nil {
-		return err
-	}
-	var changes []Change
-	for _, e := range es {
-		for i, r := range e.Recipients {
-			if r.State == Sending {
-				e.Recipients[i].State = Unknown
-				e.Recipients[i].Text = "letterlock stopped while the mail server was answering"
-			}
-		}
-		c := Change{Entry: e, Forget: e.State == Prepared}
-		c.Entry.State = Overall(e.Recipients)
-		changes = append(changes, c)
-	}
-	if len(changes) > 0 {
-		if err := q.Settle(ctx, changes); err != nil {
-			return err
-		}
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.c.Store.View(ctx, func(tx store.Tx) error {
-		q.stored = 0
-		clear(q.known)
-		return tx.Rows(`SELECT id, submission, body FROM queue_entry`, nil, func(scan func(...any) error) error {
-			var id, submission string
-			var body int64
-			if err := scan(&id, &submission, &body); err != nil {
-				return err
-			}
-			q.stored += body
-			if submission != "" {
-				q.know(id, submission, false)
-			}
-			return nil
-		})
-	})
 }
 
 // Overall is the state of an entry with these recipients.

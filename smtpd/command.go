@@ -1,0 +1,99 @@
+package smtpd
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+	"letterlock.org/letterlock/internal/address"
+)
+
+func (s *session) rcptLine(r recipient) string {
+	return rcptLine(r.address.String(), r.notify, r.orcpt, s.up.caps)
+}
+
+func (s *session) envelopeFrom() string {
+	if s.env.from.IsZero() {
+		return ""
+	}
+	return s.env.from.String()
+}
+
+func (s *session) params(eight bool) mailParams {
+	return mailParams{EightBit: eight, UTF8: s.env.opts.UTF8, Ret: string(s.env.opts.Return), Envid: s.env.opts.EnvelopeID}
+}
+
+// mailParams are the parameters of MAIL.
+type mailParams struct {
+	EightBit, UTF8 bool
+	Ret, Envid     string
+}
+
+// mailLine is a MAIL command. What the upstream can't keep is an error.
+func mailLine(from string, p mailParams, caps Capabilities) (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "MAIL FROM:<%s>", from)
+	if p.EightBit && caps.EightBit {
+		b.WriteString(" BODY=8BITMIME")
+	}
+	if p.UTF8 {
+		if !caps.UTF8 {
+			return "", permanent(553, "5.6.7", "the mail server has no SMTPUTF8")
+		}
+		b.WriteString(" SMTPUTF8")
+	}
+	if caps.DSN && p.Ret != "" {
+		b.WriteString(" RET=" + p.Ret)
+	}
+	if caps.DSN && p.Envid != "" {
+		b.WriteString(" ENVID=" + xtext(p.Envid))
+	}
+	return b.String(), nil
+}
+
+func rcptLine(to, notify, orcpt string, caps Capabilities) string {
+	line := "RCPT TO:<" + to + ">"
+	if caps.DSN && notify != "" {
+		line += " NOTIFY=" + notify
+	}
+	if caps.DSN && orcpt != "" {
+		line += " ORCPT=" + orcpt
+	}
+	return line
+}
+
+func notify(ns []smtp.DSNNotify) string {
+	words := make([]string, len(ns))
+	for i, n := range ns {
+		words[i] = string(n)
+	}
+	return strings.Join(words, ",")
+}
+
+// orcpt encodes ORCPT again: RFC 3461, Section 4.2, and RFC 6533.
+func orcpt(o *smtp.RcptOptions) string {
+	if o.OriginalRecipient == "" {
+		return ""
+	}
+	kind := strings.ToLower(string(o.OriginalRecipientType))
+	return kind + ";" + xtext(o.OriginalRecipient)
+}
+
+// pathAddress parses an address as go-smtp gives it: with the local part
+// unquoted.
+func pathAddress(s string) (address.Address, error) {
+	a, err := address.Parse(s)
+	if err == nil {
+		return a, nil
+	}
+	i := strings.LastIndexByte(s, '@')
+	if i < 0 {
+		return a, err
+	}
+	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s[:i])
+	return address.Parse(`"` + quoted + `"` + s[i:])
+}
+
+func asciiOnly(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
+}

@@ -1,0 +1,139 @@
+package smtpd
+
+import (
+	"context"
+	"fmt"
+
+	"letterlock.org/letterlock/policy"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// commit sends the final dots and settles what came of them.
+func (d *delivery) commit(ctx context.Context) error {
+	for i, f := range d.open {
+		failpoint(fmt.Sprintf("commit %d", i))
+		r, err := d.final(f)
+		failpoint(fmt.Sprintf("committed %d", i))
+		switch {
+		case err != nil:
+			f.set(queue.Unknown, reply{Code: 451, Status: "4.4.2", Text: "no answer to the end of the message"})
+			d.s.log.Warn("submission", "outcome", "unknown", "err", err)
+			for _, rc := range f.g.rcpts {
+				d.unknown = append(d.unknown, rc.address.String())
+			}
+		case r.ok():
+			f.set(queue.Sent, r)
+			d.sent += len(f.g.rcpts)
+		case r.temporary():
+			f.set(queue.Waiting, r)
+		default:
+			f.set(queue.Failed, r)
+		}
+		if d.sent == 0 { // the first commit: it decides for all
+			return d.failed(ctx, r, err)
+		}
+	}
+	for _, f := range d.later {
+		f.entry.State = queue.Waiting
+	}
+	return d.done(ctx)
+}
+
+// final commits one transaction. An upstream that has already hung up while the
+// transaction was open can't have taken the message.
+func (d *delivery) final(f *flight) (reply, error) {
+	var err error
+	if len(d.open) > 1 { // of one group, the end of the body and the dot are one write
+		err = f.c.hold()
+	}
+	if err != nil || !f.c.quiet() {
+		f.c.close()
+		return reply{Code: 451, Status: "4.4.2", Text: "the mail server ended the transaction"}, nil
+	}
+	return f.c.final()
+}
+
+// failed answers where the first commit failed: nobody got anything, or nobody
+// knows whether the first group did.
+func (d *delivery) failed(ctx context.Context, r reply, err error) error {
+	first := d.open[0]
+	d.abort()
+	if err == nil {
+		d.forget()
+		d.s.log.Info("submission", "outcome", "refused", "reason", "upstream: "+r.Error())
+		d.s.server.c.Count("upstream-refused")
+		return upstreamReply(r)
+	}
+	changes := []queue.Change{{Entry: first.entry}}
+	for _, f := range append(d.open[1:], d.later...) {
+		changes = append(changes, queue.Change{Entry: f.entry, Forget: true})
+	}
+	if err := d.s.server.c.Queue.Settle(ctx, changes); err != nil {
+		d.s.log.Error("journal not written", "err", err)
+	}
+	d.s.server.c.Count("unknown")
+	return ambiguous(d.unknown)
+}
+
+// forget takes the rows out of the journal again: nothing was sent.
+func (d *delivery) forget() {
+	cs := d.changes()
+	for i := range cs {
+		cs[i].Forget, cs[i].Body = true, nil
+	}
+	if err := d.s.server.c.Queue.Settle(context.WithoutCancel(d.s.ctx), cs); err != nil {
+		d.s.log.Error("journal not written", "err", err)
+	}
+}
+
+// done settles the journal after the last commit and answers.
+func (d *delivery) done(ctx context.Context) error {
+	q := d.s.server.c.Queue
+	waiting, failed := 0, 0
+	for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {
+		switch f.entry.State {
+		case queue.Waiting:
+			waiting += len(f.g.rcpts)
+		case queue.Failed:
+			failed += len(f.g.rcpts)
+		}
+	}
+	if waiting+failed+len(d.unknown) == 0 && len(d.groups) == 1 {
+		q.SettleLater(d.changes())
+	} else if err := q.Settle(ctx, d.changes()); err != nil {
+		// The journal knows who has it, or that we don't: a repetition goes to
+		// the others only.
+		d.s.log.Error("journal not written", "err", err)
+		return temporary("4.3.0", "only some recipients got the message and the others could not be kept in the queue; send it again unchanged, it goes to nobody twice")
+	}
+	failpoint("settled")
+	d.log(waiting, failed)
+	if len(d.unknown) > 0 {
+		return ambiguous(d.unknown)
+	}
+	if waiting+failed > 0 {
+		return answer(250, "2.0.0", fmt.Sprintf("sent to %d recipients; %d wait in the queue, %d were refused and are reported by mail", d.sent, waiting, failed))
+	}
+	return answer(250, "2.0.0", "sent")
+}
+
+// log states the transaction's outcome on one line, without content.
+func (d *delivery) log(waiting, failed int) {
+	outcome := "sent"
+	switch {
+	case len(d.unknown) > 0:
+		outcome = "unknown"
+	case waiting > 0:
+		outcome = "queued"
+	case failed > 0:
+		outcome = "partly-refused"
+	}
+	actions := map[policy.Action]int{}
+	for _, g := range d.groups {
+		actions[g.action] += len(g.rcpts)
+	}
+	s := d.s
+	s.server.c.Count(outcome)
+	s.log.Info("submission", "outcome", outcome, "recipients", d.sent, "waiting", waiting, "failed", failed, "unknown", len(d.unknown),
+		"groups", len(d.groups), "actions", fmt.Sprint(actions), "size", d.sub.src.Size(), "took", s.server.c.Now().Sub(s.env.started))
+}
