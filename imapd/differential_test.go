@@ -182,6 +182,9 @@ var (
 // normal gives a response without what must differ: the text for people, and
 // UIDVALIDITY. The items of a FETCH are sorted.
 func normal(t *testing.T, r string) string {
+	if strings.HasPrefix(r, "* LIST ") { // when Dovecot notices new mail depends on time
+		r = marked.ReplaceAllString(r, "")
+	}
 	if m := statusText.FindStringSubmatch(r); m != nil {
 		return bigNumber.ReplaceAllString(m[1], "V")
 	}
