@@ -9,8 +9,8 @@ import (
 	"letterlock.org/letterlock/imapd/wire"
 )
 
-// Limit is how long a command of a Plan gets unless Scope says otherwise:
-// what servers accept without asking.
+// Limit is how much a command of a Plan gets longer than the client's unless
+// Scope says otherwise: what servers accept without asking.
 const Limit = 8000
 
 // Scope is what a search is rewritten for.
@@ -28,7 +28,8 @@ type Scope struct {
 	Match func(ctx context.Context, uid uint32, t Term) (bool, error)
 	// WordsUpstream allows words to go upstream for mail that is not encrypted.
 	WordsUpstream bool
-	// Limit is the length of a command in bytes; 0 means Limit.
+	// Limit is how much longer than the client's a command may be, in bytes; 0
+	// means Limit. What the client said is no shorter for a part of a mailbox.
 	Limit int
 }
 
@@ -38,6 +39,7 @@ func Rewrite(ctx context.Context, q *Query, s Scope) (*Plan, error) {
 	if s.Limit <= 0 {
 		s.Limit = Limit
 	}
+	s.Limit += given(q.root)
 	r := &rewriter{q: q, s: s, within: intersect(s.Encrypted, q.Within(s.UIDs))}
 	if err := r.resolve(ctx, q.root); err != nil {
 		return nil, err
@@ -45,6 +47,15 @@ func Rewrite(ctx context.Context, q *Query, s Scope) (*Plan, error) {
 	p := &Plan{Return: q.Return}
 	r.split(p, 0, len(s.UIDs), true)
 	return p, nil
+}
+
+// given is how long the client's own keys are.
+func given(n *node) int {
+	size := (&wire.Out{}).Tokens(n.tokens).Len()
+	for _, kid := range n.kids {
+		size += given(kid)
+	}
+	return size
 }
 
 type rewriter struct {

@@ -167,6 +167,44 @@ func TestSplitKeepsToTheLimit(t *testing.T) {
 	}
 }
 
+// TestLongKeysAreNoReasonToSplit: a client that names thousands of messages made
+// as many commands, each as long as its own.
+func TestLongKeysAreNoReasonToSplit(t *testing.T) {
+	var uids, encrypted []uint32
+	var set []string
+	for i := range uint32(20_000) {
+		uids = append(uids, 3*i+1)
+		if i%2 == 0 && i < 4000 {
+			encrypted = append(encrypted, 3*i+1)
+		}
+		if i%3 == 0 {
+			set = append(set, fmt.Sprint(3*i+1))
+		}
+	}
+	long := "NOT UID " + strings.Join(set, ",")
+	for _, tt := range []struct {
+		name, query string
+		encrypted   []uint32
+		want        int
+	}{
+		{"plain mail", long + " SUBJECT x", nil, 1},
+		{"no key that looks inside", long, encrypted, 1},
+		{"our own sets are long too", long + " SUBJECT x", encrypted, 4},
+	} {
+		q, err := search.Parse(tokens(t, tt.query))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := search.Rewrite(context.Background(), q, fixed(uids, tt.encrypted, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(p.Commands); got > tt.want {
+			t.Errorf("%s: %d commands, want at most %d", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestAnswerOfSeveral(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
