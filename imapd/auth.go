@@ -195,7 +195,12 @@ func (s *session) login(tag, user, password string) error {
 }
 
 func hint(err error) string {
+	var certificate *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &certificate):
+		return "the upstream server's TLS certificate is not valid for it, so nothing was sent: `letterlock status` tells why"
+	case errors.Is(err, errUpstreamPolicy):
+		return "the upstream server cannot be trusted with the password (no TLS, or no login that we know)"
 	case errors.Is(err, errUpstreamRefused):
 		return "the upstream server refused the stored password: give it anew"
 	case errors.Is(err, errUpstreamLimit):

@@ -1,8 +1,14 @@
 package imapd_test
 
 import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"letterlock.org/letterlock/imapd"
 )
 
 // TestUpstreamRefusals: what has nothing to do with the password is not said of
@@ -31,4 +37,22 @@ func TestUpstreamRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUpstreamNotTrustedIsSaid: a person can do something about a certificate
+// that isn't valid, and nothing about one who is told to try again later.
+func TestUpstreamNotTrustedIsSaid(t *testing.T) {
+	d := (&double{caps: "IMAP4rev1 LOGINDISABLED"}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN "+user+" "+password+"\nS: a NO [UNAVAILABLE] the upstream server cannot be trusted with the password*")
+
+	stranger := httptest.NewTLSServer(nil) // of an authority that nobody knows
+	defer stranger.Close()
+	b = startBridge(t, "", "up", "pw", func(_ *imapd.Config, a *imapd.Account) {
+		a.Dial = func(ctx context.Context) (net.Conn, error) {
+			d := &tls.Dialer{Config: &tls.Config{ServerName: "localhost"}}
+			return d.DialContext(ctx, "tcp", stranger.Listener.Addr().String())
+		}
+	})
+	talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN "+user+" "+password+"\nS: a NO [UNAVAILABLE] the upstream server's TLS certificate is not valid*")
 }
