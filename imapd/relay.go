@@ -19,6 +19,7 @@ const maxInFlight = 256
 type relay struct {
 	s    *session
 	done chan struct{} // closed when the responder ends
+	gone chan struct{} // closed after its last words
 
 	mu    sync.Mutex
 	cond  *sync.Cond
@@ -64,7 +65,7 @@ type pending struct {
 var errEnded = errors.New("upstream connection ended")
 
 func newRelay(s *session) *relay {
-	r := &relay{s: s, done: make(chan struct{})}
+	r := &relay{s: s, done: make(chan struct{}), gone: make(chan struct{})}
 	r.cond = sync.NewCond(&r.mu)
 	s.up.conn.beforeRead = r.beforeRead
 	return r
@@ -295,5 +296,15 @@ func (r *relay) failure() error {
 	return r.err
 }
 
-// wait returns when the responder has ended.
-func (r *relay) wait() { <-r.done }
+// over tells whether the upstream is gone.
+func (r *relay) over() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait returns when the responder has said all that it had to say.
+func (r *relay) wait() { <-r.gone }

@@ -13,6 +13,7 @@ import (
 
 // respond reads responses until the upstream is gone or out of step.
 func (r *relay) respond() {
+	defer close(r.gone)
 	err := r.safely()
 	r.mu.Lock()
 	if r.err == nil {
@@ -27,7 +28,7 @@ func (r *relay) respond() {
 	if errors.Is(err, wire.ErrDesync) {
 		r.s.log.Warn("upstream is out of step", "reason", reason(err))
 	}
-	r.s.bye("UNAVAILABLE", "the connection to the upstream server was lost")
+	r.s.lost()
 }
 
 func (r *relay) safely() (err error) {

@@ -125,6 +125,9 @@ func (s *session) run(ctx context.Context) {
 	})
 	defer late.Stop()
 	err := s.loop()
+	if s.relay != nil && s.relay.over() {
+		s.lost() // whoever notices first says so
+	}
 	if !errors.Is(err, errLogout) && !errors.Is(err, io.EOF) {
 		s.log.Info("session ended", "reason", reason(err))
 	}
@@ -217,6 +220,11 @@ func (s *session) bye(code, text string) {
 		}
 		s.cut()
 	})
+}
+
+// lost tells the client that the upstream is gone, once.
+func (s *session) lost() {
+	s.bye("UNAVAILABLE", "the connection to the upstream server was lost")
 }
 
 // cut closes the connections, which ends the goroutines.
