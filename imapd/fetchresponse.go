@@ -34,7 +34,7 @@ func (s *session) fetchResponse(seq uint32, box *selected, jobs []*fetchJob) err
 	}
 	w := &responseWriter{s: s, box: box, jobs: jobs, seq: seq, uid: box.view.uid(seq)}
 	defer w.release()
-	if int(seq) > box.view.len() {
+	if seq == 0 || int(seq) > box.view.len() {
 		return fmt.Errorf("%w: FETCH of what isn't there", wire.ErrDesync)
 	}
 	for {

@@ -236,20 +236,7 @@ func (s *session) vanished(box *selected) error {
 	if err != nil || set.HasStar() {
 		return fmt.Errorf("%w: malformed VANISHED", wire.ErrDesync)
 	}
-	_, last := box.view.unknown()
-	for _, r := range set.Resolve(0) { // of messages that just came
-		for uid := max(r.First, last+1); uid <= r.Last && uid != 0; uid++ {
-			if !box.view.vanishUnknown(uid) {
-				break
-			}
-		}
-	}
-	uids := box.view.resolve(set, true)
-	for _, uid := range uids {
-		if uid == 0 || !box.view.vanish(uid) {
-			return fmt.Errorf("%w: VANISHED of what isn't there", wire.ErrDesync)
-		}
-	}
+	uids := box.view.vanish(set)
 	s.forget(box, uids)
 	s.tellGone(box)
 	return nil

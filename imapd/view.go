@@ -24,7 +24,7 @@ type view struct {
 type goneMessage struct{ seq, uid uint32 }
 
 // maxMessages bounds a mailbox: what the upstream announces costs memory.
-const maxMessages = 20_000_000
+const maxMessages = 4_000_000
 
 // exists notes the upstream's count and gives the client's. ok is false for a
 // count that cannot be.
@@ -58,33 +58,61 @@ func (v *view) expungeLocked(seq uint32) (uid uint32, ok bool) {
 	return uid, true
 }
 
-// vanish is expunge by UID; it is false for UIDs that aren't there.
-func (v *view) vanish(uid uint32) bool {
+// vanish notes that the messages of a set of UIDs are gone and gives the UIDs of
+// those that were there, ascending. Where UIDs beyond the last known one vanish,
+// as many of the messages are gone whose UIDs are not known. The cost follows
+// the mailbox, not the set.
+func (v *view) vanish(set wire.Set) (uids []uint32) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	i := v.find(uid)
-	if i >= len(v.uids) || v.uids[i] != uid {
-		return false
+	known := sort.Search(len(v.uids), func(i int) bool { return v.uids[i] == 0 })
+	last := uint32(0)
+	if known > 0 {
+		last = v.uids[known-1]
 	}
-	_, ok := v.expungeLocked(uint32(i) + 1)
-	return ok
-}
-
-// vanishUnknown notes that up to n messages are gone whose UIDs were not known.
-func (v *view) vanishUnknown(uid uint32) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	n := len(v.uids)
-	if n == 0 || v.uids[n-1] != 0 {
-		return false
-	}
-	v.expungeLocked(uint32(n))
-	for i := range v.gone {
-		if v.gone[i].uid == 0 {
-			v.gone[i].uid = uid
+	var at []int // in v.uids
+	var fresh []uint32
+	for _, r := range set.Resolve(0) {
+		for i := max(v.find(r.First), next(at)); i < known && v.uids[i] <= r.Last; i++ {
+			at, uids = append(at, i), append(uids, v.uids[i])
+		}
+		for uid := max(r.First, last+1, next(fresh)); uid <= r.Last && uid != 0 && len(fresh) < len(v.uids)-known; uid++ {
+			fresh = append(fresh, uid)
 		}
 	}
-	return true
+	for i := range fresh {
+		at = append(at, len(v.uids)-len(fresh)+i)
+	}
+	v.remove(at, append(uids, fresh...))
+	return append(uids, fresh...)
+}
+
+// next is what follows the last of ascending numbers.
+func next[N int | uint32](ns []N) N {
+	if len(ns) == 0 {
+		return 0
+	}
+	return ns[len(ns)-1] + 1
+}
+
+// remove takes out the messages at some places, ascending, and notes them as
+// gone with their UIDs.
+func (v *view) remove(at []int, uids []uint32) {
+	was := v.gone
+	v.gone = make([]goneMessage, 0, len(was)+len(at))
+	rest, from, told := v.uids[:0], 0, 0
+	for k, i := range at {
+		rest = append(rest, v.uids[from:i]...)
+		from = i + 1
+		c := uint32(i+1) + uint32(told)
+		for ; told < len(was) && was[told].seq <= c; told++ {
+			v.gone = append(v.gone, was[told])
+			c++
+		}
+		v.gone = append(v.gone, goneMessage{c, uids[k]})
+	}
+	v.uids = append(rest, v.uids[from:]...)
+	v.gone = append(v.gone, was[told:]...)
 }
 
 // find is where uid stands or would stand. Unknown UIDs are at the end only, and
