@@ -45,18 +45,13 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	armored := newArmor(w, blockMessage)
 	defer armored.free()
 	gate := &keyGate{armor: armored, recipients: to}
-	if d, ok := e.direct(keys, config); ok {
-		err = d.write(ctx, gate, content)
-	} else {
-		err = e.engine(ctx, gate, keys, signer, config, content)
-	}
-	if err != nil {
+	if err := e.engine(ctx, gate, keys, signer, config, content); err != nil {
 		return err
 	}
 	return armored.Close()
 }
 
-// engine has the engine choose and write everything.
+// engine has the engine choose and write everything below the armor.
 func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Key, signer *openpgp.Entity, config *packet.Config, content func(io.Writer) error) error {
 	var to []*openpgp.Entity
 	for _, k := range keys {

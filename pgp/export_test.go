@@ -1,9 +1,6 @@
 package pgp
 
-import (
-	"bytes"
-	"io"
-)
+import "bytes"
 
 // SessionKeysFit is what stands between the engine's session key packets and
 // the message: nil if there is exactly one for each recipient.
@@ -25,21 +22,4 @@ func Armor(typ string, b []byte, plain bool, piece int) string {
 	}
 	_ = a.Close()
 	return out.String()
-}
-
-// SealLiteral writes body as one SEIPD packet with a literal packet inside.
-func SealLiteral(w io.Writer, key, body []byte) error {
-	s, err := newSealer(w, key)
-	if err != nil {
-		return err
-	}
-	defer s.free()
-	l := newPacketStream(s, tagLiteral)
-	defer l.free()
-	l.Write([]byte{'b', 0, 0, 0, 0, 0})
-	l.Write(body)
-	if err := l.Close(); err != nil {
-		return err
-	}
-	return s.Close()
 }
