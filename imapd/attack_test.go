@@ -1,6 +1,8 @@
 package imapd_test
 
 import (
+	"bufio"
+	"net"
 	"strings"
 	"testing"
 
@@ -30,4 +32,25 @@ func TestAMessageTooLargeToOpen(t *testing.T) {
 	if flags := c.fetch("UID FETCH 2 (FLAGS)")["2"]["FLAGS"]; !strings.Contains(flags, "$LetterlockWarning") {
 		t.Errorf("the large one has FLAGS %s", flags)
 	}
+}
+
+// TestIdleStrangersKeepNobodyOut: every program on the machine can connect.
+func TestIdleStrangersKeepNobodyOut(t *testing.T) {
+	d := (&double{}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.MaxSessions = 8 })
+	first := login(t, b.addr, user, password)
+	for range 3 {
+		for range 8 {
+			conn, err := net.Dial("tcp", b.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		login(t, b.addr, user, password).ok("NOOP")
+	}
+	first.ok("NOOP")
 }

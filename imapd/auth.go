@@ -163,6 +163,7 @@ func (s *session) login(tag, user, password string) error {
 		s.out.line(tag + " NO [UNAVAILABLE] login is not possible now")
 		return nil
 	}
+	s.loggedIn.Store(true)
 	s.log = s.log.With("account", account.Name)
 	up, err := s.connect(ctx, account, upPassword)
 	if err != nil {

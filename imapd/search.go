@@ -104,6 +104,9 @@ func (s *session) esearchResponse() error {
 	if err != nil {
 		return err
 	}
+	if line, ok := bytes.CutSuffix(b, []byte("\r\n")); !ok || !harmless(line) {
+		return nil
+	}
 	out := b
 	if p := s.relay.find(func(p *pending) bool {
 		return bytes.Contains(b[:min(len(b), 300)], []byte(`"`+p.upTag+`"`)) || bytes.Contains(b[:min(len(b), 300)], []byte("(TAG "+p.upTag+")"))

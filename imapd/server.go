@@ -90,6 +90,9 @@ func (s *Server) start(ctx context.Context, conn net.Conn) {
 	ses := newSession(s, conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed && len(s.sessions) >= s.c.MaxSessions {
+		s.makeRoom()
+	}
 	if s.closed || len(s.sessions) >= s.c.MaxSessions {
 		go func() {
 			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
@@ -109,6 +112,21 @@ func (s *Server) start(ctx context.Context, conn net.Conn) {
 		}()
 		ses.run(ctx)
 	}()
+}
+
+// makeRoom ends the session that has waited longest without logging in, if there
+// is one: whoever only connects keeps nobody out. The caller holds s.mu.
+func (s *Server) makeRoom() {
+	var oldest *session
+	for ses := range s.sessions {
+		if !ses.loggedIn.Load() && (oldest == nil || ses.since.Before(oldest.since)) {
+			oldest = ses
+		}
+	}
+	if oldest != nil {
+		delete(s.sessions, oldest)
+		go oldest.bye("UNAVAILABLE", "too many connections")
+	}
 }
 
 func (s *Server) isClosed() bool {

@@ -35,11 +35,13 @@ type session struct {
 	tls  bool
 	bad  int // commands before the login that came to nothing
 
-	account *Account
-	up      *upstream
-	relay   *relay
-	box     atomic.Pointer[selected] // the selected mailbox; set by the command goroutine
-	enabled sync.Map                 // extensions that ENABLE was answered for
+	account  *Account
+	up       *upstream
+	relay    *relay
+	box      atomic.Pointer[selected] // the selected mailbox; set by the command goroutine
+	since    time.Time                // it began
+	loggedIn atomic.Bool              // its client has given the right password
+	enabled  sync.Map                 // extensions that ENABLE was answered for
 
 	specials map[string]bool // mailboxes marked \Sent or \Drafts; nil until asked
 	endOnce  sync.Once
@@ -58,7 +60,7 @@ const (
 var errLogout = errors.New("client logged out")
 
 func newSession(srv *Server, conn net.Conn) *session {
-	s := &session{srv: srv}
+	s := &session{srv: srv, since: time.Now()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.log = srv.c.Logger.With("client", conn.RemoteAddr().String())
 	_, s.tls = conn.(*tls.Conn)
