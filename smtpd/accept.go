@@ -51,10 +51,13 @@ func (s *Server) accept(ctx context.Context, l Listener) error {
 func (s *Server) admit(c net.Conn, l Listener) *guard {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.draining && len(s.conns) >= s.c.MaxSessions {
+		s.makeRoom()
+	}
 	if s.draining || len(s.conns) >= s.c.MaxSessions {
 		return nil
 	}
-	g := &guard{idle: s.c.Timeouts.Client, first: true, tls: l.Implicit}
+	g := &guard{since: time.Now(), idle: s.c.Timeouts.Client, first: true, tls: l.Implicit}
 	g.Conn = c
 	if l.Implicit {
 		g.Conn = tls.Server(c, s.c.TLS)
@@ -67,6 +70,21 @@ func (s *Server) admit(c net.Conn, l Listener) *guard {
 		delete(s.conns, g)
 	})
 	return g
+}
+
+// makeRoom ends the connection that has waited longest without logging in, if
+// there is one: whoever only connects keeps nobody out. The caller holds s.mu.
+func (s *Server) makeRoom() {
+	var oldest *guard
+	for g := range s.conns {
+		if !g.loggedIn.Load() && (oldest == nil || g.since.Before(oldest.since)) {
+			oldest = g
+		}
+	}
+	if oldest != nil {
+		delete(s.conns, oldest)
+		go oldest.Close()
+	}
 }
 
 // serve runs one connection through a go-smtp server of its own, since what is

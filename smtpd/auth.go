@@ -96,6 +96,7 @@ func (s *session) login(user, password string) error {
 		return s.refused(errors.New("account without addresses"))
 	}
 	s.account = a
+	s.guard.loggedIn.Store(true)
 	s.log = s.log.With("account", a.key())
 	s.server.remember(a)
 	return nil

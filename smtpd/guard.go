@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,9 +21,11 @@ var errEnded = errors.New("connection ended")
 // for commands (go-smtp issue 196); with guard there is no rest.
 type guard struct {
 	net.Conn
-	idle  time.Duration // for the next bytes to come, and for one write to pass
-	tls   bool          // TLS from the first byte; STARTTLS lies above
-	first bool          // nothing was read yet; only the reader uses it
+	idle     time.Duration // for the next bytes to come, and for one write to pass
+	tls      bool          // TLS from the first byte; STARTTLS lies above
+	since    time.Time     // it began
+	loggedIn atomic.Bool   // its client has given the right password
+	first    bool          // nothing was read yet; only the reader uses it
 
 	mu    sync.Mutex // guards err
 	err   error

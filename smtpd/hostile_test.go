@@ -170,11 +170,24 @@ func TestTooLargeAndTooMany(t *testing.T) {
 func TestTooManySessions(t *testing.T) {
 	u := newUpstream(t)
 	b := newBridge(t, u, func(c *smtpd.Config, _ *smtpd.Account, _ *queue.Config) { c.MaxSessions = 1 })
-	first := b.dial()
-	first.run("S: 220")
+	first := b.login()
 	b.dial().run("S: 421 4.7.0")
 	first.run("C: QUIT\nS: 221")
 	eventually(t, "there is room again", func() bool { return strings.HasPrefix(b.dial().reply(), "220") })
+}
+
+// TestIdleStrangersKeepNobodyOut: every program on the machine can connect.
+func TestIdleStrangersKeepNobodyOut(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u, func(c *smtpd.Config, _ *smtpd.Account, _ *queue.Config) { c.MaxSessions = 3 })
+	first := b.login()
+	for range 3 {
+		for range 3 {
+			b.dial().run("S: 220")
+		}
+		b.login().run("C: NOOP\nS: 250\nC: QUIT\nS: 221")
+	}
+	first.run("C: NOOP\nS: 250")
 }
 
 func TestCheckLines(t *testing.T) {
