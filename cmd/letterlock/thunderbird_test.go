@@ -31,7 +31,15 @@ func TestThunderbird(t *testing.T) {
 	}
 	out := os.Getenv("LETTERLOCK_THUNDERBIRD_OUT") // kept, to look at the screenshots
 	if out == "" {
-		out = t.TempDir()
+		// Not t.TempDir: the users of Dovecot and Postfix must reach it.
+		var err error
+		if out, err = os.MkdirTemp("", "letterlock-thunderbird-"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(out) })
+		if err := os.Chmod(out, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	binary := filepath.Join(t.TempDir(), "letterlock")
 	if b, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
