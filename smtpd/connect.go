@@ -74,7 +74,7 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	}
 	// Mandatory: a server or attacker that doesn't offer it gets no password.
 	if !c.starttls {
-		return fmt.Errorf("the mail server offers no STARTTLS: %w", errUpstream)
+		return errNoTLS
 	}
 	if r, err := c.ask("STARTTLS", c.t.Connect); err != nil {
 		return err

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"strconv"
 	"strings"
@@ -48,11 +49,16 @@ func (s *session) fault(doing string, err error) error {
 	s.log.Warn("submission", "outcome", "failed", "reason", doing, "err", err)
 	s.server.c.Count("failed")
 	var r reply
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &r):
 		return upstreamReply(r)
 	case errors.Is(err, errLogin):
 		return temporary("4.7.0", "your mail server refused the login; `letterlock setup ADDRESS` sets a new password")
+	case errors.As(err, &certificate): // RFC 3463, Section 3.8
+		return temporary("4.7.5", "your mail server's TLS certificate is not valid for it, so nothing was sent; the log of letterlock has the reason")
+	case errors.Is(err, errNoTLS):
+		return temporary("4.7.0", "your mail server offers no TLS, so nothing was sent; somebody may be in between")
 	case errors.Is(err, errUpstream):
 		return temporary("4.4.1", "your mail server can't be reached now; try again later")
 	case errors.Is(err, context.DeadlineExceeded):

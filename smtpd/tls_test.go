@@ -86,8 +86,8 @@ func TestUpstreamTLS(t *testing.T) {
 		want string
 	}{
 		{"STARTTLS", smtpd.STARTTLS, func(u *upstream) { u.tls = server }, client, "250"},
-		{"STARTTLS taken away by somebody", smtpd.STARTTLS, func(u *upstream) {}, client, "451 4.4.1"},
-		{"another host's certificate", smtpd.STARTTLS, func(u *upstream) { u.tls = server }, foreign, "451 4.4.1"},
+		{"STARTTLS taken away by somebody", smtpd.STARTTLS, func(u *upstream) {}, client, "451 4.7.0"},
+		{"another host's certificate", smtpd.STARTTLS, func(u *upstream) { u.tls = server }, foreign, "451 4.7.5"},
 		{"text injected before TLS", smtpd.STARTTLS, func(u *upstream) {
 			u.tls = server
 			u.fault = func(step string, _ int, _ string) fault {

@@ -17,6 +17,9 @@ import (
 // errUpstream means that the upstream broke the protocol or the connection.
 var errUpstream = errors.New("connection to the mail server failed")
 
+// errNoTLS means that the upstream does not offer the TLS that it must have.
+var errNoTLS = fmt.Errorf("no STARTTLS is offered: %w", errUpstream)
+
 // reply is one SMTP reply of the upstream, cleaned: it may be shown and logged.
 type reply struct {
 	Code   int
