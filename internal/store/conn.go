@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
-	"github.com/ncruces/go-sqlite3/ext/fts5"
 	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // registers the encrypting file layer
 )
 
@@ -50,10 +49,6 @@ func (s *sqlite) connect(path string, readOnly bool) (*conn, error) {
 	if err := db.Exec(settings); err != nil {
 		c.close()
 		return nil, err
-	}
-	if err := fts5.Register(db); err != nil {
-		c.close()
-		return nil, fmt.Errorf("registering full-text search: %w", err)
 	}
 	return c, nil
 }

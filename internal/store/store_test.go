@@ -207,24 +207,6 @@ func TestNoPlaintextInFiles(t *testing.T) {
 	check("closed")
 }
 
-func TestFTS5(t *testing.T) {
-	s := open(t, t.TempDir()+"/s.db", 1, store.Schema{Name: "ft", Steps: []string{
-		"CREATE VIRTUAL TABLE ft USING fts5(body, content='', contentless_delete=1)",
-	}})
-	if err := s.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec("INSERT INTO ft (rowid, body) VALUES (7, 'sealed letters')")
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	var row int
-	if err := s.View(ctx, func(tx store.Tx) error {
-		return tx.Row("SELECT rowid FROM ft WHERE ft MATCH ?", []any{"let*"}, &row)
-	}); err != nil || row != 7 {
-		t.Errorf("got %d, %v", row, err)
-	}
-}
-
 func TestSchemaSteps(t *testing.T) {
 	path := t.TempDir() + "/s.db"
 	schema := func(steps ...string) store.Schema { return store.Schema{Name: "x", Steps: steps} }
