@@ -17,7 +17,7 @@ const maxLogins = 3
 // AuthMechanisms implements smtp.AuthSession: passwords go over TLS, or over
 // loopback, where no network sees them.
 func (s *session) AuthMechanisms() []string {
-	if s.account != nil || !s.private() {
+	if s.account != nil || !s.private() || s.listener.Login == nil {
 		return nil
 	}
 	return []string{sasl.Plain, sasl.Login}
@@ -37,6 +37,9 @@ func (s *session) private() bool {
 func (s *session) Auth(mech string) (sasl.Server, error) {
 	if !s.private() {
 		return nil, &smtp.SMTPError{Code: 538, EnhancedCode: smtp.EnhancedCode{5, 7, 11}, Message: "use STARTTLS before you log in"}
+	}
+	if s.listener.Login == nil {
+		return nil, smtp.ErrAuthUnsupported
 	}
 	switch mech {
 	case sasl.Plain:
@@ -95,11 +98,33 @@ func (s *session) login(user, password string) error {
 	if a == nil || len(a.Addresses) == 0 {
 		return s.refused(errors.New("account without addresses"))
 	}
+	s.enter(a)
+	return nil
+}
+
+// trusted opens the account of a client that need not log in.
+func (s *session) trusted() bool {
+	if s.listener.Open == nil {
+		return false
+	}
+	p := Peer{Remote: s.guard.RemoteAddr(), Helo: s.conn.Hostname()}
+	if state, ok := s.conn.TLSConnectionState(); ok {
+		p.TLS = &state
+	}
+	a := s.listener.Open(s.ctx, p)
+	if a == nil || len(a.Addresses) == 0 {
+		return false
+	}
+	s.enter(a)
+	return true
+}
+
+// enter opens an account to the session.
+func (s *session) enter(a *Account) {
 	s.account = a
 	s.guard.loggedIn.Store(true)
 	s.log = s.log.With("account", a.key())
 	s.server.remember(a)
-	return nil
 }
 
 // refused answers a failed login and ends the connection after a few.

@@ -34,8 +34,8 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("smtpd: no queue configured")
 	}
 	for _, l := range c.Listeners {
-		if l.Login == nil {
-			return nil, errors.New("smtpd: a listener without Login")
+		if l.Login == nil && l.Open == nil {
+			return nil, errors.New("smtpd: a listener without Login and Open")
 		}
 		if l.Implicit && c.TLS == nil {
 			return nil, errors.New("smtpd: implicit TLS needs a certificate")

@@ -105,7 +105,7 @@ func (s *session) Logout() error {
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.account == nil {
+	if s.account == nil && !s.trusted() {
 		return permanent(530, "5.7.0", "log in first")
 	}
 	if s.ended {

@@ -42,6 +42,15 @@ type Listener struct {
 	// the client's password as Upstream.Password. It does its own back-off,
 	// is called concurrently, and returns ErrCredentials for a refusal.
 	Login func(ctx context.Context, remote net.Addr, user, password string) (*Account, error)
+	// Open gives the account of a client that need not log in, such as one of a
+	// trusted network or with a client certificate; nil means that it must. It
+	// is asked at MAIL where nobody has logged in, and must not block; nil means
+	// that all must log in. Then Login may be nil: AUTH is not offered.
+	Open func(ctx context.Context, p Peer) *Account
+	// Forward tells whether a peer may say by XCLIENT and XFORWARD whom it
+	// speaks for; nil means nobody may. It is asked with the connection's own
+	// address in Peer.Remote.
+	Forward func(p Peer) bool
 	// Capabilities says what to offer before the login tells the account: what
 	// all accounts of this listener can keep. It must not block; nil means the
 	// zero value. See Prober.
