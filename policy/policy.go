@@ -16,6 +16,7 @@ package policy
 
 import (
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -47,8 +48,66 @@ const (
 	PassSealed    Action = "pass" // was encrypted by the sender's own program; goes unchanged
 	Defer         Action = "defer"
 	RefuseMessage Action = "refuse"
-	Hold          Action = "hold" // not given yet: comes with the queue's holds
+	// Hold keeps the message, encrypted to ourselves, until a certificate can
+	// be used: then everything is decided anew. It never goes out in clear.
+	Hold Action = "hold"
+	// Password sends the password-protected form.
+	Password Action = "password"
+	// PassUnchanged delivers as submitted, in a dry run only; Decision.Would is
+	// what would have happened.
+	PassUnchanged Action = "dry-run"
 )
+
+// Accepted tells whether a copy is taken from its sender: it goes, or is held.
+func (a Action) Accepted() bool {
+	switch a {
+	case Encrypt, SignOnly, SendClear, PassSealed, Hold, Password, PassUnchanged:
+		return true
+	}
+	return false
+}
+
+// Cause is which fact of the recipient's certificate a decision rests on; it is
+// one of few words, fit for a metric.
+type Cause string
+
+const (
+	CauseRule        Cause = "rule"        // the mode alone: cleartext, sign, refuse
+	CauseFound       Cause = "found"       // a certificate that may be used
+	CauseSuccessor   Cause = "successor"   // a changed one that accept_wkd_after takes
+	CauseMissing     Cause = "missing"     // there is none, and never was
+	CauseUnavailable Cause = "unavailable" // nobody could be asked
+	CauseExpired     Cause = "expired"
+	CauseRevoked     Cause = "revoked"
+	CauseWeak        Cause = "weak"
+	CauseChanged     Cause = "changed"
+	CauseConflict    Cause = "conflict"
+	CauseGone        Cause = "gone"      // there was one, and there is none now
+	CauseUntrusted   Cause = "untrusted" // below min_trust
+	CauseFault       Cause = "fault"     // tampered with, or facts that contradict each other
+)
+
+// SignAs is whose key signs.
+type SignAs string
+
+const (
+	SignAsSender SignAs = "sender" // the author's own key
+	SignAsDomain SignAs = "domain" // the organisation's, the sender in a notation
+)
+
+// Options are how a copy is made. They are comparable: recipients who share a
+// copy have equal ones.
+type Options struct {
+	SignAs SignAs
+	// SubjectVisible: the subject of an encrypted copy stands outside too.
+	SubjectVisible bool
+	// Strip is the word of a trigger that is taken off the subject, "" for none;
+	// letters of any case.
+	Strip string
+	// Footer is appended to a copy that goes in clear and unsigned (SendClear),
+	// where that leaves every signature in it true; "" for none.
+	Footer string
+}
 
 // Decision is what happens to one recipient of one message, and why.
 type Decision struct {
@@ -59,7 +118,20 @@ type Decision struct {
 	Certificates []*pgp.Certificate // whom to encrypt to; empty unless Encrypt
 	Identity     pgp.Identity
 	Reason       string // a sentence for a person
-	Hint         string // what to do next, where refused or deferred
+	Hint         string // what to do next, where refused, deferred or held
+	Cause        Cause
+	Options      Options
+	Mixed        Mixed
+
+	// From and Finding are the facts that it rests on: Message decides anew
+	// from them.
+	From    address.Address
+	Finding keydir.Finding
+	// Pending names the rules that look at the message and may yet change it.
+	// Message leaves none.
+	Pending []string
+	// Would is what would have happened, in a dry run; else "".
+	Would Action
 }
 
 // Message is the facts of a message that rules need beyond its envelope.
@@ -73,6 +145,11 @@ type Message struct {
 	// recipient's known certificate.
 	Sealed bool
 	Covers map[string]bool
+	// Headers are the values of its root header fields, decoded (RFC 2047), by
+	// name in lower case; those that Rules.Needs names suffice.
+	Headers    map[string][]string
+	Size       int64 // bytes as submitted
+	Attachment bool  // a part that is a file, or an attached message
 }
 
 // DefaultRule is the name of the rule that decides where no other matches. No

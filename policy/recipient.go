@@ -12,7 +12,7 @@ import (
 // address to f.Address may go, and how it would be protected.
 func (r *Rules) Recipient(from address.Address, f keydir.Finding) Decision {
 	ru := r.ruleFor(from, f.Address)
-	d := Decision{Recipient: f.Address, Mode: ru.mode, Rule: ru.name, Identity: f.Identity}
+	d := Decision{Recipient: f.Address, Mode: ru.mode, Rule: ru.name, Identity: f.Identity, Mixed: ru.mixed, From: from, Finding: f}
 	switch ru.mode {
 	case Refuse:
 		d.refuse("mail to this address is not allowed", "Change the rule if it should be.")
