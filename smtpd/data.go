@@ -9,7 +9,6 @@ import (
 	"github.com/emersion/go-smtp"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
-	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/queue"
 )
 
