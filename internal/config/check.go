@@ -41,7 +41,7 @@ func (d *decoder) check(c *Config) {
 	d.listeners(c)
 	d.discovery(&c.Discovery)
 	d.policy(c)
-	d.roles(c)
+	d.roles(c, owners)
 }
 
 // LogLevel is the level of [log].
@@ -214,19 +214,9 @@ func flatten(err error) []error {
 	return []error{err}
 }
 
-func (d *decoder) roles(c *Config) {
-	if r := c.Relay; r != nil {
-		if len(r.Listen) == 0 {
-			d.add("relay.listen", `is missing; write listen = "127.0.0.1:10026"`)
-		}
-		for _, l := range r.Listen {
-			if _, err := endpoint.ParseListen(endpoint.SMTP, l); err != nil {
-				d.add("relay.listen", "%v", err)
-			}
-		}
-		if _, err := endpoint.ParseUpstream(endpoint.SMTP, r.Smarthost); err != nil {
-			d.add("relay.smarthost", "%v", err)
-		}
+func (d *decoder) roles(c *Config, owners map[string]string) {
+	if c.Relay != nil {
+		d.relay(c.Relay, owners)
 	}
 	if k := c.Keydir; k != nil {
 		if len(k.Listen) == 0 {

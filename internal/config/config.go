@@ -61,14 +61,6 @@ type Service struct {
 	Server    endpoint.Upstream  `toml:"-"`
 }
 
-// Relay is the organisation's gateway.
-type Relay struct {
-	Listen    Strings  `toml:"listen"`
-	Smarthost string   `toml:"smarthost"`
-	Domains   []string `toml:"domains"`
-	Trusted   []string `toml:"trusted"`
-}
-
 // Keydir is the directory that we serve.
 type Keydir struct {
 	Listen  Strings  `toml:"listen"`

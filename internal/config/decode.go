@@ -167,6 +167,9 @@ func (d *decoder) nested(path string, x any, v reflect.Value) {
 	}
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
+		if b, ok := v.Interface().(interface{ setDefaults() }); ok {
+			b.setDefaults()
+		}
 		v = v.Elem()
 	}
 	d.table(path, m, v)
