@@ -23,11 +23,16 @@ type conn struct {
 
 // connect opens the existing file at path.
 func (s *sqlite) connect(path string, readOnly bool) (*conn, error) {
+	return s.connectThrough(s.vfs, path, readOnly)
+}
+
+// connectThrough opens it through the file layer of that name.
+func (s *sqlite) connectThrough(layer, path string, readOnly bool) (*conn, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	u := url.URL{Scheme: "file", Path: abs, RawQuery: "vfs=adiantum&modeof=" + strings.ReplaceAll(url.QueryEscape(abs), "+", "%20")}
+	u := url.URL{Scheme: "file", Path: abs, RawQuery: "vfs=" + layer + "&modeof=" + strings.ReplaceAll(url.QueryEscape(abs), "+", "%20")}
 	db, err := sqlite3.OpenFlags(u.String(), sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func (s *sqlite) prepareFile() error {
 	if err != nil {
 		return err
 	}
-	return checkKey(s.path, s.page[:])
+	return s.checkKey()
 }
 
 // create makes an empty store under another name first, so that what bears the
@@ -84,44 +84,66 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// checkKey tells whether key decrypts the first page of the file at path, or of
-// its log where a crash tore that page. It must come before SQLite opens the
-// file: under a wrong key SQLite takes a log for empty and deletes it.
-func checkKey(path string, key []byte) error {
-	page, err := firstPage(path, key)
+// checkKey tells whether our key decrypts the first page of the file, or the
+// header of its log where a crash tore that page. It must come before SQLite
+// opens the file: under a wrong key SQLite takes a log for empty and deletes it.
+func (s *sqlite) checkKey() error {
+	page, err := firstBytes(s.path, s.page[:], pageSize)
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(string(page), "SQLite format 3\x00") {
-		return nil
+	ok := strings.HasPrefix(string(page), "SQLite format 3\x00")
+	header, err := firstBytes(s.path+"-wal", s.log[:], logHeader)
+	if err == nil && !isLog(header) {
+		// Until November 2026 the log was enciphered as the file is.
+		if old, err := firstBytes(s.path+"-wal", s.page[:], pageSize); err == nil && isLog(old) {
+			return s.moveOldLog()
+		}
 	}
-	log, err := firstPage(path+"-wal", key)
-	// https://sqlite.org/fileformat2.html#walformat: the magic number.
-	if err == nil && len(log) > 4 && binary.BigEndian.Uint32(log)&^1 == 0x377f0682 {
+	switch {
+	case ok, err == nil && isLog(header):
 		return nil
-	}
-	if len(page) == 0 {
+	case len(page) == 0:
 		return errors.New("the file is there and is not a store; move it away first")
 	}
 	return ErrKey
 }
 
-// firstPage decrypts the first page of a file; nil where it is shorter.
-func firstPage(path string, key []byte) ([]byte, error) {
+// isLog: https://sqlite.org/fileformat2.html#walformat: the magic number.
+func isLog(b []byte) bool { return len(b) > 4 && binary.BigEndian.Uint32(b)&^1 == 0x377f0682 }
+
+// moveOldLog moves a log that adiantum's own layer wrote into the file.
+func (s *sqlite) moveOldLog() error {
+	c, err := s.connectThrough("adiantum", s.path, false)
+	if err != nil {
+		return err
+	}
+	err = c.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	if err := errors.Join(err, c.close()); err != nil { // closing removes the log
+		return fmt.Errorf("moving the log into its store: %w", err)
+	}
+	if info, err := os.Lstat(s.path + "-wal"); err == nil && info.Size() > 0 {
+		return fmt.Errorf("%s-wal was not moved into its store", s.path)
+	}
+	return nil
+}
+
+// firstBytes decrypts the first n bytes of a file; nil where it is shorter.
+func firstBytes(path string, key []byte, n int) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	page := make([]byte, pageSize)
-	_, err = io.ReadFull(f, page)
+	b := make([]byte, n)
+	_, err = io.ReadFull(f, b)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return adiantum.New(key).Decrypt(page, make([]byte, 8)), nil // tweak: its offset
+	return adiantum.New(key).Decrypt(b, make([]byte, 8)), nil // tweak: its offset
 }
 
 // ownerOnly takes the permissions of others away from the store's files.

@@ -12,6 +12,7 @@ import (
 type keys struct {
 	prk  []byte
 	page [32]byte // for the file's pages
+	log  [32]byte // for its log's frames
 	mac  [32]byte // for rows that carry trust
 }
 
@@ -22,6 +23,7 @@ func deriveKeys(key [32]byte) (*keys, error) {
 	}
 	k := &keys{prk: prk}
 	k.page = k.expand("letterlock store page v1")
+	k.log = k.expand("letterlock store log v1")
 	k.mac = k.expand("letterlock store mac v1")
 	return k, nil
 }
@@ -60,5 +62,6 @@ func (k *keys) MAC(purpose string, fields ...[]byte) []byte {
 func (k *keys) wipe() {
 	clear(k.prk)
 	clear(k.page[:])
+	clear(k.log[:])
 	clear(k.mac[:])
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ncruces/go-sqlite3/vfs"
 )
 
 // maxReaders is how many views run at once; maxExtra more where they wait for
@@ -22,6 +24,7 @@ const (
 type sqlite struct {
 	*keys
 	path    string
+	vfs     string // the name of our file layer
 	sync    string // PRAGMA synchronous
 	cleanup func() error
 
@@ -67,17 +70,22 @@ func OpenMemory(schemas ...Schema) (Store, error) {
 	return s, nil
 }
 
-func open(path string, key [32]byte, synchronous string, schemas []Schema) (*sqlite, error) {
+func open(path string, key [32]byte, synchronous string, schemas []Schema) (_ *sqlite, err error) {
 	k, err := deriveKeys(key)
 	if err != nil {
 		return nil, err
 	}
 	s := &sqlite{
-		keys: k, path: path, sync: synchronous,
+		keys: k, path: path, vfs: registerVFS(k.log), sync: synchronous,
 		readers: make(chan *conn, maxReaders),
 		slots:   make(chan struct{}, maxReaders),
 		extra:   make(chan struct{}, maxExtra),
 	}
+	defer func() {
+		if err != nil {
+			vfs.Unregister(s.vfs)
+		}
+	}()
 	if err := s.prepareFile(); err != nil {
 		return nil, err
 	}
@@ -208,6 +216,7 @@ func (s *sqlite) Close() error {
 		}
 	}
 	errs = append(errs, s.writer.close())
+	vfs.Unregister(s.vfs)
 	s.wipe()
 	if s.cleanup != nil {
 		errs = append(errs, s.cleanup())

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"close waits for views and updates":     closeWaits,
 		"statements beyond the cache":           manyStatements,
 		"a caller's error comes back unchanged": callersError,
+		"more than fits into memory":            bigUpdate,
 	}
 	names := make([]string, 0, len(tests))
 	for name := range tests {
@@ -529,5 +530,46 @@ func callersError(t *testing.T, s store.Store) {
 	})
 	if err != want {
 		t.Errorf("got %v", err)
+	}
+}
+
+// bigUpdate writes the same rows again and again in one transaction that is
+// larger than what a store keeps in memory, once in vain.
+func bigUpdate(t *testing.T, s store.Store) {
+	const n, size = 300, 40_000
+	undo := errors.New("undo")
+	write := func(mark byte, end error) error {
+		return s.Update(ctx, func(tx store.Tx) error {
+			for round := range byte(2) {
+				for i := range n {
+					if _, err := tx.Exec("INSERT INTO storetest_row (id, data) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET data = excluded.data",
+						i, bytes.Repeat([]byte{mark + round, byte(i)}, size/2)); err != nil {
+						return err
+					}
+				}
+			}
+			return end
+		})
+	}
+	for _, err := range []error{write(10, nil), write(20, undo), write(30, nil), write(40, undo)} {
+		if err != nil && err != undo {
+			t.Fatal(err)
+		}
+	}
+	seen := 0
+	err := s.View(ctx, func(tx store.Tx) error {
+		return tx.Rows("SELECT id, data FROM storetest_row ORDER BY id", nil, func(scan func(...any) error) error {
+			var i int
+			var data []byte
+			err := scan(&i, &data)
+			if !bytes.Equal(data, bytes.Repeat([]byte{31, byte(seen)}, size/2)) || i != seen {
+				t.Errorf("row %d is wrong", i)
+			}
+			seen++
+			return err
+		})
+	})
+	if err != nil || seen != n {
+		t.Errorf("%d rows, %v", seen, err)
 	}
 }
