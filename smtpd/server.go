@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/meter"
 )
 
 // Server serves mail programs. Make it with New.
@@ -50,6 +52,12 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Count == nil {
 		c.Count = func(string) {}
+	}
+	if c.Audit == nil {
+		c.Audit = audit.Discard
+	}
+	if c.Meter == nil {
+		c.Meter = meter.Discard
 	}
 	if c.Now == nil {
 		c.Now = time.Now

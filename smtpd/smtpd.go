@@ -20,8 +20,10 @@ import (
 	"net"
 	"time"
 
+	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/meter"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/policy"
@@ -82,6 +84,10 @@ type Config struct {
 	// Count is called with a class for every outcome, such as "sent",
 	// "queued", "refused"; nil for none.
 	Count func(class string)
+	// Audit gets a record for every recipient of every message; nil for none.
+	Audit audit.Log
+	// Meter gets figures; nil for none.
+	Meter meter.Meter
 	Now   func() time.Time // nil means time.Now
 	// Timeouts; zero fields mean the defaults of RFC 5321, Section 4.5.3.2.
 	Timeouts Timeouts

@@ -24,6 +24,8 @@ import (
 	"sync"
 	"time"
 
+	"letterlock.org/letterlock/audit"
+	"letterlock.org/letterlock/internal/meter"
 	"letterlock.org/letterlock/internal/store"
 )
 
@@ -64,6 +66,8 @@ type Recipient struct {
 	Text   string `json:"t,omitempty"`
 	// Reported: the sender was told that it failed, or that nobody knows.
 	Reported bool `json:"r,omitempty"`
+	// Decided is for the audit records that are still to come.
+	Decided *audit.Decided `json:"a,omitempty"`
 }
 
 // Entry is one transaction with the upstream.
@@ -108,6 +112,11 @@ type Config struct {
 	// Workers send at one time; 0 means 4.
 	Workers int
 	Count   func(class string)
+	// Audit gets a record for every recipient whom an attempt settles, and for
+	// what is dropped, released or expires; nil for none.
+	Audit audit.Log
+	// Meter gets figures; nil for none.
+	Meter meter.Meter
 }
 
 // Queue is safe for concurrent use.
@@ -141,6 +150,12 @@ func New(c Config) (*Queue, error) {
 	}
 	if c.Count == nil {
 		c.Count = func(string) {}
+	}
+	if c.Audit == nil {
+		c.Audit = audit.Discard
+	}
+	if c.Meter == nil {
+		c.Meter = meter.Discard
 	}
 	c.Lifetime = cmp.Or(c.Lifetime, 48*time.Hour)
 	c.Remember = cmp.Or(c.Remember, 5*24*time.Hour)
