@@ -24,6 +24,7 @@ type encryption struct {
 	recipients []*Certificate
 	now        time.Time
 	notations  []*packet.Notation
+	unsigned   bool // nobody signs; signer is nil
 	// storage is set where the writer is the reader: then keys that have expired
 	// still sign and are encrypted to.
 	storage bool
@@ -36,7 +37,7 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	if err != nil {
 		return err
 	}
-	signer, err := e.signingEntity()
+	signers, err := e.signingEntities()
 	if err != nil {
 		return err
 	}
@@ -45,21 +46,21 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	armored := newArmor(w, blockMessage)
 	defer armored.free()
 	gate := &keyGate{armor: armored, recipients: to}
-	if err := e.engine(ctx, gate, keys, signer, config, content); err != nil {
+	if err := e.engine(ctx, gate, keys, signers, config, content); err != nil {
 		return err
 	}
 	return armored.Close()
 }
 
 // engine has the engine choose and write everything below the armor.
-func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Key, signer *openpgp.Entity, config *packet.Config, content func(io.Writer) error) error {
+func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Key, signers []*openpgp.Entity, config *packet.Config, content func(io.Writer) error) error {
 	var to []*openpgp.Entity
 	for _, k := range keys {
 		to = append(to, k.Entity)
 	}
 	plain, err := openpgp.EncryptWithParams(gate, to, nil, &openpgp.EncryptParams{
 		KeyWriter: &gate.keys,
-		Signers:   []*openpgp.Entity{signer},
+		Signers:   signers,
 		Config:    config,
 	})
 	if err != nil {
@@ -79,15 +80,18 @@ func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Ke
 	return nil
 }
 
-func (e encryption) signingEntity() (*openpgp.Entity, error) {
+func (e encryption) signingEntities() ([]*openpgp.Entity, error) {
+	if e.unsigned && e.signer == nil {
+		return nil, nil
+	}
 	err := checkSigner(e.signer, e.now)
 	switch {
 	case e.storage && errors.Is(err, ErrExpired):
-		return timeless(e.signer.signingEntity(), e.now), nil
+		return []*openpgp.Entity{timeless(e.signer.signingEntity(), e.now)}, nil
 	case err != nil:
 		return nil, err
 	}
-	return e.signer.signingEntity(), nil
+	return []*openpgp.Entity{e.signer.signingEntity()}, nil
 }
 
 // checkSigner tells plainly why a key can't sign.

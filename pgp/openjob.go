@@ -185,7 +185,7 @@ func (j *job) put(ctx context.Context, l *letter, all []judged) (*Opened, error)
 		return nil, err
 	}
 	v.Encrypted = true
-	bound := v.Signature == SignatureValid && v.Identity.AtLeast(FirstSeen)
+	bound := v.Signature.Good() && v.Identity.AtLeast(FirstSeen)
 	if outer := oneSender(l.outer); inside && !bound && (from.IsZero() || !from.Equal(outer)) {
 		v.warn(WarnFromMismatch)
 	}

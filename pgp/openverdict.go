@@ -61,7 +61,7 @@ func (v *verifier) verdict(ctx context.Context, all []judged, from address.Addre
 				return Verdict{}, err
 			}
 			one.Identity = i
-			if i == Unknown && j.state == SignatureValid {
+			if i == Unknown && j.state.Good() {
 				one.Signature = SignatureMismatch
 			}
 			if i == Conflict {
@@ -71,7 +71,7 @@ func (v *verifier) verdict(ctx context.Context, all []judged, from address.Addre
 		for _, w := range j.warn {
 			one.warn(w)
 		}
-		if j.state == SignatureValid && v.oddDate(j.made, date) {
+		if j.state.Good() && v.oddDate(j.made, date) {
 			one.warn(WarnDate)
 		}
 		if one.Signature.rank() > best.Signature.rank() {

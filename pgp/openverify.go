@@ -204,6 +204,9 @@ func (v *verifier) details(c *Certificate, key openpgp.Key, sig *packet.Signatur
 	case sig.SigExpired(v.now) && sig.SigLifetimeSecs != nil && *sig.SigLifetimeSecs != 0 && v.now.After(sig.CreationTime):
 		return SignatureExpired
 	}
+	if byGateway(sig) {
+		return SignatureGateway
+	}
 	return SignatureValid
 }
 

@@ -12,8 +12,13 @@ import (
 
 // Protection says what Protect does to a message.
 type Protection struct {
-	// Signer signs; required.
+	// Signer signs; required unless Unsigned.
 	Signer Signer
+	// Gateway says that the signature is that of a gateway; nil for an author's.
+	Gateway *Gateway
+	// Unsigned: there is no signature. That is for gateways that have no key to
+	// sign with, and only where there are recipients.
+	Unsigned bool
 	// Recipients are who can read it, all named in the packets. Empty means
 	// sign only (multipart/signed). Whoever gets a blind copy needs a Protect of
 	// their own.
@@ -50,7 +55,9 @@ func Protect(ctx context.Context, w io.Writer, src message.Source, p Protection)
 	if len(p.Recipients) == 0 {
 		err = signed(ctx, w, c, p)
 	} else {
-		err = encrypted(ctx, w, c.outer, c.write, encryption{signer: p.Signer, recipients: p.Recipients, now: p.Now})
+		err = encrypted(ctx, w, c.outer, c.write, encryption{
+			signer: p.Signer, unsigned: p.Unsigned, recipients: p.Recipients, now: p.Now, notations: p.Gateway.notations(),
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("protecting a message: %w", err)

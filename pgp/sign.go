@@ -66,8 +66,10 @@ func detach(ctx context.Context, signature *bytes.Buffer, p Protection, content 
 	if err := checkSigner(p.Signer, p.Now); err != nil {
 		return "", err
 	}
+	config := engineConfig(p.Now)
+	config.SignatureNotations = p.Gateway.notations()
 	s, err := openpgp.DetachSignWriter(signature, []*openpgp.Entity{p.Signer.signingEntity()},
-		&openpgp.SignParams{Config: engineConfig(p.Now)})
+		&openpgp.SignParams{Config: config})
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}

@@ -12,6 +12,7 @@ type SignatureState string
 const (
 	SignatureNone     SignatureState = "none"
 	SignatureValid    SignatureState = "valid"
+	SignatureGateway  SignatureState = "gateway"  // good, by a key of the From address, in the hands of a gateway
 	SignatureUnknown  SignatureState = "unknown"  // no certificate of the issuer
 	SignatureMismatch SignatureState = "mismatch" // good, but not by a key of the From address
 	SignatureWeak     SignatureState = "weak"     // good, but by an algorithm that is no longer safe
@@ -19,9 +20,13 @@ const (
 	SignatureBad      SignatureState = "bad"      // wrong, by a revoked key, or sealed by somebody else
 )
 
+// Good tells of a signature that fits and is by a key of the From address,
+// whether its author made it or a gateway.
+func (s SignatureState) Good() bool { return s == SignatureValid || s == SignatureGateway }
+
 // rank orders states: of several signatures the best one tells.
 func (s SignatureState) rank() int {
-	order := []SignatureState{SignatureNone, SignatureUnknown, SignatureBad, SignatureWeak, SignatureExpired, SignatureMismatch, SignatureValid}
+	order := []SignatureState{SignatureNone, SignatureUnknown, SignatureBad, SignatureWeak, SignatureExpired, SignatureMismatch, SignatureGateway, SignatureValid}
 	return slices.Index(order, s)
 }
 

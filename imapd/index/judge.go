@@ -127,7 +127,7 @@ func (l *Library) describe(ctx context.Context, o *judged) error {
 
 // identity is how sure we are of a row's signer today.
 func (l *Library) identity(ctx context.Context, r *Row) (pgp.Identity, error) {
-	if r.Verdict.Signature != pgp.SignatureValid || r.Verdict.Signer == "" || r.From.IsZero() {
+	if !r.Verdict.Signature.Good() || r.Verdict.Signer == "" || r.From.IsZero() {
 		return r.Verdict.Identity, nil
 	}
 	now, err := l.c.Certificates.Identity(ctx, r.From, r.Verdict.Signer)

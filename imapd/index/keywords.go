@@ -33,9 +33,9 @@ func keywordsOf(class pgp.Class, v pgp.Verdict, now pgp.Identity) state {
 	if class == pgp.Opaque || len(v.Warnings) > 0 || v.Signature == pgp.SignatureBad || now == pgp.Conflict {
 		s |= kwWarning
 	}
-	if v.Signature == pgp.SignatureValid {
+	if v.Signature.Good() {
 		s |= kwSigned
-		if now.AtLeast(pgp.Organisation) && s&kwWarning == 0 {
+		if v.Signature == pgp.SignatureValid && now.AtLeast(pgp.Organisation) && s&kwWarning == 0 {
 			s |= kwVerified
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/keydir"
-	"letterlock.org/letterlock/pgp"
 )
 
 // observed is what a root header shows of its sender's certificate: nothing
@@ -58,7 +57,7 @@ func (l *Library) observeOuter(ctx context.Context, src message.Source) error {
 // observeOpened tells what opening a message for the first time showed.
 func (l *Library) observeOpened(ctx context.Context, o *judged) {
 	seen := keydir.Observation{From: o.row.From, Autocrypt: o.opened.Autocrypt, Date: o.row.Sent}
-	if o.row.Verdict.Signature == pgp.SignatureValid {
+	if o.row.Verdict.Signature.Good() {
 		seen.Signer = o.row.Verdict.Signer
 	}
 	if l.c.Observe == nil || seen.From.IsZero() || len(seen.Autocrypt) == 0 && seen.Signer == "" {

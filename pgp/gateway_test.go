@@ -1,0 +1,75 @@
+package pgp_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/pgp"
+)
+
+// TestAGatewaysSignatureIsToldAsSuch: whoever held the key says so in the
+// signature, and no reader of ours takes it for the author's.
+func TestAGatewaysSignatureIsToldAsSuch(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	from := func(a string) string {
+		return crlf("From: " + a + "\nTo: bob@example.org\nSubject: secret\nDate: " + testNow.Format(time.RFC1123Z) + "\nMessage-ID: <p@example.org>\n\nCANARY\n")
+	}
+	to := []*pgp.Certificate{c.bob.Certificate()}
+	for _, tt := range []struct {
+		name, mail, want, status string
+	}{
+		{"by the author's key", protect(t, from("alice@example.org"), pgp.Protection{Signer: c.alice, Recipients: to,
+			Gateway: &pgp.Gateway{Sender: addr(t, "alice@example.org")}}), "encrypted gateway", "signature=gateway; identity=directory; signer=" + string(c.alice.Fingerprint())},
+		{"by the domain's key, for an author who isn't known", protect(t, from("zoe@example.org"), pgp.Protection{Signer: c.alice, Recipients: to,
+			Gateway: &pgp.Gateway{}}), "encrypted mismatch", "signature=mismatch; identity="},
+		{"without a signature", protect(t, from("alice@example.org"), pgp.Protection{Unsigned: true, Recipients: to}), "encrypted none", "signature=none; identity=none; signer=none"},
+		{"signed only", protect(t, from("alice@example.org"), pgp.Protection{Signer: c.alice, Gateway: &pgp.Gateway{}}), "signed gateway", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := openBytes(t, []byte(tt.mail), c.opening())
+			if s := summary(got); s != tt.want {
+				t.Fatalf("got %q %s, want %q", s, got.Reason, tt.want)
+			}
+			if tt.status == "" {
+				return
+			}
+			text := string(all(t, got.Rendering))
+			line := text[strings.Index(text, pgp.StatusField):]
+			if line = line[:strings.Index(line, "\r\n")]; !strings.Contains(line, tt.status) || len(line) != 144 {
+				t.Errorf("status of %d bytes: %q, want %q", len(line), line, tt.status)
+			}
+		})
+	}
+}
+
+// TestAGatewayNotesTheSender: the proven author stands in the signature.
+func TestAGatewayNotesTheSender(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	out := protect(t, crlf(letter), pgp.Protection{Signer: c.alice, Recipients: []*pgp.Certificate{c.bob.Certificate()}, Gateway: &pgp.Gateway{Sender: addr(t, "alice@example.org")}})
+	_, sig := decrypted(t, out, c.alice, c.bob)
+	notes := map[string]string{}
+	for _, n := range sig.Notations {
+		notes[n.Name] = string(n.Value)
+		if n.IsCritical {
+			t.Errorf("%s is critical", n.Name)
+		}
+	}
+	if notes["origin@letterlock.org"] != "gateway" || notes["sender@letterlock.org"] != "alice@example.org" {
+		t.Errorf("notations %v", notes)
+	}
+}
+
+// TestUnsignedIsOnlyForTheEncrypted: what is neither encrypted nor signed doesn't
+// come out of Protect.
+func TestUnsignedIsOnlyForTheEncrypted(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := pgp.Protect(t.Context(), &out, message.Bytes([]byte(crlf(letter))), pgp.Protection{Unsigned: true, Now: testNow}); err == nil || out.Len() > 0 {
+		t.Errorf("Protect: %v, %d bytes", err, out.Len())
+	}
+}
