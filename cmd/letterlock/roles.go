@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"letterlock.org/letterlock/imapd"
 	"letterlock.org/letterlock/internal/address"
@@ -134,7 +134,7 @@ func closeAll[L net.Listener](l []L) (err error) {
 func (r *roles) run(what string, serve func() error) {
 	r.work.Go(func() {
 		err := serve()
-		if err == nil || errors.Is(err, imapd.ErrServerClosed) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+		if err == nil || errors.Is(err, imapd.ErrServerClosed) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
 			return
 		}
 		select {
@@ -201,11 +201,25 @@ func probed(u endpoint.Upstream) smtpd.Upstream {
 	return p
 }
 
+// keydirGrace is how long requests under way may take when the directory stops.
+const keydirGrace = 5 * time.Second
+
 func (s *state) startKeydir(r *roles, l net.Listener, c *config.Keydir) {
-	srv := &http.Server{Handler: server.New(server.Config{Directory: s.keydir, Domains: c.Domains, Logger: s.log, Now: s.now})}
-	server.Harden(srv)
-	r.run("keydir", func() error { return srv.Serve(l) })
-	r.stops = append(r.stops, srv.Shutdown)
+	h := server.New(server.Config{Directory: s.keydir, Domains: c.Domains, Logger: s.log, Now: s.now})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	r.run("keydir", func() error {
+		defer close(done)
+		return h.Serve(ctx, l, nil, keydirGrace)
+	})
+	r.stops = append(r.stops, func(ctx context.Context) error {
+		cancel()
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	})
 	r.ready = append(r.ready, newReadyLine("keydir", "http", strings.Join(c.Domains, ","), l.Addr()))
 }
 

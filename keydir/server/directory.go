@@ -1,13 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -25,10 +24,21 @@ var Schema = store.Schema{Name: "keydirserver", Steps: []string{
 		body        BLOB NOT NULL,
 		added       INTEGER NOT NULL,
 		mac         BLOB NOT NULL)`,
+	// Several nodes share the table: each change raises the one version, in the
+	// order of their commits, and the others read the rows that are newer than
+	// what they have. So what is withdrawn leaves a row behind for a while.
+	`ALTER TABLE keydirserver_cert ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE keydirserver_cert ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
+	CREATE INDEX keydirserver_cert_version ON keydirserver_cert (version);
+	CREATE TABLE keydirserver_version (id INTEGER PRIMARY KEY, version INTEGER NOT NULL);
+	INSERT INTO keydirserver_version (id, version) VALUES (1, 0)`,
 }}
 
-// macPurpose separates the MACs of our rows.
-const macPurpose = "keydirserver/cert v1"
+// These separate the MACs of our rows.
+const (
+	macPurpose = "keydirserver/cert v1"
+	macGone    = "keydirserver/gone v1"
+)
 
 // MaxCertificate is the longest certificate that is published, in bytes.
 const MaxCertificate = 64 << 10
@@ -39,20 +49,21 @@ var (
 	ErrUserID   = errors.New("certificate does not name the address")
 )
 
-// Directory is the certificates that are published. It may be used concurrently.
+// Directory is the certificates that are published. It may be used concurrently,
+// and by several nodes over one store: see [Directory.Refresh].
 type Directory struct {
 	// Now is the clock; time.Now if nil. It must be set before first use.
 	Now func() time.Time
 
 	store store.Store
-	write sync.Mutex               // held from a change of the table to that of snap
-	snap  atomic.Pointer[snapshot] // nil before the first look-up
-	mu    sync.Mutex               // held while snap is replaced
+	served
 }
 
 // NewDirectory makes a Directory over a store with our [Schema]. It reads
 // nothing yet.
-func NewDirectory(st store.Store) *Directory { return &Directory{store: st} }
+func NewDirectory(st store.Store) *Directory {
+	return &Directory{store: st, served: served{numbers: map[string]uint32{}, table: &table{}}}
+}
 
 // Entry is one published certificate.
 type Entry struct {
@@ -77,31 +88,67 @@ func (d *Directory) Add(ctx context.Context, a address.Address, c *pgp.Certifica
 	if err != nil {
 		return err
 	}
-	d.write.Lock()
-	defer d.write.Unlock()
-	err = d.store.Update(ctx, func(tx store.Tx) error { return r.write(tx, d.store) })
-	if err != nil {
+	if err := d.change(ctx, r); err != nil {
 		return fmt.Errorf("publishing the certificate of %s: %w", a, err)
 	}
-	d.publish(a, answerOf(r.body))
 	return nil
 }
 
+// goneFor is how long the row of what was withdrawn stays, for other nodes.
+const goneFor = 7 * 24 * time.Hour
+
 // Remove withdraws what is published for a; store.ErrNoRow if nothing is.
 func (d *Directory) Remove(ctx context.Context, a address.Address) error {
-	d.write.Lock()
-	defer d.write.Unlock()
-	err := d.store.Update(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("DELETE FROM keydirserver_cert WHERE address = ?", a.Key())
-		if err == nil && n == 0 {
-			err = store.ErrNoRow
+	now := d.now()
+	err := d.update(ctx, func(tx store.Tx, version int64) error {
+		r := row{address: a.Key(), spelling: a.String(), added: now.UnixMicro(), gone: true}
+		var there int
+		if err := tx.Row("SELECT 1 FROM keydirserver_cert WHERE address = ? AND gone = 0", []any{a.Key()}, &there); err != nil {
+			return err
 		}
-		return err
+		if _, err := tx.Exec("DELETE FROM keydirserver_cert WHERE gone = 1 AND added < ?", now.Add(-goneFor).UnixMicro()); err != nil {
+			return err
+		}
+		return r.write(tx, d.store, version)
 	})
 	if err != nil {
 		return fmt.Errorf("withdrawing the certificate of %s: %w", a, err)
 	}
-	d.publish(a, nil)
+	return nil
+}
+
+// change writes rows in one transaction, and answers by them.
+func (d *Directory) change(ctx context.Context, rows ...row) error {
+	return d.update(ctx, func(tx store.Tx, version int64) error {
+		for _, r := range rows {
+			if err := r.write(tx, d.store, version); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// update runs f in a transaction with a version of its own, and makes what it
+// wrote the answer. Nodes that do so at the same time wait for each other: what
+// has a lower version was committed before.
+func (d *Directory) update(ctx context.Context, f func(tx store.Tx, version int64) error) error {
+	err := d.store.Update(ctx, func(tx store.Tx) error {
+		if _, err := tx.Exec("UPDATE keydirserver_version SET version = version + 1 WHERE id = 1"); err != nil {
+			return err
+		}
+		var version int64
+		if err := tx.Row("SELECT version FROM keydirserver_version WHERE id = 1", nil, &version); err != nil {
+			return err
+		}
+		return f(tx, version)
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.catchUp(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("it is stored, and will be answered once the store can be read: %w", err)
+	}
 	return nil
 }
 
@@ -111,7 +158,7 @@ func (d *Directory) Certificate(ctx context.Context, a address.Address) (*pgp.Ce
 	var e Entry
 	err := d.store.View(ctx, func(tx store.Tx) error {
 		r := row{}
-		if err := tx.Row(selectRows+" WHERE address = ?", []any{a.Key()}, r.dest()...); err != nil {
+		if err := tx.Row(selectRows+" WHERE address = ? AND gone = 0", []any{a.Key()}, r.dest()...); err != nil {
 			return err
 		}
 		var err error
@@ -124,50 +171,48 @@ func (d *Directory) Certificate(ctx context.Context, a address.Address) (*pgp.Ce
 	return e.Certificate, nil
 }
 
-// List is all that is published, by address.
-func (d *Directory) List(ctx context.Context) ([]Entry, error) {
-	rows, err := d.rows(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]Entry, 0, len(rows))
-	for _, r := range rows {
-		e, err := r.entry(d.store)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, e)
-	}
-	return all, nil
-}
-
-const selectRows = "SELECT address, spelling, certificate, body, added, mac FROM keydirserver_cert"
-
-func (d *Directory) rows(ctx context.Context) ([]row, error) {
-	var rows []row
-	err := d.store.View(ctx, func(tx store.Tx) error {
-		return tx.Rows(selectRows+" ORDER BY address", nil, func(scan func(...any) error) error {
+// List is all that is published, by address. It has everything in memory.
+func (d *Directory) List(ctx context.Context) (all []Entry, err error) {
+	err = d.store.View(ctx, func(tx store.Tx) error {
+		all = nil
+		return tx.Rows(selectRows+" WHERE gone = 0 ORDER BY address", nil, func(scan func(...any) error) error {
 			r := row{}
-			err := scan(r.dest()...)
-			rows = append(rows, r)
+			if err := scan(r.dest()...); err != nil {
+				return err
+			}
+			e, err := r.entry(d.store)
+			all = append(all, e)
 			return err
 		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the published certificates: %w", err)
 	}
-	return rows, nil
+	return all, nil
 }
 
-// row is a row of our table.
+const selectRows = "SELECT address, spelling, certificate, body, added, mac, gone FROM keydirserver_cert"
+
+// row is a row of our table. One that is gone has neither certificate nor body;
+// certificate is empty where body is the whole of it.
 type row struct {
 	address, spelling      string
 	certificate, body, mac []byte
-	added                  int64 // Unix microseconds
+	added                  int64 // Unix microseconds; of one that is gone: since when
+	gone                   bool
+	names                  address.Address // not in the table: what spelling says
 }
 
 func (r *row) dest() []any {
-	return []any{&r.address, &r.spelling, &r.certificate, &r.body, &r.added, &r.mac}
+	return []any{&r.address, &r.spelling, &r.certificate, &r.body, &r.added, &r.mac, &r.gone}
+}
+
+// whole is the certificate as it was added.
+func (r *row) whole() []byte {
+	if len(r.certificate) == 0 {
+		return r.body
+	}
+	return r.certificate
 }
 
 // row checks c and makes the row to store.
@@ -183,26 +228,35 @@ func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
 	if err != nil {
 		return row{}, fmt.Errorf("publishing the certificate of %s: %w", a, err)
 	}
-	return row{a.Key(), a.String(), c.Bytes(), m.Bytes(), nil, now.UnixMicro()}, nil
+	r := row{address: a.Key(), spelling: a.String(), body: m.Bytes(), added: now.UnixMicro(), names: a}
+	if !bytes.Equal(m.Bytes(), c.Bytes()) {
+		r.certificate = c.Bytes()
+	}
+	return r, nil
 }
 
 func (r *row) macOf(st store.Store) []byte {
 	added := binary.BigEndian.AppendUint64(nil, uint64(r.added))
-	return st.MAC(macPurpose, []byte(r.address), []byte(r.spelling), r.certificate, r.body, added)
+	purpose := macPurpose
+	if r.gone {
+		purpose = macGone // a row that was withdrawn can't be turned into one that is there
+	}
+	return st.MAC(purpose, []byte(r.address), []byte(r.spelling), r.certificate, r.body, added)
 }
 
-func (r *row) write(tx store.Tx, st store.Store) error {
-	_, err := tx.Exec(`INSERT INTO keydirserver_cert (address, spelling, certificate, body, added, mac)
-		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (address) DO UPDATE SET spelling = excluded.spelling,
-		certificate = excluded.certificate, body = excluded.body, added = excluded.added, mac = excluded.mac`,
-		r.address, r.spelling, r.certificate, r.body, r.added, r.macOf(st))
+func (r *row) write(tx store.Tx, st store.Store, version int64) error {
+	_, err := tx.Exec(`INSERT INTO keydirserver_cert (address, spelling, certificate, body, added, mac, gone, version)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address) DO UPDATE SET spelling = excluded.spelling,
+		certificate = excluded.certificate, body = excluded.body, added = excluded.added, mac = excluded.mac,
+		gone = excluded.gone, version = excluded.version`,
+		r.address, r.spelling, r.certificate, r.body, r.added, r.macOf(st), r.gone, version)
 	return err
 }
 
 // check compares the row's MAC and gives its address.
 func (r *row) check(st store.Store) (address.Address, error) {
 	a, err := address.Parse(r.spelling)
-	if !hmac.Equal(r.mac, r.macOf(st)) {
+	if !hmac.Equal(r.mac, r.macOf(st)) || a.Key() != r.address {
 		err = store.ErrTampered
 	}
 	if err != nil {
@@ -217,7 +271,7 @@ func (r *row) entry(st store.Store) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	certs, err := pgp.ParseCertificates(r.certificate)
+	certs, err := pgp.ParseCertificates(r.whole())
 	if err == nil && len(certs) != 1 {
 		err = pgp.ErrMalformed
 	}

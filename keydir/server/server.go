@@ -11,7 +11,9 @@
 package server
 
 import (
+	"context"
 	"encoding/base32"
+	"encoding/hex"
 	"log/slog"
 	"net"
 	"net/http"
@@ -47,14 +49,14 @@ type Config struct {
 //	method, whatever the Host (a reverse proxy may have changed it);
 //	/.well-known/openpgpkey/hu/HASH and …/policy, the direct method, where Host
 //	is one of the domains.
-func New(c Config) http.Handler {
+func New(c Config) *Handler {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if c.Rate <= 0 {
 		c.Rate = 20
 	}
-	h := &handler{directory: c.Directory, log: c.Logger, domains: map[string]bool{}}
+	h := &Handler{directory: c.Directory, log: c.Logger, domains: map[string]bool{}, now: c.Now}
 	h.clients = &limiter{rate: c.Rate, burst: 5 * c.Rate, now: c.Now}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -69,29 +71,15 @@ func New(c Config) http.Handler {
 	return h
 }
 
-// Harden sets the limits that a server of this handler needs against slow and
-// large requests, where s has none of its own.
-func Harden(s *http.Server) {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	set(&s.ReadHeaderTimeout, 5*time.Second)
-	set(&s.ReadTimeout, 10*time.Second)
-	set(&s.WriteTimeout, 20*time.Second)
-	set(&s.IdleTimeout, time.Minute)
-	if s.MaxHeaderBytes == 0 {
-		s.MaxHeaderBytes = 16 << 10
-	}
-}
-
-type handler struct {
+// Handler answers look-ups. It may be used concurrently, by net/http and by
+// Serve, which is faster.
+type Handler struct {
 	directory *Directory
 	log       *slog.Logger
 	domains   map[string]bool
 	clients   *limiter
-	told      atomic.Pointer[snapshot] // whose skipped rows were logged
+	now       func() time.Time
+	told      atomic.Int64 // how many skipped rows were logged
 }
 
 const (
@@ -101,35 +89,78 @@ const (
 	cacheable = "public, max-age=3600"
 )
 
+// request is what an answer depends on.
+type request struct {
+	method, host, path, query, remote string
+	ifNoneMatch                       []string
+}
+
+// response is an answer. Empty fields aren't sent.
+type response struct {
+	status                                 int
+	contentType, cache, etag, allow, retry string
+	body                                   []byte // of HEAD too: its length is told
+}
+
 // ServeHTTP implements http.Handler.
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := h.answer(r.Context(), request{method: r.Method, host: r.Host, path: r.URL.Path, query: r.URL.RawQuery,
+		remote: r.RemoteAddr, ifNoneMatch: r.Header.Values("If-None-Match")}, nil)
 	header := w.Header()
-	header.Set("Access-Control-Allow-Origin", "*")
-	header.Set("X-Content-Type-Options", "nosniff")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		header.Set("Allow", "GET, HEAD")
-		respond(w, r, http.StatusMethodNotAllowed, "text/plain; charset=utf-8", []byte("only GET and HEAD\n"))
+	set := func(name, value string) {
+		if value != "" {
+			header.Set(name, value)
+		}
+	}
+	set("Access-Control-Allow-Origin", "*")
+	set("X-Content-Type-Options", "nosniff")
+	set("Content-Type", a.contentType)
+	set("Cache-Control", a.cache)
+	set("ETag", a.etag)
+	set("Allow", a.allow)
+	set("Retry-After", a.retry)
+	if a.status == http.StatusNotModified {
+		w.WriteHeader(a.status)
 		return
 	}
-	if !h.clients.allow(r.RemoteAddr) {
-		header.Set("Retry-After", "1")
-		respond(w, r, http.StatusTooManyRequests, "text/plain; charset=utf-8", []byte("too many requests\n"))
-		return
+	set("Content-Length", strconv.Itoa(len(a.body)))
+	w.WriteHeader(a.status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(a.body) // the client is gone if this fails
 	}
-	domain, file, ok := h.target(r)
+}
+
+func text(status int, body string) response {
+	return response{status: status, contentType: "text/plain; charset=utf-8", body: []byte(body)}
+}
+
+// answer answers a request; the body may be appended to buf.
+func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
+	if q.method != http.MethodGet && q.method != http.MethodHead {
+		a := text(http.StatusMethodNotAllowed, "only GET and HEAD\n")
+		a.allow = "GET, HEAD"
+		return a
+	}
+	if !h.clients.allow(q.remote) {
+		a := text(http.StatusTooManyRequests, "too many requests\n")
+		a.retry = "1"
+		return a
+	}
+	domain, file, ok := h.target(q)
 	switch {
 	case !ok:
 	case file == "policy":
-		header.Set("Cache-Control", cacheable)
-		respond(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte(policyFile))
-		return
+		a := text(http.StatusOK, policyFile)
+		a.cache = cacheable
+		return a
 	default:
-		if h.certificate(w, r, domain, file) {
-			return
+		if a, ok := h.certificate(ctx, q, domain, file, buf); ok {
+			return a
 		}
 	}
-	header.Set("Cache-Control", "public, max-age=60")
-	respond(w, r, http.StatusNotFound, "text/plain; charset=utf-8", []byte(notFound))
+	a := text(http.StatusNotFound, notFound)
+	a.cache = "public, max-age=60"
+	return a
 }
 
 // policyFile is the policy of a domain (Section 4.5): no keyword applies, and an
@@ -137,15 +168,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const policyFile = ""
 
 // target gives the domain asked for, if it is ours, and "policy" or a hash.
-func (h *handler) target(r *http.Request) (domain, file string, ok bool) {
-	path, ok := strings.CutPrefix(r.URL.Path, root)
+func (h *Handler) target(q request) (domain, file string, ok bool) {
+	path, ok := strings.CutPrefix(q.path, root)
 	if !ok || len(path) > 300 {
 		return "", "", false
 	}
-	if parts := strings.Split(path, "/"); parts[0] != "hu" && parts[0] != "policy" {
-		domain, path = parts[0], strings.Join(parts[1:], "/")
+	if first, rest, _ := strings.Cut(path, "/"); first != "hu" && first != "policy" {
+		domain, path = first, rest
 	} else {
-		domain = hostname(r.Host)
+		domain = hostname(q.host)
 	}
 	domain = strings.ToLower(domain)
 	if !h.domains[domain] {
@@ -191,33 +222,47 @@ func isHash(s string) bool {
 }
 
 // certificate answers with the certificate, if there is one.
-func (h *handler) certificate(w http.ResponseWriter, r *http.Request, domain, file string) bool {
-	if !localFits(r.URL.RawQuery, file) {
-		return false
+func (h *Handler) certificate(ctx context.Context, q request, domain, file string, buf []byte) (response, bool) {
+	if !localFits(q.query, file) {
+		return response{}, false
 	}
-	snap, err := h.directory.snapshot(r.Context())
-	if err == nil && len(snap.skipped) > 0 && h.told.Swap(snap) != snap {
-		h.log.Error("keydir: some published certificates are not served", "first", snap.skipped[0], "count", len(snap.skipped))
+	if err := h.directory.ready(ctx); err != nil {
+		h.log.Error("keydir: no certificate can be answered", "err", err)
+		a := text(http.StatusServiceUnavailable, "try again later\n")
+		a.retry = "60"
+		return a, true
 	}
-	if err != nil {
-		h.log.Error("keydir: reading the published certificates", "err", err)
-		w.Header().Set("Retry-After", "60")
-		respond(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("try again later\n"))
-		return true
+	h.tellUnread()
+	key, ok := hashOf(file)
+	k, known := h.directory.key(domain, key)
+	if !ok || !known {
+		return response{}, false
 	}
-	key, _ := hashOf(file)
-	found := snap.domains[domain][key]
-	if found == nil {
-		return false
+	body, tag, ok := h.directory.table.get(k, buf)
+	if !ok {
+		return response{}, false
 	}
-	w.Header().Set("ETag", found.etag)
-	w.Header().Set("Cache-Control", cacheable)
-	if matches(r.Header.Values("If-None-Match"), found.etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return true
+	a := response{status: http.StatusOK, contentType: "application/octet-stream", cache: cacheable, etag: etagOf(tag), body: body}
+	if matches(q.ifNoneMatch, a.etag) {
+		a.status, a.contentType, a.body = http.StatusNotModified, "", nil
 	}
-	respond(w, r, http.StatusOK, "application/octet-stream", found.body)
-	return true
+	return a, true
+}
+
+// tellUnread logs that rows can't be answered, once for each number of them.
+func (h *Handler) tellUnread() {
+	n, err := h.directory.unread()
+	if h.told.Swap(int64(n)) != int64(n) && n > 0 {
+		h.log.Error("keydir: some published certificates are not served", "first", err, "count", n)
+	}
+}
+
+// etagOf is the entity tag (RFC 9110, Section 8.8.3).
+func etagOf(tag [16]byte) string {
+	var b [34]byte
+	b[0], b[33] = '"', '"'
+	hex.Encode(b[1:33], tag[:])
+	return string(b[:])
 }
 
 // localFits tells whether each l= parameter hashes to file; it may be missing
@@ -253,13 +298,4 @@ func matches(fields []string, etag string) bool {
 		}
 	}
 	return false
-}
-
-func respond(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // the client is gone if this fails
-	}
 }

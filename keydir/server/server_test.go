@@ -74,7 +74,7 @@ func add(t testing.TB, d *server.Directory, s string) *pgp.Certificate {
 	return c
 }
 
-func handler(d *server.Directory) http.Handler {
+func handler(d *server.Directory) *server.Handler {
 	return server.New(server.Config{Directory: d, Domains: []string{"example.org", "Example.NET", "bücher.example"}})
 }
 
@@ -293,9 +293,11 @@ func TestStoreFailing(t *testing.T) {
 	d, st := directory(t)
 	add(t, d, "joe.doe@example.org")
 	st.Close()
-	r := get(handler(d), "GET", advanced+"hu/"+joe)
-	if r.StatusCode != 503 {
+	if r := get(handler(reopened(st)), "GET", advanced+"hu/"+joe); r.StatusCode != 503 {
 		t.Errorf("status %d: a store that fails must not look like an address without certificate", r.StatusCode)
+	}
+	if r := get(handler(d), "GET", advanced+"hu/"+joe); r.StatusCode != 200 {
+		t.Errorf("status %d: what is in memory needs no store", r.StatusCode)
 	}
 }
 

@@ -3,101 +3,204 @@ package server
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
-	"maps"
+	"fmt"
+	"runtime"
+	"sync"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
 )
 
-// snapshot is everything that the handler answers. It is never changed, only
-// replaced.
-type snapshot struct {
-	domains map[string]map[hash]*answer
-	skipped []error // rows that could not be read, and are not answered
+// served is what the handler answers: the rows of the store as of a version.
+type served struct {
+	reading sync.Mutex // held while rows are read, so that versions only rise
+
+	mu      sync.RWMutex      // guards what follows, not what is in table
+	numbers map[string]uint32 // of domains, in table
+	table   *table
+	version int64
+	read    bool             // all was read once
+	skipped map[string]error // rows that can't be read, by address, and are not answered
 }
 
-// answer is a response's body.
-type answer struct {
-	body []byte
-	etag string
+// Refresh reads what other nodes changed since the last time; the first time it
+// reads everything, which Add, Remove and the first look-up do too.
+func (d *Directory) Refresh(ctx context.Context) error {
+	if err := d.catchUp(ctx); err != nil {
+		return fmt.Errorf("reading the published certificates: %w", err)
+	}
+	return nil
 }
 
-func answerOf(body []byte) *answer {
+// ready reads everything if that wasn't done yet.
+func (d *Directory) ready(ctx context.Context) error {
+	d.mu.RLock()
+	read := d.read
+	d.mu.RUnlock()
+	if read {
+		return nil
+	}
+	return d.Refresh(ctx)
+}
+
+// Close frees the memory of the answers. No look-up may follow.
+func (d *Directory) Close() { d.table.close() }
+
+// catchUp reads the rows that are newer than what is answered. It leaves the
+// answers as they were where it fails.
+func (d *Directory) catchUp(ctx context.Context) error {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	b := newBatches(d)
+	err := d.store.View(ctx, func(tx store.Tx) error { return d.readNewer(tx, b) })
+	b.end()
+	if err == nil {
+		err = b.err
+	}
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.version, d.read = b.version, true
+	return nil
+}
+
+func (d *Directory) readNewer(tx store.Tx, b *batches) error {
+	if err := tx.Row("SELECT version FROM keydirserver_version WHERE id = 1", nil, &b.version); err != nil {
+		return err
+	}
+	query, args := selectRows+" WHERE version > ?", []any{d.version}
+	if !d.read {
+		query, args = selectRows+" WHERE gone = 0", nil
+	}
+	return tx.Rows(query, args, func(scan func(...any) error) error {
+		r := row{}
+		if err := scan(r.dest()...); err != nil {
+			return err
+		}
+		return b.add(r)
+	})
+}
+
+// batches checks rows and puts them into the table, on all cores: a start with
+// a million certificates shall not take long.
+type batches struct {
+	d       *Directory
+	version int64
+	rows    []row
+	full    chan []row
+	workers sync.WaitGroup
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// batchRows is how many rows are handed over at a time.
+const batchRows = 256
+
+func newBatches(d *Directory) *batches { return &batches{d: d} }
+
+// add takes a row. It says what went wrong with earlier ones.
+func (b *batches) add(r row) error {
+	if b.rows = append(b.rows, r); len(b.rows) < batchRows {
+		return nil
+	}
+	if b.full == nil {
+		b.full = make(chan []row, 2)
+		for range runtime.GOMAXPROCS(0) {
+			b.workers.Go(func() {
+				for rows := range b.full {
+					b.take(rows)
+				}
+			})
+		}
+	}
+	b.full <- b.rows
+	b.rows = make([]row, 0, batchRows)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// end waits for all.
+func (b *batches) end() {
+	b.take(b.rows)
+	if b.full != nil {
+		close(b.full)
+	}
+	b.workers.Wait()
+}
+
+func (b *batches) take(rows []row) {
+	for i := range rows {
+		if err := b.d.apply(&rows[i]); err != nil {
+			b.mu.Lock()
+			b.err = err
+			b.mu.Unlock()
+			return
+		}
+	}
+}
+
+// apply makes a row the answer. One that was tampered with is left out.
+func (d *Directory) apply(r *row) error {
+	a, err := r.check(d.store)
+	d.mu.Lock()
+	if err != nil {
+		if d.skipped == nil {
+			d.skipped = map[string]error{}
+		}
+		d.skipped[r.address] = err
+		d.mu.Unlock()
+		return nil
+	}
+	delete(d.skipped, r.address)
+	k := entryKey{d.number(a.Domain), hashOfAddress(a)}
+	d.mu.Unlock()
+	if r.gone {
+		d.table.remove(k)
+		return nil
+	}
+	return d.table.put(k, r.body, tagOf(r.body))
+}
+
+// number is that of a domain. The caller holds mu.
+func (d *Directory) number(domain string) uint32 {
+	n, ok := d.numbers[domain]
+	if !ok {
+		n = uint32(len(d.numbers) + 1)
+		d.numbers[domain] = n
+	}
+	return n
+}
+
+// key names an answer; ok is false where nothing is published for the domain.
+func (d *Directory) key(domain string, h hash) (k entryKey, ok bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	n, ok := d.numbers[domain]
+	return entryKey{n, h}, ok
+}
+
+// unread is how many rows are left out, and why the first that is found is.
+func (d *Directory) unread() (n int, err error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, err = range d.skipped {
+		break
+	}
+	return len(d.skipped), err
+}
+
+// tagOf is a body's entity tag.
+func tagOf(body []byte) [16]byte {
 	sum := sha256.Sum256(body)
-	return &answer{body, `"` + hex.EncodeToString(sum[:16]) + `"`}
+	return [16]byte(sum[:])
 }
 
 func hashOfAddress(a address.Address) hash {
 	h, _ := hashOf(keydir.WKDHash(a.Local))
 	return h
-}
-
-// publish replaces the answer for a; nil takes it away.
-func (d *Directory) publish(a address.Address, ans *answer) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	old := d.snap.Load()
-	if old == nil {
-		return // the first look-up reads everything
-	}
-	s := &snapshot{maps.Clone(old.domains), old.skipped}
-	of := maps.Clone(s.domains[a.Domain])
-	if of == nil {
-		of = map[hash]*answer{}
-	}
-	of[hashOfAddress(a)] = ans
-	if ans == nil {
-		delete(of, hashOfAddress(a))
-	}
-	s.domains[a.Domain] = of
-	d.snap.Store(s)
-}
-
-// forget makes the next look-up read everything anew.
-func (d *Directory) forget() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.snap.Store(nil)
-}
-
-// snapshot gives the current one.
-func (d *Directory) snapshot(ctx context.Context) (*snapshot, error) {
-	if s := d.snap.Load(); s != nil {
-		return s, nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s := d.snap.Load(); s != nil {
-		return s, nil
-	}
-	s, err := d.build(ctx)
-	if err != nil {
-		return nil, err
-	}
-	d.snap.Store(s)
-	return s, nil
-}
-
-// build reads the table. A row that was tampered with is left out.
-func (d *Directory) build(ctx context.Context) (*snapshot, error) {
-	rows, err := d.rows(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s := &snapshot{domains: map[string]map[hash]*answer{}}
-	for _, r := range rows {
-		a, err := r.check(d.store)
-		if err != nil {
-			s.skipped = append(s.skipped, err)
-			continue
-		}
-		of := s.domains[a.Domain]
-		if of == nil {
-			of = map[hash]*answer{}
-			s.domains[a.Domain] = of
-		}
-		of[hashOfAddress(a)] = answerOf(r.body)
-	}
-	return s, nil
 }

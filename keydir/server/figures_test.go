@@ -1,0 +1,122 @@
+package server_test
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/keydir/server"
+)
+
+// many is how many certificates the figures are taken with.
+func many(b *testing.B) int {
+	n, err := strconv.Atoi(os.Getenv("LETTERLOCK_CERTIFICATES"))
+	if err != nil {
+		n = 20_000
+	}
+	return n
+}
+
+func noise(i int) []byte {
+	rnd := rand.New(rand.NewPCG(uint64(i), 1))
+	b := make([]byte, 640)
+	for j := range b {
+		b[j] = byte(rnd.Uint32())
+	}
+	return b
+}
+
+// BenchmarkStart is the time from an opened store to the first answer, with as
+// many certificates as LETTERLOCK_CERTIFICATES says. With LETTERLOCK_SERVE set to
+// a file it then writes the hashes there and serves at 127.0.0.1:28083 until it
+// is killed, for a load generator.
+func BenchmarkStart(b *testing.B) {
+	n := many(b)
+	path := filepath.Join(b.TempDir(), "store.db")
+	st, err := store.Open(path, [32]byte{1}, server.Schema)
+	if err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	if err := server.NewDirectory(st).Fill(ctx, n, "example.org", noise); err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("written: %.0f rows/s", float64(n)/time.Since(start).Seconds())
+	st.Close()
+	runtime.GC()
+	for b.Loop() {
+		st, err := store.Open(path, [32]byte{1}, server.Schema)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d := server.NewDirectory(st)
+		r := get(handler(d), "GET", advanced+"hu/"+keydir.WKDHash("user7"))
+		if r.StatusCode != 200 {
+			b.Fatal(r.Status)
+		}
+		if out := os.Getenv("LETTERLOCK_SERVE"); out != "" {
+			serveFigures(b, d, n, out)
+		}
+		d.Close()
+		st.Close()
+	}
+	b.ReportMetric(float64(n), "certificates")
+}
+
+func serveFigures(b *testing.B, d *server.Directory, n int, out string) {
+	var list strings.Builder
+	for i := range n {
+		fmt.Fprintln(&list, keydir.WKDHash(fmt.Sprintf("user%d", i)))
+	}
+	if err := os.WriteFile(out, []byte(list.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:28083")
+	if err != nil {
+		b.Fatal(err)
+	}
+	runtime.GC()
+	b.Log(handler(d).Serve(ctx, l, nil, time.Second))
+}
+
+// BenchmarkGet is one look-up on a kept connection.
+func BenchmarkGet(b *testing.B) {
+	d, _ := directory(b)
+	add(b, d, "joe.doe@example.org")
+	c, err := net.Dial("tcp", serving(b, handler(d), nil))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	b.ReportAllocs()
+	for b.Loop() {
+		fmt.Fprintf(c, "GET /.well-known/openpgpkey/example.org/hu/%s HTTP/1.1\r\nHost: h\r\n\r\n", joe)
+		length := 0
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				b.Fatal(err)
+			}
+			if v, ok := strings.CutPrefix(line, "Content-Length: "); ok {
+				length, _ = strconv.Atoi(strings.TrimSpace(v))
+			}
+			if line == "\r\n" {
+				break
+			}
+		}
+		if _, err := r.Discard(length); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
