@@ -104,7 +104,7 @@ func (c *conn) prepare(query string) (*statement, error) {
 		delete(c.stmts, query)
 		return s, nil
 	}
-	st, tail, err := c.db.PrepareFlags(query, sqlite3.PREPARE_PERSISTENT)
+	st, tail, err := c.db.PrepareFlags(withoutLocking(query), sqlite3.PREPARE_PERSISTENT)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +113,14 @@ func (c *conn) prepare(query string) (*statement, error) {
 		return nil, fmt.Errorf("not one statement")
 	}
 	return &statement{Stmt: st}, nil
+}
+
+// withoutLocking takes away the end of a SELECT that SQLite has no need for.
+func withoutLocking(query string) string {
+	for _, end := range []string{"SKIP LOCKED", "FOR UPDATE"} {
+		query = strings.TrimSuffix(strings.TrimRight(query, " \t\n"), end)
+	}
+	return query
 }
 
 func (c *conn) giveBack(query string, s *statement) {

@@ -34,6 +34,9 @@ type sqlite struct {
 	closed  bool
 	waiting atomic.Int64 // callers of Update that wait for mu
 
+	hub hub
+	end chan struct{} // closed by Close
+
 	readers chan *conn    // idle ones
 	slots   chan struct{} // one taken by each view
 	extra   chan struct{} // beyond slots
@@ -80,6 +83,7 @@ func open(path string, key [32]byte, synchronous string, schemas []Schema) (_ *s
 		readers: make(chan *conn, maxReaders),
 		slots:   make(chan struct{}, maxReaders),
 		extra:   make(chan struct{}, maxExtra),
+		end:     make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -190,9 +194,29 @@ func (s *sqlite) slot(ctx context.Context) (chan struct{}, error) {
 	}
 }
 
+// Shared implements Store.
+func (s *sqlite) Shared() bool { return false }
+
+// Notify implements Store.
+func (s *sqlite) Notify(ctx context.Context, channel, payload string) error {
+	if err := checkNotification(channel, payload); err != nil {
+		return err
+	}
+	s.hub.tell(channel, payload)
+	return nil
+}
+
+// Listen implements Store.
+func (s *sqlite) Listen(ctx context.Context, channel string, f func(string)) error {
+	return s.hub.listen(ctx, s.end, channel, f)
+}
+
 // Close implements Store.
 func (s *sqlite) Close() error {
 	s.viewMu.Lock()
+	if !s.gone {
+		close(s.end)
+	}
 	s.gone = true
 	s.viewMu.Unlock()
 	s.views.Wait()

@@ -31,6 +31,9 @@ var ErrKey = errors.New("the key does not open this store")
 // ErrTampered means that a row's MAC does not fit it.
 var ErrTampered = errors.New("stored row was changed outside of letterlock")
 
+// ErrUnsettled means that it is unknown whether an Update was committed.
+var ErrUnsettled = errors.New("the store was lost during a commit, whose outcome is unknown")
+
 // ErrClosed means that the store was used after Close.
 var ErrClosed = errors.New("store is closed")
 
@@ -41,25 +44,48 @@ type Schema struct {
 	Steps []string
 }
 
-// Store is a database. It may be used concurrently.
+// Store is a database. It may be used concurrently, and several processes may
+// share one where Shared says so.
 type Store interface {
-	// View runs f in a read-only transaction. Views don't nest, and don't see an
-	// Update that has not returned.
+	// View runs f in a read-only transaction, which sees one state. Views don't
+	// nest, and don't see an Update that has not returned. f may run more than
+	// once.
 	View(ctx context.Context, f func(Tx) error) error
 	// Update runs f in a read-write transaction, committed and synced to disk
 	// when Update returns nil. f may run more than once and must have no other
-	// effect; it must not call Update. One f runs at a time; several may share
-	// a commit, each as if alone. Cancelling ctx has an effect until f returned.
+	// effect; it must not call Update. What f reads and writes is as if no other
+	// f ran meanwhile, here or in another process; but others may run at the
+	// same time, so f must guard what lies outside of the store. Several may
+	// share a commit. Cancelling ctx has an effect until f returned.
+	//
+	// ErrUnsettled means that a shared store was lost during the commit and
+	// nobody can say whether it was made. After any other error nothing was
+	// written.
 	Update(ctx context.Context, f func(Tx) error) error
 	// MAC authenticates a row that carries trust: purpose separates tables.
 	MAC(purpose string, fields ...[]byte) []byte
 	// Key derives a key for another use from the store's own.
 	Key(purpose string) [32]byte
+	// Shared tells whether other processes may use the same store.
+	Shared() bool
+	// Notify wakes those who listen on channel, in this process and in others. It
+	// is a hint: call it after the Update whose result it announces; it may get
+	// lost, and equal ones become one. channel is a word, payload at most 1000
+	// bytes without secrets; an empty payload says "look at everything".
+	Notify(ctx context.Context, channel, payload string) error
+	// Listen calls f for each notification, one at a time, until ctx ends, and
+	// returns its error. f is called with "" at first and whenever notifications
+	// may have been lost.
+	Listen(ctx context.Context, channel string, f func(payload string)) error
 	// Close waits for what runs, then frees files and keys. It may be called twice.
 	Close() error
 }
 
 // Tx is a transaction; not for concurrent use, not valid after f returned.
+//
+// A SELECT within Update may end with FOR UPDATE, or FOR UPDATE SKIP LOCKED: its
+// rows are then this transaction's until it ends, and the latter passes over
+// those that are another's. Where only one f runs at a time this is so anyway.
 type Tx interface {
 	// Exec runs a statement and returns the number of rows that it changed.
 	Exec(query string, args ...any) (int64, error)
@@ -67,6 +93,21 @@ type Tx interface {
 	Row(query string, args []any, dest ...any) error
 	// Rows calls each for every row; scan copies into dest.
 	Rows(query string, args []any, each func(scan func(dest ...any) error) error) error
+	// Lock waits until no other transaction has the lock of that name, and takes
+	// it until this one ends. Only within Update.
+	Lock(name string) error
+}
+
+// relaxed marks a context; see Relaxed.
+type relaxed struct{}
+
+// Relaxed gives a context with which a shared store's Update promises less and
+// costs less: f doesn't run as if alone. Each of its statements sees what was
+// committed before it began; rows that f changes or selects FOR UPDATE, and what
+// it locks with [Tx.Lock], are its own until the end. It is for functions that
+// decide on nothing else, such as one that inserts a row of its own.
+func Relaxed(ctx context.Context) context.Context {
+	return context.WithValue(ctx, relaxed{}, true)
 }
 
 // Verify compares a row's MAC in constant time; ErrTampered if it doesn't fit.

@@ -11,7 +11,11 @@ type tx struct {
 	c    *conn
 	ctx  context.Context
 	done bool
+	// write is false for a View.
+	write bool
 }
+
+var errReadOnly = errors.New("a view cannot lock")
 
 var errTxDone = errors.New("store transaction used after it ended")
 
@@ -67,6 +71,17 @@ func (t *tx) Rows(query string, args []any, each func(scan func(dest ...any) err
 		}
 		return s.Err()
 	})
+}
+
+// Lock implements Tx: one Update runs at a time.
+func (t *tx) Lock(name string) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	if !t.write {
+		return errReadOnly
+	}
+	return nil
 }
 
 // caller is an error of the caller's own function, not to be wrapped.

@@ -75,7 +75,7 @@ func (s *sqlite) run(ctx context.Context, f func(Tx) error) (err error) {
 	if err := s.writer.control("SAVEPOINT update_call"); err != nil {
 		return fmt.Errorf("beginning to write the store: %w", err)
 	}
-	tx := &tx{c: s.writer, ctx: ctx}
+	tx := &tx{c: s.writer, ctx: ctx, write: true}
 	ok := false
 	defer func() {
 		tx.done = true

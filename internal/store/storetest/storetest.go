@@ -51,6 +51,10 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"statements beyond the cache":           manyStatements,
 		"a caller's error comes back unchanged": callersError,
 		"more than fits into memory":            bigUpdate,
+		"a row is claimed by one":               claims,
+		"a lock is one transaction's":           locks,
+		"functions run as if alone":             asIfAlone,
+		"listeners are told":                    notifications,
 	}
 	names := make([]string, 0, len(tests))
 	for name := range tests {
