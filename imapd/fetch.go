@@ -87,10 +87,14 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 		j.fresh = lib.Unclassified(uids)
 		j.encrypted = lib.Encrypted(uids)
 		j.all = len(uids)
+		first := j.sample(lib)
 		if len(j.fresh) > 0 && j.ambiguous() {
 			// Alone, so that no item of ours has the name of two of the client's.
+			first = j.fresh
+		}
+		if len(first) > 0 {
 			j.lib = lib
-			if err := j.classifyFirst(j.fresh); err != nil {
+			if err := j.classifyFirst(first); err != nil {
 				return err
 			}
 			j.fresh, j.encrypted = lib.Unclassified(uids), lib.Encrypted(uids)
@@ -183,6 +187,10 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 	}
 	j.persist(true)
 	if status == "OK" {
+		if err := j.fetchShort(); err != nil {
+			return err
+		}
+		j.persist(true)
 		if err := j.fetchLater(); err != nil {
 			return err
 		}
@@ -219,7 +227,7 @@ func (j *fetchJob) pending(take func(seq uint32) error) *pending {
 func (j *fetchJob) request(c *wire.Command) *wire.Out {
 	items := j.withUID()
 	if len(j.fresh) > 0 {
-		j.classify = true
+		j.chooseClassBy()
 		items = append(items, j.classItems()...)
 	}
 	if len(j.encrypted) == j.all {
@@ -252,31 +260,6 @@ func (j *fetchJob) withUID() []string {
 		return nil
 	}
 	return []string{"UID"}
-}
-
-// classItems are what a message's class is found by, as far as the client does
-// not ask for it.
-func (j *fetchJob) classItems() []string {
-	var items []string
-	if j.find([]byte("BODY[HEADER]")) == nil {
-		items = append(items, index.ClassItems)
-	}
-	if j.find([]byte("BODY[TEXT]<0>")) == nil {
-		items = append(items, index.PrefixItem)
-	}
-	return items
-}
-
-// requests are the client's items; a beginning of the text that is shorter than
-// what the class is found by is asked for longer, and cut by us.
-func (j *fetchJob) requests() []string {
-	items := slices.Clone(j.items)
-	for i, item := range items {
-		if j.classify && item.Response() == "BODY[TEXT]<0>" && item.Partial.Count < index.PrefixBytes {
-			items[i].Partial = &wire.Partial{Offset: 0, Count: index.PrefixBytes}
-		}
-	}
-	return requests(items)
 }
 
 // encryptedOnly are the items asked for where all messages are encrypted: what

@@ -31,7 +31,10 @@ type fetchJob struct {
 
 	all              int      // messages that the set means
 	fresh, encrypted []uint32 // of these, ascending
-	classify         bool     // class items were asked for
+
+	by        classBy         // set where fresh is not empty
+	beginning int64           // how many bytes are asked for byBeginning
+	short     map[uint32]bool // of which too little came to tell the class
 
 	stored   chan struct{}      // closed when what was being stored is; nil before
 	found    []index.Classified // to be stored
@@ -117,6 +120,8 @@ type gathering struct {
 	hasHeader bool
 	hasPrefix bool
 	sawUID    bool
+	short     bool      // too little came
+	begun     *begun    // an item that was not read to its end
 	contents  []content // while the class isn't known
 }
 
@@ -223,25 +228,8 @@ func (j *fetchJob) keepRaw(f *wire.FetchReader, g *gathering, item wire.Item) er
 		return nil // dropped by the reader
 	}
 	var err error
-	g.raw, err = j.s.spool(f, item.Size)
+	g.raw, err = j.s.spool(f, nil, item.Size)
 	return err
-}
-
-// spool reads a literal. A message that is too long for a spool is read to its
-// end, and nil.
-func (s *session) spool(f *wire.FetchReader, size int64) (*message.Spool, error) {
-	sp := message.NewSpool(s.account.Spool)
-	w := &spoolWriter{w: sp}
-	if err := f.Copy(w); err != nil {
-		_ = sp.Close()
-		return nil, err
-	}
-	if w.err != nil {
-		_ = sp.Close()
-		s.log.Warn("message could not be spooled", "size", size, "reason", reason(w.err))
-		return nil, nil
-	}
-	return sp, nil
 }
 
 // spoolWriter goes on reading when the spool is full.
@@ -259,8 +247,11 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 
 // gatherContent keeps an item until the class is known.
 func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.Item) error {
-	isHeader := j.classify && !g.hasHeader && wire.EqualFold(item.Name, "BODY[HEADER]")
-	isPrefix := j.classify && !g.hasPrefix && wire.EqualFold(item.Name, "BODY[TEXT]<0>")
+	if j.isBeginning(item.Name) && !g.hasHeader {
+		return j.gatherBeginning(f, g, item)
+	}
+	isHeader := j.by == byHeader && !g.hasHeader && wire.EqualFold(item.Name, "BODY[HEADER]")
+	isPrefix := j.by == byHeader && !g.hasPrefix && wire.EqualFold(item.Name, "BODY[TEXT]<0>")
 	if isHeader || isPrefix {
 		into := &j.header
 		if isPrefix {
@@ -277,10 +268,7 @@ func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.It
 			g.prefix, g.hasPrefix = b[:min(len(b), index.PrefixBytes)], true
 		}
 		if asked := j.find(item.Name); asked != nil {
-			c := content{name: bytes.Clone(item.Name), value: literalValue(b)}
-			if asked.Partial != nil {
-				c.value = literalValue(b[:min(int64(len(b)), asked.Partial.Count)])
-			}
+			c := content{name: bytes.Clone(item.Name), value: literalValue(b[:j.cutTo(int64(len(b)), *asked)])}
 			g.contents = append(g.contents, c)
 		}
 		j.decide(g)
@@ -294,7 +282,7 @@ func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.It
 	}
 	c := content{name: bytes.Clone(item.Name), value: bytes.Clone(item.Value)}
 	if item.Literal {
-		sp, err := j.s.spool(f, item.Size)
+		sp, err := j.s.spool(f, nil, item.Size)
 		if err != nil {
 			return err
 		}

@@ -42,6 +42,9 @@ func (j *fetchJob) answerable(uid uint32) bool {
 // gathered answers for an encrypted message if that is possible now, and keeps
 // it for later if not. Responses that nobody asked for tell of no content.
 func (j *fetchJob) gathered(g *gathering) error {
+	if g.short && g.class == pgp.Unclassified && j.asked(g.uid) {
+		return j.tooShort(g)
+	}
 	if g.class != pgp.Encrypted || !j.asked(g.uid) || j.answered[g.uid] || j.later[g.uid] != nil && g.raw == nil {
 		if j.merge(g.uid, g.dynamic) {
 			return nil
@@ -323,7 +326,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 			}
 			dynamic = append(dynamic, dynamicItem{bytes.Clone(item.Name), bytes.Clone(item.Value)})
 		case wire.EqualFold(item.Name, "BODY[]") && k.raw == nil && item.Literal:
-			if k.raw, err = j.s.spool(f, item.Size); err != nil {
+			if k.raw, err = j.s.spool(f, nil, item.Size); err != nil {
 				return err
 			}
 			tooLarge = k.raw == nil && item.Size > j.s.spoolLimit()

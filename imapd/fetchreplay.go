@@ -22,6 +22,11 @@ func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
 	if err := j.replay(w, g); err != nil {
 		return err
 	}
+	if g.begun != nil {
+		if err := w.resume(f, g.begun); err != nil {
+			return err
+		}
+	}
 	for {
 		item, err := f.Next()
 		if err == io.EOF {
@@ -41,8 +46,11 @@ func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
 
 // isClassItem tells whether an item came for us only, or came twice.
 func (j *fetchJob) isClassItem(g *gathering, name []byte) bool {
-	return j.classify && (wire.EqualFold(name, "BODY[HEADER]") && g.hasHeader ||
-		wire.EqualFold(name, "BODY[TEXT]<0>") && g.hasPrefix) && (j.find(name) == nil || slices.ContainsFunc(g.contents,
+	if g.begun != nil && wire.EqualFold(name, string(g.begun.name)) {
+		return true
+	}
+	return j.by != byNothing && (wire.EqualFold(name, "BODY[HEADER]") && g.hasHeader ||
+		wire.EqualFold(name, "BODY[TEXT]<0>") && g.hasPrefix || j.isBeginning(name)) && (j.find(name) == nil || slices.ContainsFunc(g.contents,
 		func(c content) bool { return wire.EqualFold(c.name, string(name)) }))
 }
 

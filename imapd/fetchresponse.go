@@ -231,10 +231,9 @@ func (w *responseWriter) content(f *wire.FetchReader, item wire.Item) error {
 		return w.cut(f, item, *asked)
 	case showsHeader(*asked) && w.s.account.Library != nil:
 		return w.masked(f, item, *asked)
-	case item.Literal && w.jobs[0].classify && asked.Partial != nil && item.Size > asked.Partial.Count:
-		return f.CopyN(w.begin(item.Name, asked.Partial.Count).w, asked.Partial.Count)
 	case item.Literal:
-		return w.literal(f, item.Name, item.Size)
+		size := w.jobs[0].cutTo(item.Size, *asked)
+		return f.CopyN(w.begin(item.Name, size).w, size)
 	}
 	return w.text(item.Name, item.Value)
 }
@@ -247,12 +246,6 @@ func (w *responseWriter) find(name []byte) *wire.FetchItem {
 		}
 	}
 	return nil
-}
-
-// literal streams a literal through.
-func (w *responseWriter) literal(f *wire.FetchReader, name []byte, size int64) error {
-	o := w.begin(name, size)
-	return f.Copy(o.w)
 }
 
 // begin writes an item's name and announces its literal.
@@ -290,8 +283,9 @@ func (w *responseWriter) masked(f *wire.FetchReader, item wire.Item, asked wire.
 		}
 		return w.fromReader(name, bytes.NewReader(b), int64(len(b)), asked)
 	}
-	m := w.headerMask(w.begin(item.Name, item.Size).w, asked)
-	if err := f.Copy(m); err != nil {
+	size := w.jobs[0].cutTo(item.Size, asked)
+	m := w.headerMask(w.begin(item.Name, size).w, asked)
+	if err := f.CopyN(m, size); err != nil {
 		return err
 	}
 	return m.flush()

@@ -199,8 +199,8 @@ func (j *fetchJob) classifyFirst(fresh []uint32) error {
 	if err := j.s.relay.barrier(); err != nil {
 		return err
 	}
-	j.classify = true
-	defer func() { j.classify = false }()
+	j.by = byHeader
+	defer func() { j.by = byNothing }()
 	if err := j.again(fresh, "(UID "+index.ClassItems+" "+index.PrefixItem+")", j.classResponse); err != nil {
 		return err
 	}

@@ -52,9 +52,14 @@ type Root struct {
 // ReadRoot reads a whole root header.
 func ReadRoot(header []byte) Root {
 	h := message.ParseHeader(header)
+	h.Raw = header // to where the upstream sees its end
+	return rootOf(h)
+}
+
+func rootOf(h message.Header) Root {
 	return Root{
 		shape: shapeOf(h), seen: observed(h),
-		masks: Masks{Ranges: render.Imitations(header), Header: int64(len(header))},
+		masks: Masks{Ranges: render.Imitations(h.Raw), Header: int64(len(h.Raw))},
 	}
 }
 
@@ -69,7 +74,10 @@ func (r Root) NeedsPrefix() bool { return r.shape.Type == "text" && r.shape.Subt
 func (r Root) Classified(uid uint32, prefix []byte) Classified {
 	shape := r.shape
 	shape.Text = prefix[:min(len(prefix), PrefixBytes)]
-	c := Classified{UID: uid, Class: pgp.Classify(shape)}
+	c := Classified{UID: uid, Class: pgp.Classify(shape), need: int(r.masks.Header)}
+	if r.NeedsPrefix() {
+		c.need += PrefixBytes
+	}
 	if r.masks.Ranges != nil {
 		c.Masks = r.masks
 	}
@@ -85,6 +93,7 @@ type Classified struct {
 	Class pgp.Class
 	Masks Masks // none where Ranges is nil
 	seen  []keydir.Observation
+	need  int // bytes of its beginning that the class was told by
 }
 
 // shapeOf reads a root header as message.Parse does: the first Content-Type
@@ -135,6 +144,7 @@ func (m *Mailbox) Remember(ctx context.Context, found []Classified) error {
 			r.e.state = settled
 		}
 		seen = append(seen, c.seen...)
+		m.lib.begin.saw(c.need)
 		results = append(results, r)
 	}
 	m.mu.RUnlock()

@@ -76,6 +76,7 @@ type Library struct {
 	opening  chan struct{} // a slot for each opening under way for a client
 	indexing chan struct{} // and for the indexer, which has fewer
 	plain    observations
+	begin    beginnings
 	asked    atomic.Int64 // when a client last asked for a message, in Unix nanoseconds
 
 	mu        sync.Mutex
