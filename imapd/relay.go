@@ -82,6 +82,7 @@ func (r *relay) beforeRead() {
 		_ = r.s.out.w.Flush()
 		return
 	}
+	defer r.s.forgetNow()
 	_ = r.s.out.flush()
 }
 

@@ -15,6 +15,7 @@ import (
 func (r *relay) respond() {
 	defer close(r.gone)
 	err := r.safely()
+	r.s.forgetNow()
 	r.mu.Lock()
 	if r.err == nil {
 		r.err = errEnded
@@ -122,6 +123,7 @@ func (r *relay) completed(h wire.Head) error {
 	if box := r.s.selected(); box != nil && p.copyTo != "" {
 		r.s.copied(box, p.copyTo, line)
 	}
+	r.s.forgetNow()
 	if p.tagged != nil {
 		line = p.tagged(line)
 	}

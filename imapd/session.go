@@ -43,6 +43,8 @@ type session struct {
 	loggedIn atomic.Bool              // its client has given the right password
 	enabled  sync.Map                 // extensions that ENABLE was answered for
 
+	expunges expungedOnes // of the responder
+
 	specials map[string]bool // mailboxes marked \Sent or \Drafts; nil until asked
 	endOnce  sync.Once
 	// listening is set while another goroutine waits for the end of IDLE: the

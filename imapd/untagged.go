@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -261,11 +262,46 @@ func (s *session) announceGone(o *output) {
 	}
 }
 
-// forget drops what is known of expunged messages.
+// expungedOnes are messages that are gone, of which the index still has rows.
+type expungedOnes struct {
+	of   *index.Mailbox
+	uids []uint32
+}
+
+// maxExpunged is how many messages are dropped from the index at once.
+const maxExpunged = 500
+
+// forget drops what is known of expunged messages, many in one transaction: by
+// the next tagged answer at the latest, or before the upstream is waited for.
+// What is left undone by a crash is dropped when the mailbox is looked at next.
 func (s *session) forget(box *selected, uids []uint32) {
-	if m := box.lib.Load(); m != nil {
-		if err := m.Expunged(s.ctx, uids); err != nil {
-			s.log.Warn("expunged messages are still in the index", "reason", reason(err))
+	m := box.lib.Load()
+	if m == nil {
+		return
+	}
+	if s.expunges.of != m {
+		s.forgetNow()
+	}
+	s.expunges.of = m
+	for _, uid := range uids {
+		if uid != 0 {
+			s.expunges.uids = append(s.expunges.uids, uid)
 		}
+	}
+	if len(s.expunges.uids) >= maxExpunged {
+		s.forgetNow()
+	}
+}
+
+// forgetNow does what forget put off. Run by the responder.
+func (s *session) forgetNow() {
+	e := s.expunges
+	s.expunges = expungedOnes{}
+	if len(e.uids) == 0 {
+		return
+	}
+	// A session that ends at this moment has still seen them go.
+	if err := e.of.Expunged(context.WithoutCancel(s.ctx), e.uids); err != nil {
+		s.log.Warn("expunged messages are still in the index", "reason", reason(err))
 	}
 }
