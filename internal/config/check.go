@@ -25,11 +25,7 @@ func (d *decoder) check(c *Config) {
 	if _, _, err := splitUnlock(c.Unlock); err != nil {
 		d.add("unlock", "%v", err)
 	}
-	if !strings.HasPrefix(c.Store.URL, "sqlite:") && !strings.HasPrefix(c.Store.URL, "postgres://") {
-		d.add("store.url", `%q is neither "sqlite:" nor postgres://…`, c.Store.URL)
-	} else if c.Store.URL != "sqlite:" {
-		d.add("store.url", `only "sqlite:" (in state_dir) is built so far; PostgreSQL is not`)
-	}
+	d.store(c)
 	var level slog.Level
 	if level.UnmarshalText([]byte(c.Log.Level)) != nil {
 		d.add("log.level", "%q is no level; write debug, info, warn or error", c.Log.Level)
@@ -40,6 +36,8 @@ func (d *decoder) check(c *Config) {
 	}
 	d.listeners(c)
 	d.discovery(&c.Discovery)
+	d.audit(c)
+	d.metrics(&c.Metrics)
 	d.policy(c)
 	d.roles(c, owners)
 }
@@ -235,9 +233,6 @@ func (d *decoder) roles(c *Config, owners map[string]string) {
 		if len(k.Domains) == 0 {
 			d.add("keydir.domains", `is missing; write domains = ["example.org"]`)
 		}
-	}
-	if c.Metrics.Listen != "" {
-		d.add("metrics.listen", "metrics are not built yet; leave this empty")
 	}
 	for i, b := range c.Bridges {
 		if b.TLSCertificate == "" {

@@ -7,6 +7,8 @@
 package config
 
 import (
+	"time"
+
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/endpoint"
 	"letterlock.org/letterlock/policy"
@@ -25,6 +27,7 @@ type Config struct {
 	Discovery Discovery `toml:"discovery"`
 	Policy    Policy    `toml:"policy"`
 	Log       Log       `toml:"log"`
+	Audit     Audit     `toml:"audit"`
 	Metrics   Metrics   `toml:"metrics"`
 
 	Rules *policy.Rules `toml:"-"`
@@ -111,17 +114,13 @@ type Log struct {
 	Level string `toml:"level"`
 }
 
-// Metrics is where figures are served.
-type Metrics struct {
-	Listen string `toml:"listen"`
-}
-
 // Strings is one string or a list of them.
 type Strings []string
 
 // Default is what holds where the file says nothing.
 func Default() *Config {
 	return &Config{
+		Audit:     Audit{Recipients: "hash", Keep: "90d", KeepFor: 90 * 24 * time.Hour},
 		StateDir:  defaultStateDir(),
 		Unlock:    "keyring",
 		Store:     Store{URL: "sqlite:"},

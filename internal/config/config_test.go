@@ -138,6 +138,9 @@ imap    = { listen = "0.0.0.0:1143"`, `x.toml:21: bridge[1].imap.listen: other m
 domains`, `"127.0.0.1"
 domains`, `x.toml:29: keydir.listen: "127.0.0.1" is not HOST:PORT`},
 		{"level that is none", `"debug"`, `"loud"`, `x.toml:52: log.level: "loud" is no level`},
+		{"an audit that is required and off", "[log]", "[audit]\nenabled = false\nrequired = true\n[log]", `audit.required: true, but audit is off; write enabled = true`},
+		{"an audit kept for no time", "[log]", "[audit]\nkeep = \"90 days\"\n[log]", `audit.keep: "90 days" is no length of time; write for example "90d"`},
+		{"figures off loopback", `listen = ""`, `listen = "0.0.0.0:9464"`, `metrics.listen: 0.0.0.0:9464 shows other machines how much mail goes`},
 		{"PostgreSQL", `"sqlite:"`, `"postgres://db/x"`, `x.toml:33: store.url: only "sqlite:" (in state_dir) is built so far`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

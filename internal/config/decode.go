@@ -83,6 +83,12 @@ func (d *decoder) value(path string, x any, v reflect.Value) {
 			return
 		}
 		d.wrong(path, x, "true or false")
+	case *bool:
+		if b, ok := x.(bool); ok {
+			v.Set(reflect.ValueOf(&b))
+			return
+		}
+		d.wrong(path, x, "true or false")
 	case Strings:
 		if s, ok := x.(string); ok {
 			v.Set(reflect.ValueOf(Strings{s}))
