@@ -75,9 +75,23 @@ type Finding struct {
 	Known bool
 	// Problem is why a certificate that exists can't be used, one of the
 	// Problem constants; "" if none.
-	Problem  string
-	Detail   string // for a person; a Found without Problem has one only where there is something to tell
-	Attempts []Attempt
+	Problem string
+	// Successor is what the domain's directory serves in place of what we knew,
+	// where Problem is ProblemChanged or ProblemConflict for that; nil if not, or
+	// where a person vouched for the old certificate.
+	Successor *Successor
+	Detail    string // for a person; a Found without Problem has one only where there is something to tell
+	Attempts  []Attempt
+}
+
+// Successor is the one certificate (one for each version of OpenPGP key) that a
+// directory has served, and no other, since it first contradicted us.
+type Successor struct {
+	Certificates []*pgp.Certificate // usable; shared, not to be changed
+	Since        time.Time          // when it was first served
+	// Served is from Since until it was last served: how long we know it to have
+	// been served, with no other answer in between that we saw.
+	Served time.Duration
 }
 
 // Observation is what a received message showed of its sender's certificate.

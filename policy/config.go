@@ -1,55 +1,30 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
 	"letterlock.org/letterlock/pgp"
-)
-
-// Missing is what require does where no certificate exists.
-type Missing string
-
-const (
-	MissingRefuse Missing = "refuse"
-	MissingHold   Missing = "hold" // refused by New until the queue has holds
-)
-
-// Unavailable is what happens where a directory could not be asked.
-type Unavailable string
-
-const (
-	UnavailableDefer  Unavailable = "defer"
-	UnavailableRefuse Unavailable = "refuse"
-)
-
-// Mixed is what happens to a message of which one recipient has a certificate
-// and another would get it in clear.
-type Mixed string
-
-const (
-	// MixedRefuse sends to nobody.
-	MixedRefuse Mixed = "refuse"
-	// MixedClear sends in clear to everybody; a recipient under require is
-	// never among them: then it is as MixedRefuse.
-	MixedClear Mixed = "clear"
-	// MixedSplit seals for those who have a certificate, and sends the same
-	// text in clear to the others.
-	MixedSplit Mixed = "split"
 )
 
 // Config is the [policy] section of the configuration. The zero value of each
 // field is its default.
 type Config struct {
-	Default     Mode        // Prefer
-	Missing     Missing     // MissingRefuse
-	Unavailable Unavailable // UnavailableDefer
-	Mixed       Mixed       // MixedRefuse
-	MinTrust    MinTrust
+	Default Mode // Prefer
+	// MissingPrefer is Settings.Missing for prefer: ThenClear.
+	MissingPrefer Then
+	Settings
+	MinTrust MinTrust
+	// Groups are lists of patterns, which rules name with an @ before the name.
+	Groups map[string][]string
 	// Rules are tried in order; the first that matches decides.
 	Rules []Rule
+	// DryRun delivers everything as submitted, and tells what would have
+	// happened.
+	DryRun bool
 }
 
 // MinTrust is how sure we must be that a certificate belongs to the address.
@@ -58,71 +33,62 @@ type MinTrust struct {
 	Prefer  pgp.Identity // pgp.FirstSeen
 }
 
-// Rule is one [[policy.rule]]. It matches if the sender matches one of From and
-// the recipient one of To; an empty list matches everybody, but both may not be
-// empty. Patterns are those of [address.Address.Match]: user@domain, *@domain,
-// *@*.domain, *.
+// Rule is one [[policy.rule]]. It matches if all that it asks for holds; of
+// each list one entry must. It must ask for something.
+//
+// Patterns of addresses are those of [address.Address.Match], user@domain,
+// *@domain, *@*.domain and *, and @NAME for a group.
 type Rule struct {
-	Name string // required, unique: decisions and logs name it
-	From []string
-	To   []string
+	Name     string // required, unique: decisions and logs name it
+	From, To []string
+	// Identity is how the recipient's certificate is known; NoIdentity where
+	// there is none. Where nobody knows, as while a directory is down, the rule
+	// can only raise protection.
+	Identity []pgp.Identity
+
+	// What follows is of the message; such a rule can only raise protection.
+	Subject    []string // in the subject, in letters of any case
+	Header     []string // "Name: value"; * in the value stands for anything
+	LargerThan int64    // bytes as submitted
+	Attachment bool     // it has one
+	// Lower: the rule decides like any other, weaker or not.
+	Lower bool
+	// StripSubject takes the word of Subject that was found off the subject.
+	StripSubject bool
+
 	Mode Mode
-	// Missing, Unavailable and Mixed stand in for those of Config where set.
-	Missing     Missing
-	Unavailable Unavailable
-	Mixed       Mixed
+	// MinTrust stands in for that of Config where set.
+	MinTrust pgp.Identity
+	Settings
 }
 
-// Problem is one fault of a configuration. New joins all that it found.
-type Problem struct {
-	// Key is where it is, as in TOML, rules counted from 0: "policy.rule[2].mode".
-	Key string
-	// Text says what is wrong and what to write instead.
-	Text string
-}
-
-func (p *Problem) Error() string { return p.Key + ": " + p.Text }
+// minAccept is the shortest AcceptWKDAfter: who breaks into a web server for an
+// afternoon should not get a key accepted.
+const minAccept = 24 * time.Hour
 
 // New compiles a configuration. The error joins one [*Problem] for each fault.
 func New(c Config) (*Rules, error) {
-	var k checker
-	r := &Rules{byName: map[string]int{}, to: newIndex(), from: newIndex()}
+	k := checker{groups: c.Groups}
+	r := &Rules{to: newIndex(), from: newIndex(), dry: c.DryRun}
+	k.groupsFit()
 
-	def := rule{
-		name:        DefaultRule,
-		mode:        oneOf(&k, "policy.default", c.Default, Prefer, modes...),
-		unavailable: oneOf(&k, "policy.unavailable", c.Unavailable, UnavailableDefer, UnavailableDefer, UnavailableRefuse),
-		mixed:       oneOf(&k, "policy.mixed", c.Mixed, MixedRefuse, MixedRefuse, MixedClear, MixedSplit),
-	}
-	k.missing("policy.missing", c.Missing)
-	r.trust.Require = oneOf(&k, "policy.min_trust.require", c.MinTrust.Require, pgp.Directory, identities...)
-	r.trust.Prefer = oneOf(&k, "policy.min_trust.prefer", c.MinTrust.Prefer, pgp.FirstSeen, identities...)
-
+	base := k.base(c)
+	taken := map[string]bool{}
 	for i, cr := range c.Rules {
 		key := fmt.Sprintf("policy.rule[%d]", i)
-		ru := rule{
-			name:        cr.Name,
-			mode:        oneOf(&k, key+".mode", cr.Mode, "", modes...),
-			unavailable: oneOf(&k, key+".unavailable", cr.Unavailable, def.unavailable, UnavailableDefer, UnavailableRefuse),
-			mixed:       oneOf(&k, key+".mixed", cr.Mixed, def.mixed, MixedRefuse, MixedClear, MixedSplit),
-		}
-		if ru.mode == "" {
-			k.add(key+".mode", "is missing; write "+list(modes))
-		}
-		k.missing(key+".missing", cr.Missing)
-		k.name(key+".name", cr.Name, r.byName)
-		if len(cr.From) == 0 && len(cr.To) == 0 {
+		ru := k.rule(key, cr, c, base)
+		k.name(key+".name", cr.Name, taken)
+		if len(cr.From) == 0 && len(cr.To) == 0 && len(cr.Identity) == 0 && ru.trigger == nil {
 			k.add(key+".to", `is missing, so the rule would match everything; write to = ["*@example.org"], or to = ["*"] if it is meant`)
 		}
 		k.patterns(r.from, key+".from", cr.From, i)
 		k.patterns(r.to, key+".to", cr.To, i)
-		r.byName[cr.Name] = i
 		r.rules = append(r.rules, ru)
+		r.needs(ru.trigger)
 	}
 
 	n := len(r.rules)
-	r.rules = append(r.rules, def)
-	r.byName[DefaultRule] = n
+	r.rules = append(r.rules, k.inherit("policy", DefaultRule, oneOf(&k, "policy.default", c.Default, Prefer, byMode...), c, Settings{}, base))
 	r.from.all(n)
 	r.to.all(n)
 	if err := errors.Join(k.problems...); err != nil {
@@ -131,69 +97,85 @@ func New(c Config) (*Rules, error) {
 	return r, nil
 }
 
-var (
-	modes      = []Mode{Require, Prefer, Sign, Cleartext, Refuse}
-	identities = []pgp.Identity{pgp.FirstSeen, pgp.Directory, pgp.Organisation, pgp.Confirmed}
-)
-
-// checker collects the problems of a configuration.
-type checker struct{ problems []error }
-
-func (k *checker) add(key, text string) {
-	k.problems = append(k.problems, &Problem{Key: key, Text: text})
-}
-
-func (k *checker) missing(key string, m Missing) {
-	if m == MissingHold {
-		k.add(key, `"hold" needs the queue's holds, which this version does not have; write "refuse"`)
+// needs notes which fields a trigger looks at.
+func (r *Rules) needs(t *trigger) {
+	if t == nil {
 		return
 	}
-	oneOf(k, key, m, MissingRefuse, MissingRefuse)
-}
-
-func (k *checker) name(key, name string, taken map[string]int) {
-	_, twice := taken[name]
-	switch {
-	case name == "":
-		k.add(key, `is missing; decisions and logs name the rule: write name = "partners are always encrypted"`)
-	case name == DefaultRule:
-		k.add(key, `"default" is the name of what decides where no rule matches; write another, or set policy.default`)
-	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		k.add(key, "has control characters; write one line of text")
-	case twice:
-		k.add(key, fmt.Sprintf("%q is the name of an earlier rule too; write another", name))
+	names := []string{}
+	if len(t.subjects) > 0 {
+		names = append(names, "subject")
 	}
-}
-
-func (k *checker) patterns(x index, key string, patterns []string, rule int) {
-	if len(patterns) == 0 {
-		x.all(rule)
+	for _, h := range t.headers {
+		names = append(names, h.name)
 	}
-	for _, p := range patterns {
-		if err := x.add(p, rule); err != nil {
-			k.add(key, fmt.Sprintf("%q is not a pattern (%v); write user@example.org, *@example.org, *@*.example.org or *", p, err))
+	for _, n := range names {
+		if !slices.Contains(r.headers, n) {
+			r.headers = append(r.headers, n)
 		}
 	}
 }
 
-// oneOf is v, or def where v is unset; what is none of the allowed is a problem.
-func oneOf[T ~string](k *checker, key string, v, def T, allowed ...T) T {
-	if v == "" {
-		return def
-	}
-	if !slices.Contains(allowed, v) {
-		k.add(key, fmt.Sprintf("%q is not known; write %s", string(v), list(allowed)))
-	}
-	return v
+// base fills in the settings of the configuration.
+func (k *checker) base(c Config) Settings {
+	s := c.Settings
+	k.thens("policy.", s.thens(), ladderFor(Require))
+	k.fits("policy.missing_prefer", c.MissingPrefer, missingPrefer)
+	s.Mixed = oneOf(k, "policy.mixed", s.Mixed, MixedRefuse, byMixed...)
+	s.Sign = oneOf(k, "policy.sign", s.Sign, SignEncrypted, SignEncrypted, SignAll)
+	s.SignAs = oneOf(k, "policy.sign_as", s.SignAs, SignAsSender, SignAsSender, SignAsDomain)
+	s.Headers = oneOf(k, "policy.headers", s.Headers, HeadersProtect, HeadersProtect, HeadersSubject)
+	k.accept("policy.accept_wkd_after", s.AcceptWKDAfter)
+	k.footer("policy.footer", s.Footer)
+	oneOf(k, "policy.min_trust.require", c.MinTrust.Require, pgp.Directory, identities...)
+	oneOf(k, "policy.min_trust.prefer", c.MinTrust.Prefer, pgp.FirstSeen, identities...)
+	return s
 }
 
-func list[T ~string](words []T) string {
-	s := make([]string, len(words))
-	for i, w := range words {
-		s[i] = `"` + string(w) + `"`
+// rule compiles a Rule.
+func (k *checker) rule(key string, cr Rule, c Config, base Settings) rule {
+	if cr.Mode == "" {
+		k.add(key+".mode", "is missing; write %s", list(byMode))
 	}
-	if len(s) == 1 {
-		return s[0]
+	mode := oneOf(k, key+".mode", cr.Mode, "", byMode...)
+	s := cr.Settings
+	oneOf(k, key+".mixed", s.Mixed, "", byMixed...)
+	oneOf(k, key+".sign", s.Sign, "", SignEncrypted, SignAll)
+	oneOf(k, key+".sign_as", s.SignAs, "", SignAsSender, SignAsDomain)
+	oneOf(k, key+".headers", s.Headers, "", HeadersProtect, HeadersSubject)
+	oneOf(k, key+".min_trust", cr.MinTrust, "", identities...)
+	k.accept(key+".accept_wkd_after", s.AcceptWKDAfter)
+	k.footer(key+".footer", s.Footer)
+	k.thens(key+".", s.thens(), ladderFor(mode))
+	k.idle(key, cr)
+	ru := k.inherit(key, cr.Name, mode, c, s, base)
+	if cr.MinTrust != "" {
+		ru.trust = cr.MinTrust
 	}
-	return strings.Join(s[:len(s)-1], ", ") + " or " + s[len(s)-1]
+	for _, i := range cr.Identity {
+		oneOf(k, key+".identity", i, "", append(identities, NoIdentity)...)
+	}
+	ru.identity = cr.Identity
+	ru.trigger = k.trigger(key, cr)
+	return ru
+}
+
+// inherit fills a rule's unset settings from the configuration's, and those from
+// the defaults.
+func (k *checker) inherit(key, name string, m Mode, c Config, s, base Settings) rule {
+	ru := rule{
+		name: name, mode: m, headers: cmp.Or(s.Headers, base.Headers), mixed: cmp.Or(s.Mixed, base.Mixed),
+		sign: cmp.Or(s.Sign, base.Sign), signAs: cmp.Or(s.SignAs, base.SignAs), footer: cmp.Or(s.Footer, base.Footer),
+		accept: max(cmp.Or(s.AcceptWKDAfter, base.AcceptWKDAfter), 0),
+		trust:  cmp.Or(c.MinTrust.Require, pgp.Directory),
+	}
+	own, inherited := s.thens(), base.thens()
+	for i := range ru.then {
+		ru.then[i] = cmp.Or(own[i], inherited[i], ladder[i].may[0])
+	}
+	if m == Prefer {
+		ru.then[missing] = cmp.Or(s.Missing, c.MissingPrefer, ThenClear)
+		ru.trust = cmp.Or(c.MinTrust.Prefer, pgp.FirstSeen)
+	}
+	return ru
 }

@@ -99,18 +99,23 @@ func (c *cursor) next(from int) (rule int, ok bool) {
 	return rule, ok
 }
 
-// ruleFor is the first rule that matches both ends; the default matches all.
-func (r *Rules) ruleFor(from, to address.Address) rule {
-	var f, t cursor
-	r.from.match(from, &f)
-	r.to.match(to, &t)
-	for at := 0; ; {
+// match calls f with the rules that match both ends, in order, until it says
+// stop. The default, which is the last, matches all.
+func (r *Rules) match(from, to address.Address, f func(*rule) (stop bool)) {
+	var fc, tc cursor
+	r.from.match(from, &fc)
+	r.to.match(to, &tc)
+	for at := 0; at < len(r.rules); {
 		// Both lists end with the default rule, so neither runs out before.
-		a, _ := t.next(at)
-		b, _ := f.next(a)
-		if a == b {
-			return r.rules[a]
+		a, _ := tc.next(at)
+		b, _ := fc.next(a)
+		if a != b {
+			at = b
+			continue
 		}
-		at = b
+		if f(&r.rules[a]) {
+			return
+		}
+		at = a + 1
 	}
 }

@@ -2,16 +2,21 @@
 // state and reads no clock: the same rules and facts give the same decision.
 //
 // [Rules.Recipient] decides what the envelope alone decides, from what
-// [keydir.Resolver] found; [Rules.Message] settles all recipients of one message
-// together. The rest of the program may send in clear only what leaves here as
-// [SendClear] or [SignOnly], and each of those has a Rule and a Reason that a
-// person can read.
+// [keydir.Resolver] found; [Rules.Message] decides anew where the message is
+// known, and settles all recipients together. The rest of the program may send
+// in clear only what leaves Message as [SendClear] or [SignOnly], and each of
+// those has a Rule and a Reason that a person can read.
+//
+// The first rule that matches decides. A rule that looks at the message (its
+// subject, header, size or attachments) can only raise protection above what
+// would hold without it, in every setting, unless it says lower = true.
 //
 // What no rule can change: an unavailable directory, an expired, revoked,
 // changed or contradicted certificate, and a contact who once had a certificate
-// never lead to cleartext under require and prefer; what answers a message that
-// we showed decrypted never goes in clear at all; facts that fit no known case
-// are deferred.
+// never lead to cleartext under require and prefer, nor does a rule for one
+// trust level where the level isn't known; what answers a message that we showed
+// decrypted never goes in clear at all; facts that fit no known case are
+// deferred.
 package policy
 
 import (
@@ -123,6 +128,9 @@ type Decision struct {
 	Options      Options
 	Mixed        Mixed
 
+	all  Options // whatever the action is
+	sign Signing
+
 	// From and Finding are the facts that it rests on: Message decides anew
 	// from them.
 	From    address.Address
@@ -158,17 +166,15 @@ const DefaultRule = "default"
 
 // Rules are the policy of one configuration, immutable; safe for concurrent use.
 type Rules struct {
-	rules  []rule // in order; the last is the default
-	byName map[string]int
-	to     index
-	from   index
-	trust  MinTrust
+	rules   []rule // in order; the last is the default
+	to      index
+	from    index
+	headers []string // that triggers look at, in lower case
+	dry     bool
 }
 
-// rule is a Rule with everything inherited filled in.
-type rule struct {
-	name        string
-	mode        Mode
-	unavailable Unavailable
-	mixed       Mixed
-}
+// Headers are the names, in lower case, of the fields that Message needs.
+func (r *Rules) Headers() []string { return r.headers }
+
+// DryRun tells whether every message is delivered as submitted.
+func (r *Rules) DryRun() bool { return r.dry }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/keydir"
@@ -112,10 +113,10 @@ func TestRecipient(t *testing.T) {
 func TestSettings(t *testing.T) {
 	down := keydir.Finding{Address: bob, Outcome: keydir.Unavailable}
 	r := rules(t, policy.Config{
-		Unavailable: policy.UnavailableRefuse,
-		MinTrust:    policy.MinTrust{Require: pgp.Confirmed, Prefer: pgp.Directory},
+		Settings: policy.Settings{Unavailable: policy.ThenRefuse},
+		MinTrust: policy.MinTrust{Require: pgp.Confirmed, Prefer: pgp.Directory},
 		Rules: []policy.Rule{
-			{Name: "waits", From: []string{"alice@example.org"}, Mode: policy.Require, Unavailable: policy.UnavailableDefer},
+			{Name: "waits", From: []string{"alice@example.org"}, Mode: policy.Require, Settings: policy.Settings{Unavailable: policy.ThenDefer}},
 			{Name: "must", To: []string{"*@partner.example"}, Mode: policy.Require},
 		},
 	})
@@ -138,43 +139,80 @@ func TestSettings(t *testing.T) {
 
 func TestEveryProblemOfAConfiguration(t *testing.T) {
 	_, err := policy.New(policy.Config{
-		Default: "always", Missing: policy.MissingHold, Unavailable: "cleartext", Mixed: "both",
+		Default: "always", MissingPrefer: "maybe",
+		Settings: policy.Settings{Missing: policy.ThenClear, Unavailable: "cleartext", Mixed: "both", Expired: "password ", Changed: policy.ThenPassword,
+			Sign: "some", SignAs: "me", Headers: "all", AcceptWKDAfter: time.Hour, Footer: "bell \a"},
 		MinTrust: policy.MinTrust{Require: pgp.Conflict, Prefer: "verified"},
+		Groups:   map[string][]string{"board": {"alice@example.org", "@all"}, "two words": {"*"}, "empty": nil, "bad": {"bob*@x.example"}},
 		Rules: []policy.Rule{
 			{Name: "", To: []string{"*"}},
 			{Name: "default", Mode: policy.Require, To: []string{"*@*"}},
-			{Name: "twice", Mode: policy.Require, To: []string{"bob*@x.example"}, Missing: "clear"},
+			{Name: "twice", Mode: policy.Require, To: []string{"bob*@x.example"}, Settings: policy.Settings{Missing: "cleartext"}},
 			{Name: "twice", Mode: "encrypt", From: []string{"no address"}},
-			{Name: "line\nbreak", Mode: policy.Require, To: []string{"*@"}, Unavailable: "x", Mixed: "x"},
+			{Name: "line\nbreak", Mode: policy.Require, To: []string{"*@"}, Settings: policy.Settings{Unavailable: "x", Mixed: "x", Sign: "x", SignAs: "x", Headers: "x", AcceptWKDAfter: 1, Footer: strings.Repeat("x", 5000)}},
 			{Name: "all", Mode: policy.Require},
+			{Name: "words", Mode: policy.Require, Subject: []string{"ok", " "}, Header: []string{"Sensitivity Company", ": x", "A b: x", "X-Good: *"}, Identity: []pgp.Identity{"known", pgp.Conflict}, MinTrust: "known"},
+			{Name: "size", Mode: policy.Require, To: []string{"@nobody"}, LargerThan: -1, StripSubject: true},
+			{Name: "idle", Mode: policy.Cleartext, To: []string{"*"}, MinTrust: pgp.Confirmed, Lower: true, Settings: policy.Settings{Gone: policy.ThenHold, AcceptWKDAfter: -1, Headers: policy.HeadersSubject, Sign: policy.SignAll}},
 		},
 	})
 	want := map[string]string{
-		"policy.default":             `"require", "prefer", "sign", "cleartext" or "refuse"`,
-		"policy.missing":             `write "refuse"`,
-		"policy.unavailable":         `write "defer" or "refuse"`,
-		"policy.mixed":               `"refuse", "clear" or "split"`,
-		"policy.min_trust.require":   `"first-seen", "directory", "organisation" or "confirmed"`,
-		"policy.min_trust.prefer":    `"verified"`,
-		"policy.rule[0].mode":        "is missing",
-		"policy.rule[0].name":        "is missing",
-		"policy.rule[1].name":        "no rule matches",
-		"policy.rule[1].to":          `"*@*" is not a pattern`,
-		"policy.rule[2].to":          `"bob*@x.example" is not a pattern`,
-		"policy.rule[2].missing":     `write "refuse"`,
-		"policy.rule[3].name":        "earlier rule",
-		"policy.rule[3].mode":        `"encrypt" is not known`,
-		"policy.rule[3].from":        `"no address" is not a pattern`,
-		"policy.rule[4].name":        "control characters",
-		"policy.rule[4].to":          `"*@" is not a pattern`,
-		"policy.rule[4].unavailable": `"x" is not known`,
-		"policy.rule[4].mixed":       `"x" is not known`,
-		"policy.rule[5].to":          "match everything",
+		"policy.default":                  `"require", "prefer", "sign", "cleartext" or "refuse"`,
+		"policy.missing":                  `never what this leads to; write "refuse", "hold" or "password"`,
+		"policy.missing_prefer":           `write "cleartext", "refuse", "hold" or "password"`,
+		"policy.unavailable":              `never what this leads to; write "defer", "hold" or "refuse"`,
+		"policy.expired":                  `"password " is not known`,
+		"policy.changed":                  `write "refuse" or "hold"`,
+		"policy.mixed":                    `"clear", "split" or "refuse"`,
+		"policy.sign":                     `"encrypted" or "all"`,
+		"policy.sign_as":                  `"sender" or "domain"`,
+		"policy.headers":                  `"protect" or "subject"`,
+		"policy.accept_wkd_after":         `write "24h" or longer`,
+		"policy.footer":                   "control characters",
+		"policy.min_trust.require":        `"first-seen", "directory", "organisation" or "confirmed"`,
+		"policy.min_trust.prefer":         `"verified"`,
+		"policy.groups.board":             "no groups in it",
+		"policy.groups.two words":         "no name for a group",
+		"policy.groups.empty":             "has nobody",
+		"policy.groups.bad":               "is not a pattern",
+		"policy.rule[0].mode":             "is missing",
+		"policy.rule[0].name":             "is missing",
+		"policy.rule[1].name":             "no rule matches",
+		"policy.rule[1].to":               `"*@*" is not a pattern`,
+		"policy.rule[2].to":               `"bob*@x.example" is not a pattern`,
+		"policy.rule[2].missing":          `write "refuse", "hold" or "password"`,
+		"policy.rule[3].name":             "earlier rule",
+		"policy.rule[3].mode":             `"encrypt" is not known`,
+		"policy.rule[3].from":             `"no address" is not a pattern`,
+		"policy.rule[4].name":             "control characters",
+		"policy.rule[4].to":               `"*@" is not a pattern`,
+		"policy.rule[4].unavailable":      `"x" is not known`,
+		"policy.rule[4].mixed":            `"x" is not known`,
+		"policy.rule[4].sign":             `"x" is not known`,
+		"policy.rule[4].sign_as":          `"x" is not known`,
+		"policy.rule[4].headers":          `"x" is not known`,
+		"policy.rule[4].accept_wkd_after": "too short",
+		"policy.rule[4].footer":           "longer than 4 KiB",
+		"policy.rule[5].to":               "match everything",
+		"policy.rule[6].subject":          "every subject",
+		"policy.rule[6].header":           "is no field and value",
+		"policy.rule[6].identity":         `"organisation", "confirmed" or "none"`,
+		"policy.rule[6].min_trust":        `"known" is not known`,
+		"policy.rule[7].to":               "there are @bad, @board",
+		"policy.rule[7].larger_than":      "negative",
+		"policy.rule[7].strip_subject":    "needs a word",
+		"policy.rule[8].lower":            "leave it out",
+		"policy.rule[8].min_trust":        "no effect",
+		"policy.rule[8].gone":             "no effect",
+		"policy.rule[8].accept_wkd_after": "no effect",
+		"policy.rule[8].headers":          "no effect",
+		"policy.rule[8].sign":             "contradicts",
 	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		t.Fatalf("New gave %v, want joined problems", err)
 	}
+	told := map[string]bool{}
 	for _, e := range joined.Unwrap() {
 		var p *policy.Problem
 		if !errors.As(e, &p) {
@@ -184,13 +222,18 @@ func TestEveryProblemOfAConfiguration(t *testing.T) {
 		if !ok || !strings.Contains(p.Text, text) {
 			t.Errorf("%s, want %q", p, text)
 		}
-		delete(want, p.Key)
+		told[p.Key] = true
 	}
 	if text := err.Error(); !strings.Contains(text, "policy.missing: ") {
 		t.Errorf("%q does not name where it is", text)
 	}
 	for key := range want {
-		t.Errorf("no problem reported for %s", key)
+		if !told[key] {
+			t.Errorf("no problem reported for %s", key)
+		}
+	}
+	if _, err := policy.New(policy.Config{Rules: []policy.Rule{{Name: "x", Mode: policy.Require, To: []string{"@board"}}}}); err == nil || !strings.Contains(err.Error(), "write [policy.groups]") {
+		t.Errorf("a group where none is: %v", err)
 	}
 }
 

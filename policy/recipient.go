@@ -10,10 +10,32 @@ import (
 
 // Recipient decides what the envelope alone decides: whether mail from one
 // address to f.Address may go, and how it would be protected.
+//
+// It is provisional where Pending names rules that look at the message. Rules
+// that may only raise protection are left out, since they let nothing go that
+// doesn't go without them. Where they leave the recipient without a way, and a
+// rule that may lower protection has one, that is the answer: nobody is refused
+// here whom a message could still reach. Nothing is sent by it: Message decides.
 func (r *Rules) Recipient(from address.Address, f keydir.Finding) Decision {
-	ru := r.ruleFor(from, f.Address)
-	d := Decision{Recipient: f.Address, Mode: ru.mode, Rule: ru.name, Identity: f.Identity, Mixed: ru.mixed, From: from, Finding: f}
-	switch ru.mode {
+	c := r.choose(from, &f, nil, nil)
+	d := c.decide(from, f)
+	for i := 0; i < len(c.lowers) && !d.Action.Accepted(); i++ {
+		other := r.choose(from, &f, nil, c.lowers[i])
+		if o := other.decide(from, f); o.Action.Accepted() {
+			d = o
+		}
+	}
+	d.Pending = c.pending
+	return r.rehearsed(d)
+}
+
+// decide turns settings and facts into a decision.
+func (c *choice) decide(from address.Address, f keydir.Finding) Decision {
+	d := Decision{
+		Recipient: f.Address, Mode: c.mode, Rule: c.name, Identity: f.Identity, Cause: CauseRule, Mixed: c.mixed, From: from, Finding: f, sign: c.sign,
+		all: Options{SignAs: c.signAs, SubjectVisible: c.headers == HeadersSubject, Strip: c.strip, Footer: c.footer},
+	}
+	switch c.mode {
 	case Refuse:
 		d.refuse("mail to this address is not allowed", "Change the rule if it should be.")
 	case Cleartext:
@@ -21,10 +43,26 @@ func (r *Rules) Recipient(from address.Address, f keydir.Finding) Decision {
 	case Sign:
 		d.Action, d.Reason = SignOnly, "the rule asks for mail that is signed, not encrypted"
 	default:
-		r.protect(&d, ru, f)
+		c.protect(&d, f)
 	}
-	d.Reason = fmt.Sprintf("%s (rule %q)", d.Reason, ru.name)
+	d.Reason = fmt.Sprintf("%s (%s)", d.Reason, c.named())
+	d.Options = d.all.of(d.Action)
 	return d
+}
+
+// of are the options that have a meaning for an action.
+func (o Options) of(a Action) Options {
+	switch a {
+	case Encrypt, Hold, Password:
+		o.Footer = ""
+	case SignOnly:
+		o.Footer, o.SubjectVisible = "", false
+	case SendClear:
+		o.SignAs, o.SubjectVisible = "", false
+	default:
+		o = Options{}
+	}
+	return o
 }
 
 func (d *Decision) refuse(reason, hint string) {
@@ -35,99 +73,105 @@ func (d *Decision) wait(reason, hint string) {
 	d.Action, d.Reason, d.Hint = Defer, reason, hint
 }
 
+// step does what the settings say of a fact. What is none of the steps that are
+// known refuses.
+func (c *choice) step(d *Decision, n fact, reason, hint string) {
+	d.Cause = ladder[n].cause
+	switch c.then[n] {
+	case ThenDefer:
+		d.wait(reason, hint)
+	case ThenHold:
+		d.Action, d.Reason, d.Hint = Hold, reason+"; the message is held until a certificate can be used", hint
+	case ThenPassword:
+		d.Action, d.Reason, d.Hint = Password, reason+"; it goes protected by a password", hint
+	default:
+		d.refuse(reason, hint)
+	}
+}
+
 // protect is require and prefer. Its order matters: what could not be asked, and
 // what is wrong with a certificate that exists, come before what is absent, and
 // only the last leads to cleartext.
-func (r *Rules) protect(d *Decision, ru rule, f keydir.Finding) {
+func (c *choice) protect(d *Decision, f keydir.Finding) {
 	switch {
 	case f.Outcome == keydir.Unavailable:
-		r.unavailable(d, ru, f)
+		c.unavailable(d, f)
 	case f.Problem != "":
-		reason, hint := problem(f)
-		d.refuse(reason, hint)
+		c.problem(d, f)
 	case f.Identity == pgp.Conflict:
 		f.Problem = keydir.ProblemConflict
-		reason, hint := problem(f)
-		d.refuse(reason, hint)
+		c.problem(d, f)
 	case f.Outcome == keydir.Found && len(f.Certificates) > 0:
-		r.encrypt(d, ru, f)
+		c.encrypt(d, f)
 	case (f.Outcome == keydir.Absent || f.Outcome == keydir.NoDirectory) && len(f.Certificates) == 0:
-		r.absent(d, ru, f)
+		c.absent(d, f)
 	default:
+		d.Cause = CauseFault
 		d.wait(fmt.Sprintf("what is known of the certificate of %s contradicts itself", f.Address),
 			"This is a fault of letterlock; please report it with what `letterlock explain` prints.")
 	}
 }
 
-func (r *Rules) unavailable(d *Decision, ru rule, f keydir.Finding) {
+func (c *choice) unavailable(d *Decision, f keydir.Finding) {
 	reason := fmt.Sprintf("the key directory of %s could not be asked", f.Address.Domain)
 	if f.Detail != "" {
 		reason += ": " + f.Detail
 	}
-	if ru.unavailable == UnavailableRefuse {
-		d.refuse(reason, fmt.Sprintf("Try again later; `letterlock explain --to %s` tells what happens.", f.Address))
+	hint := "It is tried again; `letterlock explain --to %s` tells what happens."
+	if c.then[unavailable] == ThenRefuse {
+		hint = "Try again later; `letterlock explain --to %s` tells what happens."
+	}
+	c.step(d, unavailable, reason, fmt.Sprintf(hint, f.Address))
+}
+
+// problem is about a certificate that exists and can't be used.
+func (c *choice) problem(d *Decision, f keydir.Finding) {
+	p, ok := problems[f.Problem]
+	if !ok {
+		d.Cause = CauseFault
+		d.refuse(fmt.Sprintf("the certificate of %s can't be used: %s", f.Address, f.Problem),
+			fmt.Sprintf("`letterlock cert show %s` tells more.", f.Address))
 		return
 	}
-	d.wait(reason, fmt.Sprintf("It is tried again; `letterlock explain --to %s` tells what happens.", f.Address))
+	if (p.fact == changed || p.fact == conflict) && c.successor(d, f) {
+		return
+	}
+	c.step(d, p.fact, fmt.Sprintf(p.reason, f.Address), fmt.Sprintf(p.hint, f.Address))
 }
 
-// problem says why a certificate that exists can't be used, and the way out.
-func problem(f keydir.Finding) (reason, hint string) {
-	a := f.Address
-	switch f.Problem {
-	case keydir.ProblemExpired:
-		return fmt.Sprintf("the certificate of %s has expired", a),
-			fmt.Sprintf("Ask for a renewed one, then `letterlock cert import FILE`; or `letterlock cert forget %s` to write as to a stranger.", a)
-	case keydir.ProblemRevoked:
-		return fmt.Sprintf("the certificate of %s is revoked", a),
-			fmt.Sprintf("Ask for the new one, then `letterlock cert import FILE`; or `letterlock cert forget %s` to write as to a stranger.", a)
-	case keydir.ProblemWeak:
-		return fmt.Sprintf("the certificate of %s can't be encrypted to safely", a),
-			fmt.Sprintf("Ask for a newer one; or `letterlock cert forget %s` to write as to a stranger.", a)
-	case keydir.ProblemChanged:
-		return fmt.Sprintf("%s has another certificate than before", a),
-			fmt.Sprintf("Compare the fingerprint over another channel, then `letterlock cert accept %s`.", a)
-	case keydir.ProblemConflict:
-		return fmt.Sprintf("sources contradict each other about the certificate of %s", a),
-			fmt.Sprintf("Compare the fingerprint over another channel, then `letterlock cert accept %s`; `letterlock cert show %s` lists both.", a, a)
-	case keydir.ProblemGone:
-		return fmt.Sprintf("%s had a certificate, and no directory has confirmed it for too long", a),
-			fmt.Sprintf("Ask whether that is meant; then `letterlock cert accept %s` to go on using it, or `letterlock cert forget %s` to write as to a stranger.", a, a)
+// successor encrypts to a certificate that took another's place, where the rule
+// accepts that: the domain's directory has served it, and no third, long enough.
+// [keydir.Successor] is none where a person confirmed the old one.
+func (c *choice) successor(d *Decision, f keydir.Finding) bool {
+	s := f.Successor
+	if s == nil || c.accept == 0 || s.Served < c.accept || len(s.Certificates) == 0 || !pgp.Directory.AtLeast(c.trust) {
+		return false
 	}
-	return fmt.Sprintf("the certificate of %s can't be used: %s", a, f.Problem),
-		fmt.Sprintf("`letterlock cert show %s` tells more.", a)
+	d.Action, d.Cause, d.Certificates, d.Identity = Encrypt, CauseSuccessor, s.Certificates, pgp.Directory
+	d.Reason = fmt.Sprintf("%s has another certificate than before, which its directory has served for %s; accept_wkd_after = %q takes it",
+		f.Address, hours(s.Served), hours(c.accept))
+	return true
 }
 
-func (r *Rules) encrypt(d *Decision, ru rule, f keydir.Finding) {
-	min := r.trust.Prefer
-	if ru.mode == Require {
-		min = r.trust.Require
-	}
-	if !f.Identity.AtLeast(min) {
+func (c *choice) encrypt(d *Decision, f keydir.Finding) {
+	if !f.Identity.AtLeast(c.trust) {
 		// A certificate that isn't trusted enough is still one that exists:
 		// prefer doesn't send in clear to who has a certificate.
-		d.refuse(fmt.Sprintf("the certificate of %s is known as %s, and %s needs %s", f.Address, identity(f.Identity), ru.mode, min),
+		c.step(d, untrusted, fmt.Sprintf("the certificate of %s is known as %s, and %s needs %s", f.Address, identity(f.Identity), c.mode, c.trust),
 			fmt.Sprintf("Compare the fingerprint over another channel, then `letterlock cert verify %s FINGERPRINT`.", f.Address))
 		return
 	}
-	d.Action, d.Certificates = Encrypt, f.Certificates
+	d.Action, d.Cause, d.Certificates = Encrypt, CauseFound, f.Certificates
 	d.Reason = fmt.Sprintf("%s has a certificate, known as %s", f.Address, identity(f.Identity))
 	if f.Detail != "" {
 		d.Reason += "; " + f.Detail
 	}
 }
 
-func identity(i pgp.Identity) string {
-	if i == pgp.Unknown {
-		return "unknown"
-	}
-	return string(i)
-}
-
-func (r *Rules) absent(d *Decision, ru rule, f keydir.Finding) {
+func (c *choice) absent(d *Decision, f keydir.Finding) {
 	a := f.Address
 	if f.Known {
-		d.refuse(fmt.Sprintf("%s once had a certificate and has none now", a),
+		c.step(d, gone, fmt.Sprintf("%s once had a certificate and has none now", a),
 			fmt.Sprintf("Ask for it, then `letterlock cert import FILE`; or `letterlock cert forget %s` to write as to a stranger.", a))
 		return
 	}
@@ -138,10 +182,21 @@ func (r *Rules) absent(d *Decision, ru rule, f keydir.Finding) {
 	if f.Detail != "" {
 		reason += " (" + f.Detail + ")"
 	}
-	if ru.mode == Require {
-		d.refuse(reason+", and the rule requires one",
-			fmt.Sprintf("Ask for a certificate, then `letterlock cert import FILE`; or write a rule for %s with mode = \"prefer\".", a))
+	if c.mode == Prefer && c.then[missing] == ThenClear {
+		d.Cause, d.Action = CauseMissing, readable(c.sign)
+		d.Reason = reason + ", and the rule prefers encryption without requiring it"
 		return
 	}
-	d.Action, d.Reason = SendClear, reason+", and the rule prefers encryption without requiring it"
+	if c.mode == Require {
+		reason += ", and the rule requires one"
+	}
+	c.step(d, missing, reason, fmt.Sprintf("Ask for a certificate, then `letterlock cert import FILE`; or write a rule for %s with mode = \"prefer\".", a))
+}
+
+// readable is how a copy goes for want of a certificate.
+func readable(s Signing) Action {
+	if s == SignAll {
+		return SignOnly
+	}
+	return SendClear
 }

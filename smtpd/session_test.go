@@ -60,9 +60,9 @@ func TestConversations(t *testing.T) {
 			C: MAIL FROM:<alice@example.org>
 			S: 530 5.7.0
 			C: RCPT TO:<bob@example.net>
-			S: 502
+			S: 503
 			C: DATA
-			S: 502`, 0},
+			S: 503`, 0},
 		{"a wrong password", policy.Config{}, `
 			S: 220
 			C: EHLO x
@@ -182,7 +182,7 @@ func TestConversations(t *testing.T) {
 			C:  
 			C: .
 			S: 550 5.7.1`, 0},
-		{"mixed splits", policy.Config{Mixed: policy.MixedSplit}, `
+		{"mixed splits", policy.Config{Settings: policy.Settings{Mixed: policy.MixedSplit}}, `
 			LOGIN
 			C: MAIL FROM:<alice@example.org>
 			S: 250

@@ -13,8 +13,6 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/endpoint"
-	"letterlock.org/letterlock/pgp"
-	"letterlock.org/letterlock/policy"
 )
 
 // check judges the values and fills in what they mean.
@@ -175,29 +173,6 @@ func (d *decoder) discovery(v *Discovery) {
 			d.add(join("discovery.wkd_override", domain), `%q is no base URL; write for example "https://keys.example.org"`, base)
 		case u.Scheme == "http" && (!endpoint.Loopback(u.Hostname()) || u.Hostname() == "localhost"):
 			d.add(join("discovery.wkd_override", domain), `%q: http is for loopback addresses such as 127.0.0.1; write https://…`, base)
-		}
-	}
-}
-
-func (d *decoder) policy(c *Config) {
-	p := c.Policy
-	pc := policy.Config{
-		Default: policy.Mode(p.Default), Missing: policy.Missing(p.Missing),
-		Unavailable: policy.Unavailable(p.Unavailable), Mixed: policy.Mixed(p.Mixed),
-		MinTrust: policy.MinTrust{Require: pgp.Identity(p.MinTrust.Require), Prefer: pgp.Identity(p.MinTrust.Prefer)},
-	}
-	for _, r := range p.Rules {
-		pc.Rules = append(pc.Rules, policy.Rule{Name: r.Name, From: r.From, To: r.To, Mode: policy.Mode(r.Mode),
-			Missing: policy.Missing(r.Missing), Unavailable: policy.Unavailable(r.Unavailable), Mixed: policy.Mixed(r.Mixed)})
-	}
-	rules, err := policy.New(pc)
-	c.Rules = rules
-	for _, e := range flatten(err) {
-		var one *policy.Problem
-		if errors.As(e, &one) {
-			d.add(one.Key, "%s", one.Text)
-		} else {
-			d.add("policy", "%v", e)
 		}
 	}
 }

@@ -82,33 +82,6 @@ type Discovery struct {
 	WKDOverride map[string]string `toml:"wkd_override"`
 }
 
-// Policy is the rules, as written.
-type Policy struct {
-	Default     string   `toml:"default"`
-	Missing     string   `toml:"missing"`
-	Unavailable string   `toml:"unavailable"`
-	Mixed       string   `toml:"mixed"`
-	MinTrust    MinTrust `toml:"min_trust"`
-	Rules       []Rule   `toml:"rule"`
-}
-
-// MinTrust is how sure we must be of a certificate.
-type MinTrust struct {
-	Require string `toml:"require"`
-	Prefer  string `toml:"prefer"`
-}
-
-// Rule is one [[policy.rule]].
-type Rule struct {
-	Name        string   `toml:"name"`
-	From        []string `toml:"from"`
-	To          []string `toml:"to"`
-	Mode        string   `toml:"mode"`
-	Missing     string   `toml:"missing"`
-	Unavailable string   `toml:"unavailable"`
-	Mixed       string   `toml:"mixed"`
-}
-
 // Log is what is written to standard error.
 type Log struct {
 	Level string `toml:"level"`
@@ -125,9 +98,8 @@ func Default() *Config {
 		Unlock:    "keyring",
 		Store:     Store{URL: "sqlite:"},
 		Discovery: Discovery{Sources: []string{"wkd", "autocrypt"}},
-		Policy: Policy{Default: "prefer", Missing: "refuse", Unavailable: "defer", Mixed: "refuse",
-			MinTrust: MinTrust{Require: "directory", Prefer: "first-seen"}},
-		Log: Log{Level: "info"},
+		Policy:    defaultPolicy(),
+		Log:       Log{Level: "info"},
 	}
 }
 

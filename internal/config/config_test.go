@@ -190,7 +190,8 @@ func TestDescriptionIsTrue(t *testing.T) {
 	if b.Auth != "local" || b.UpstreamPassword != "store" || b.Append != "all" || b.Sent != "client" || !b.SearchUpstream || b.Expose {
 		t.Errorf("described defaults of a bridge are %+v", b)
 	}
-	if c.Unlock != def.Unlock || c.Store != def.Store || !reflect.DeepEqual(c.Discovery.Sources, def.Discovery.Sources) || c.Log != def.Log || c.Policy.MinTrust != def.Policy.MinTrust {
+	if c.Unlock != def.Unlock || c.Store != def.Store || !reflect.DeepEqual(c.Discovery.Sources, def.Discovery.Sources) || c.Log != def.Log || c.Policy.MinTrust != def.Policy.MinTrust ||
+		c.Policy.Settings != def.Policy.Settings || c.Policy.Default != def.Policy.Default || c.Policy.MissingPrefer != def.Policy.MissingPrefer {
 		t.Errorf("described defaults are %+v, real ones %+v", c, def)
 	}
 }

@@ -45,11 +45,7 @@ func join(path, key string) string {
 // table fills the struct v from m.
 func (d *decoder) table(path string, m map[string]any, v reflect.Value) {
 	fields := map[string]reflect.Value{}
-	for i := range v.NumField() {
-		if tag := v.Type().Field(i).Tag.Get("toml"); tag != "-" {
-			fields[tag] = v.Field(i)
-		}
-	}
+	fieldsOf(v, fields)
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		f, ok := fields[key]
 		if !ok {
@@ -57,6 +53,19 @@ func (d *decoder) table(path string, m map[string]any, v reflect.Value) {
 			continue
 		}
 		d.value(join(path, key), m[key], f)
+	}
+}
+
+// fieldsOf collects the fields of a struct by name, with those of structs
+// embedded in it.
+func fieldsOf(v reflect.Value, into map[string]reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Anonymous {
+			fieldsOf(v.Field(i), into)
+		} else if tag := f.Tag.Get("toml"); tag != "-" {
+			into[tag] = v.Field(i)
+		}
 	}
 }
 
@@ -103,6 +112,8 @@ func (d *decoder) value(path string, x any, v reflect.Value) {
 		}
 	case map[string]string:
 		d.stringMap(path, x, v)
+	case map[string][]string:
+		d.listMap(path, x, v)
 	default:
 		d.nested(path, x, v)
 	}
@@ -144,6 +155,19 @@ func (d *decoder) stringMap(path string, x any, v reflect.Value) {
 		if out[k], ok = e.(string); !ok {
 			d.wrong(join(path, k), e, "a text in quotes")
 		}
+	}
+	v.Set(reflect.ValueOf(out))
+}
+
+func (d *decoder) listMap(path string, x any, v reflect.Value) {
+	m, ok := x.(map[string]any)
+	if !ok {
+		d.wrong(path, x, `a table of lists, such as { board = ["…", "…"] }`)
+		return
+	}
+	out := map[string][]string{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out[k], _ = d.strings(join(path, k), m[k], `a list, such as ["…", "…"]`)
 	}
 	v.Set(reflect.ValueOf(out))
 }

@@ -1,0 +1,174 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/policy"
+)
+
+// Policy is the rules, as written. What a rule doesn't say is "".
+type Policy struct {
+	Default       string              `toml:"default"`
+	DryRun        bool                `toml:"dry_run"`
+	MissingPrefer string              `toml:"missing_prefer"`
+	MinTrust      MinTrust            `toml:"min_trust"`
+	Groups        map[string][]string `toml:"groups"`
+	Rules         []Rule              `toml:"rule"`
+	Settings
+}
+
+// MinTrust is how sure we must be of a certificate.
+type MinTrust struct {
+	Require string `toml:"require"`
+	Prefer  string `toml:"prefer"`
+}
+
+// Rule is one [[policy.rule]].
+type Rule struct {
+	Name         string  `toml:"name"`
+	From         Strings `toml:"from"`
+	To           Strings `toml:"to"`
+	Identity     Strings `toml:"identity"`
+	Subject      Strings `toml:"subject"`
+	Header       Strings `toml:"header"`
+	LargerThan   string  `toml:"larger_than"`
+	Attachment   bool    `toml:"attachment"`
+	Lower        bool    `toml:"lower"`
+	StripSubject bool    `toml:"strip_subject"`
+	Mode         string  `toml:"mode"`
+	MinTrust     string  `toml:"min_trust"`
+	Settings
+}
+
+// Settings are what [policy] says for all rules, and a rule for itself.
+type Settings struct {
+	Missing        string `toml:"missing"`
+	Unavailable    string `toml:"unavailable"`
+	Expired        string `toml:"expired"`
+	Revoked        string `toml:"revoked"`
+	Weak           string `toml:"weak"`
+	Changed        string `toml:"changed"`
+	Conflict       string `toml:"conflict"`
+	Gone           string `toml:"gone"`
+	Untrusted      string `toml:"untrusted"`
+	AcceptWKDAfter string `toml:"accept_wkd_after"`
+	Mixed          string `toml:"mixed"`
+	Sign           string `toml:"sign"`
+	SignAs         string `toml:"sign_as"`
+	Headers        string `toml:"headers"`
+	Footer         string `toml:"footer"`
+}
+
+// defaultPolicy is what package policy takes for what isn't said, written out:
+// config describe tells of it.
+func defaultPolicy() Policy {
+	return Policy{
+		Default: "prefer", MissingPrefer: "cleartext", MinTrust: MinTrust{Require: "directory", Prefer: "first-seen"},
+		Settings: Settings{
+			Missing: "refuse", Unavailable: "defer", Expired: "refuse", Revoked: "refuse", Weak: "refuse", Changed: "refuse",
+			Conflict: "refuse", Gone: "refuse", Untrusted: "refuse", AcceptWKDAfter: "never",
+			Mixed: "refuse", Sign: "encrypted", SignAs: "sender", Headers: "protect",
+		},
+	}
+}
+
+// policy compiles the rules.
+func (d *decoder) policy(c *Config) {
+	p := c.Policy
+	pc := policy.Config{
+		Default: policy.Mode(p.Default), MissingPrefer: policy.Then(p.MissingPrefer), Settings: d.settings("policy", p.Settings),
+		MinTrust: policy.MinTrust{Require: pgp.Identity(p.MinTrust.Require), Prefer: pgp.Identity(p.MinTrust.Prefer)},
+		Groups:   p.Groups, DryRun: p.DryRun,
+	}
+	for i, r := range p.Rules {
+		key := fmt.Sprintf("policy.rule[%d]", i)
+		rule := policy.Rule{
+			Name: r.Name, From: r.From, To: r.To, Subject: r.Subject, Header: r.Header, LargerThan: d.bytes(key+".larger_than", r.LargerThan),
+			Attachment: r.Attachment, Lower: r.Lower, StripSubject: r.StripSubject,
+			Mode: policy.Mode(r.Mode), MinTrust: pgp.Identity(r.MinTrust), Settings: d.settings(key, r.Settings),
+		}
+		for _, i := range r.Identity {
+			rule.Identity = append(rule.Identity, pgp.Identity(i))
+		}
+		pc.Rules = append(pc.Rules, rule)
+	}
+	rules, err := policy.New(pc)
+	c.Rules = rules
+	for _, e := range flatten(err) {
+		var one *policy.Problem
+		if errors.As(e, &one) {
+			d.add(one.Key, "%s", one.Text)
+		} else {
+			d.add("policy", "%v", e)
+		}
+	}
+	d.dryRun(c)
+}
+
+// dryRun is for a relay that is being introduced. A bridge promises its person
+// that nothing goes in clear by accident, and has no dry run.
+func (d *decoder) dryRun(c *Config) {
+	switch {
+	case !c.Policy.DryRun:
+	case c.Relay == nil:
+		d.add("policy.dry_run", "is for [relay], which this configuration doesn't have; leave it out")
+	case len(c.Bridges) > 0:
+		d.add("policy.dry_run", "would send the mail of [[bridge]] in clear; give the relay a configuration of its own, or leave this out")
+	}
+}
+
+func (d *decoder) settings(key string, s Settings) policy.Settings {
+	return policy.Settings{
+		Missing: policy.Then(s.Missing), Unavailable: policy.Then(s.Unavailable), Expired: policy.Then(s.Expired), Revoked: policy.Then(s.Revoked),
+		Weak: policy.Then(s.Weak), Changed: policy.Then(s.Changed), Conflict: policy.Then(s.Conflict), Gone: policy.Then(s.Gone), Untrusted: policy.Then(s.Untrusted),
+		AcceptWKDAfter: d.acceptAfter(key+".accept_wkd_after", s.AcceptWKDAfter),
+		Mixed:          policy.Mixed(s.Mixed), Sign: policy.Signing(s.Sign), SignAs: policy.SignAs(s.SignAs), Headers: policy.HeaderMode(s.Headers), Footer: s.Footer,
+	}
+}
+
+// acceptAfter reads a span; negative is never, which is other than unset.
+func (d *decoder) acceptAfter(key, s string) time.Duration {
+	switch s {
+	case "":
+		return 0
+	case "never":
+		return -1
+	}
+	span, err := time.ParseDuration(s)
+	if err != nil || span <= 0 {
+		d.add(key, `%q is no span of time; write for example "72h", or "never"`, s)
+		return 0
+	}
+	return span
+}
+
+// units of a size, the longest first.
+var units = []struct {
+	name  string
+	bytes float64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}}
+
+// bytes reads a size.
+func (d *decoder) bytes(key, s string) int64 {
+	if s == "" {
+		return 0
+	}
+	for _, u := range units {
+		digits, ok := strings.CutSuffix(s, u.name)
+		if !ok {
+			continue
+		}
+		if n, err := strconv.ParseFloat(strings.TrimSpace(digits), 64); err == nil && n*u.bytes >= 1 && n*u.bytes < math.MaxInt64/2 {
+			return int64(n * u.bytes)
+		}
+		break
+	}
+	d.add(key, `%q is no size; write a number and its unit, such as "10MB" or "500KiB"`, s)
+	return 0
+}
