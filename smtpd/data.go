@@ -49,6 +49,9 @@ func (s *session) receive(r io.Reader) (sub submission, err error) {
 			sub.src.Close()
 		}
 	}()
+	if s.account.Relay != nil {
+		sub.src.Write(s.received()) // what fails here fails below again
+	}
 	hash := sha256.New()
 	check := &lineCheck{w: io.MultiWriter(sub.src, hash)}
 	buf := buffers.Get().(*[]byte)
@@ -75,10 +78,15 @@ func (s *session) receive(r io.Reader) (sub submission, err error) {
 	if err != nil {
 		return sub, s.fault("reading the message", err)
 	}
+	if s.account.Relay != nil {
+		if err := s.looping(sub.root.Header); err != nil {
+			return sub, err
+		}
+	}
 	if sub.from, err = s.author(sub.root.Header); err != nil {
 		return sub, err
 	}
-	if s.env.from.IsZero() && !sub.root.Is("multipart/report") {
+	if s.env.from.IsZero() && !s.account.anySender() && !sub.root.Is("multipart/report") {
 		return sub, permanent(550, "5.7.1", "without a sender address only read receipts and other reports are sent")
 	}
 	if id := sub.root.Header.Get("Message-ID"); strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && len(message.MessageIDs(id)) == 1 {

@@ -73,12 +73,15 @@ func (g *group) add(c *pgp.Certificate) {
 func (s *session) protect(ctx context.Context, sub submission, g *group) (err error) {
 	switch g.action {
 	case policy.Encrypt, policy.SignOnly:
-		return s.encrypt(ctx, sub, g) // Protect gives 7 bits, whatever it gets
+		if err = s.encrypt(ctx, sub, g); err != nil { // Protect gives 7 bits, whatever it gets
+			return err
+		}
+		return s.vouch(ctx, sub, g)
 	case policy.SendClear:
-		g.body = message.Concat(s.autocrypt(ctx, sub), without(sub.src, sub.root, private))
+		g.body = message.Concat(s.autocrypt(ctx, sub), without(sub.src, sub.root, s.kept(private)))
 		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
 	case policy.PassSealed:
-		g.body = without(sub.src, sub.root, blind)
+		g.body = without(sub.src, sub.root, s.kept(blind))
 	default:
 		return fmt.Errorf("%q is no way to send a message", g.action)
 	}
@@ -90,7 +93,7 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 // so that they can answer encrypted; empty where there is none or the mail
 // program adds its own. It is a service, and no reason to fail.
 func (s *session) autocrypt(ctx context.Context, sub submission) message.Source {
-	if len(sub.root.Header.All("Autocrypt")) > 0 {
+	if s.account.Relay != nil || len(sub.root.Header.All("Autocrypt")) > 0 {
 		return message.Bytes(nil)
 	}
 	signer, err := s.account.Signer(ctx, sub.from)
@@ -110,16 +113,28 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 	if g.action == policy.SignOnly {
 		g.certs = nil
 	}
-	signer, err := s.account.Signer(ctx, sub.from)
+	p, err := s.protection(ctx, sub)
 	if err != nil {
-		return fmt.Errorf("signing key of %s: %w", sub.from, err)
+		return err
 	}
+	p.Recipients = g.certs
 	g.spool = message.NewSpool(s.server.c.Spool)
 	g.body = g.spool
-	return pgp.Protect(ctx, g.spool, sub.src, pgp.Protection{
-		Signer: signer, Recipients: g.certs, Autocrypt: signer.Certificate(), From: sub.from,
-		Now: s.server.c.Now(), Spool: s.server.c.Spool,
-	})
+	return pgp.Protect(ctx, g.spool, sub.src, p)
+}
+
+// protection is how a message is signed, whoever it is for.
+func (s *session) protection(ctx context.Context, sub submission) (pgp.Protection, error) {
+	p := pgp.Protection{From: sub.from, Now: s.server.c.Now(), Spool: s.server.c.Spool}
+	if s.account.Relay != nil {
+		return p, s.relayProtection(ctx, sub, &p)
+	}
+	signer, err := s.account.Signer(ctx, sub.from)
+	if err != nil {
+		return p, fmt.Errorf("signing key of %s: %w", sub.from, err)
+	}
+	p.Signer, p.Autocrypt = signer, signer.Certificate()
+	return p, nil
 }
 
 // protectFault is the reply where a copy could not be made. Nothing was sent.

@@ -15,6 +15,9 @@ import (
 // author checks that everyone whom the header names as author or sender is of
 // the account (RFC 6409, Section 8.1) and returns the first author.
 func (s *session) author(h message.Header) (address.Address, error) {
+	if s.account.anySender() {
+		return s.relayAuthor(h), nil
+	}
 	from := h.All("From")
 	if len(from) != 1 {
 		return address.Address{}, permanent(550, "5.6.0", fmt.Sprintf("the message has %d From fields and needs one", len(from)))

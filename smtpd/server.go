@@ -196,7 +196,12 @@ func (s *Server) account(ctx context.Context, key string) (*Account, error) {
 	return nil, fmt.Errorf("account %s has not logged in since letterlock started", key)
 }
 
-func (a *Account) key() string { return a.Addresses[0].Key() }
+func (a *Account) key() string {
+	if a.Relay != nil {
+		return RelayKey
+	}
+	return a.Addresses[0].Key()
+}
 
 // has tells whether the account may send from an address.
 func (a *Account) has(b address.Address) bool {

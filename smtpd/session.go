@@ -123,7 +123,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 		if !asciiOnly(from) && !opts.UTF8 { // RFC 6531, Section 3.5
 			return permanent(553, "5.6.7", "an address beyond ASCII needs SMTPUTF8")
 		}
-		if !s.account.has(a) {
+		if !s.account.anySender() && !s.account.has(a) {
 			return s.notOurs(a)
 		}
 		env.from = a

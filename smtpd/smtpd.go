@@ -123,6 +123,9 @@ type Account struct {
 	// Notify puts a delivery status notification into the sender's INBOX. If
 	// nil it is submitted to the upstream, from and to the sender.
 	Notify func(ctx context.Context, to address.Address, report []byte) error
+	// Relay makes it that of a client of an organisation's gateway; nil for a
+	// person's.
+	Relay *Relay
 }
 
 // Finder finds certificates; a *keydir.Resolver is one.

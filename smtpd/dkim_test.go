@@ -1,0 +1,121 @@
+package smtpd_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-msgauth/dkim"
+	"letterlock.org/letterlock/policy"
+	"letterlock.org/letterlock/smtpd"
+)
+
+func dkimKey(t testing.TB, private any) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// TestDKIMSignsWhatWasChanged: after encryption, for the domain's own authors
+// only; what passes unchanged keeps the signatures that it has.
+func TestDKIMSignsWhatWasChanged(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaPublic, err := x509.MarshalPKIXPublicKey(rsaKey.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	edPublic, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, record string
+		key          any
+	}{
+		{"RSA", "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(rsaPublic), rsaKey},
+		{"Ed25519", "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(edPublic), edKey},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, err := smtpd.NewDKIM("example.org", "sel", dkimKey(t, tt.key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			u := newUpstream(t)
+			b := newBridge(t, u, asRelay(func(r *smtpd.Relay) { r.DKIM = d }), withRules(policy.Config{Mixed: policy.MixedSplit}))
+			send := func(mail, to string) string {
+				t.Helper()
+				if got := b.mta().hand(mail, "a@example.org", to); !strings.HasPrefix(got, "250") {
+					t.Fatalf("reply %q", got)
+				}
+				sent := u.received()
+				return sent[len(sent)-1].data
+			}
+			verify := func(data string) []*dkim.Verification {
+				t.Helper()
+				vs, err := dkim.VerifyWithOptions(strings.NewReader(data), &dkim.VerifyOptions{LookupTXT: func(name string) ([]string, error) {
+					if name != "sel._domainkey.example.org" {
+						t.Errorf("asked for %s", name)
+					}
+					return []string{tt.record}, nil
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return vs
+			}
+			data := send(letter("1", "bob@example.net"), "bob@example.net")
+			vs := verify(data)
+			if len(vs) != 1 || vs[0].Err != nil || vs[0].Domain != "example.org" {
+				t.Fatalf("verified as %+v:\n%s", vs, data)
+			}
+			for name, forged := range map[string]string{
+				"another From": "From: ceo@example.org\r\n" + data, "a body beside": data + "more\r\n",
+			} {
+				if vs := verify(forged); len(vs) != 1 || vs[0].Err == nil {
+					t.Errorf("%s still verifies", name)
+				}
+			}
+			if data := send(letter("2", "zoe@example.com"), "zoe@example.com"); strings.Contains(data, "DKIM-Signature") {
+				t.Errorf("unchanged mail was signed:\n%s", data)
+			}
+			foreign := strings.Replace(letter("3", "bob@example.net"), "alice@example.org", "friend@example.com", 1)
+			if data := send(foreign, "bob@example.net"); strings.Contains(data, "DKIM-Signature") {
+				t.Errorf("signed for another domain's author:\n%s", data)
+			}
+			// What came signed and passes unchanged still verifies behind us.
+			if vs := verify(send(data, "zoe@example.com")); len(vs) != 1 || vs[0].Err != nil {
+				t.Errorf("a signature was broken on the way: %+v", vs)
+			}
+		})
+	}
+}
+
+func TestDKIMKeysThatAreNone(t *testing.T) {
+	elliptic, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string][]byte{
+		"not PEM":  []byte("secret-canary"),
+		"no key":   pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret-canary")}),
+		"an empty": nil,
+		"elliptic": dkimKey(t, elliptic),
+	} {
+		if _, err := smtpd.NewDKIM("example.org", "sel", key); err == nil || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
