@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -39,7 +40,8 @@ func noise(i int) []byte {
 // BenchmarkStart is the time from an opened store to the first answer, with as
 // many certificates as LETTERLOCK_CERTIFICATES says. With LETTERLOCK_SERVE set to
 // a file it then writes the hashes there and serves at 127.0.0.1:28083 until it
-// is killed, for a load generator.
+// is killed, for a load generator; with the certificate and key that LETTERLOCK_TLS
+// names, "cert.pem,key.pem".
 func BenchmarkStart(b *testing.B) {
 	n := many(b)
 	path := filepath.Join(b.TempDir(), "store.db")
@@ -48,13 +50,16 @@ func BenchmarkStart(b *testing.B) {
 		b.Fatal(err)
 	}
 	start := time.Now()
-	if err := server.NewDirectory(st).Fill(ctx, n, "example.org", noise); err != nil {
+	filled := server.NewDirectory(st)
+	if err := filled.Fill(ctx, n, "example.org", noise); err != nil {
 		b.Fatal(err)
 	}
+	filled.Close()
 	b.Logf("written: %.0f rows/s", float64(n)/time.Since(start).Seconds())
 	st.Close()
 	runtime.GC()
 	for b.Loop() {
+		start := time.Now()
 		st, err := store.Open(path, [32]byte{1}, server.Schema)
 		if err != nil {
 			b.Fatal(err)
@@ -64,6 +69,7 @@ func BenchmarkStart(b *testing.B) {
 		if r.StatusCode != 200 {
 			b.Fatal(r.Status)
 		}
+		b.Logf("first answer after %v", time.Since(start))
 		if out := os.Getenv("LETTERLOCK_SERVE"); out != "" {
 			serveFigures(b, d, n, out)
 		}
@@ -84,6 +90,13 @@ func serveFigures(b *testing.B, d *server.Directory, n int, out string) {
 	l, err := net.Listen("tcp", "127.0.0.1:28083")
 	if err != nil {
 		b.Fatal(err)
+	}
+	if cert, key, ok := strings.Cut(os.Getenv("LETTERLOCK_TLS"), ","); ok {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			b.Fatal(err)
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}})
 	}
 	runtime.GC()
 	b.Log(handler(d).Serve(ctx, l, nil, time.Second))
