@@ -54,7 +54,7 @@ func TestDKIMSignsWhatWasChanged(t *testing.T) {
 				t.Fatal(err)
 			}
 			u := newUpstream(t)
-			b := newBridge(t, u, asRelay(func(r *smtpd.Relay) { r.DKIM = d }), withRules(policy.Config{Mixed: policy.MixedSplit}))
+			b := newBridge(t, u, asRelay(func(r *smtpd.Relay) { r.DKIM = d }), withRules(policy.Config{Settings: policy.Settings{Mixed: policy.MixedSplit}}))
 			send := func(mail, to string) string {
 				t.Helper()
 				if got := b.mta().hand(mail, "a@example.org", to); !strings.HasPrefix(got, "250") {

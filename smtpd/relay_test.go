@@ -280,7 +280,7 @@ func (k known) Identity(_ context.Context, a address.Address, f pgp.Fingerprint)
 // TestSignOnlyNeedsAKey: where the rule is to sign and nobody can, nothing goes.
 func TestSignOnlyNeedsAKey(t *testing.T) {
 	u := newUpstream(t)
-	b := newBridge(t, u, asRelay(), withRules(policy.Config{Default: policy.Mode("sign")}))
+	b := newBridge(t, u, asRelay(), withRules(policy.Config{Default: policy.Sign}))
 	if got := b.mta().hand(letter("1", "zoe@example.com"), "a@example.org", "zoe@example.com"); !strings.HasPrefix(got, "4") && !strings.HasPrefix(got, "5") {
 		t.Errorf("got %q", got)
 	}
