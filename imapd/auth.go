@@ -165,7 +165,7 @@ func (s *session) login(tag, user, password string) error {
 	}
 	s.loggedIn.Store(true)
 	s.log = s.log.With("account", account.Name)
-	up, err := s.connect(ctx, account, upPassword)
+	up, err := s.connectOrYield(ctx, account, upPassword)
 	if err != nil {
 		s.log.Warn("upstream not usable", "reason", reason(err))
 		if errors.Is(err, errUpstreamRefused) && upPassword == password {

@@ -71,6 +71,26 @@ func (s *session) connect(ctx context.Context, a *Account, password string) (_ *
 	return u, nil
 }
 
+// connectOrYield is connect. Where the upstream allows no more connections the
+// account's indexer gives up its own first, and the server gets time to see it.
+func (s *session) connectOrYield(ctx context.Context, a *Account, password string) (*upstream, error) {
+	up, err := s.connect(ctx, a, password)
+	if !errors.Is(err, errUpstreamLimit) || a.Library == nil || !a.Library.Yield() {
+		return up, err
+	}
+	for _, pause := range []time.Duration{200 * time.Millisecond, time.Second} {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if up, err = s.connect(ctx, a, password); !errors.Is(err, errUpstreamLimit) {
+			break
+		}
+	}
+	return up, err
+}
+
 func (u *upstream) attach(conn net.Conn, io time.Duration, l wire.Limits) {
 	u.conn = newPatientConn(conn, io, io)
 	u.r = wire.NewResponseReader(u.conn, l)

@@ -6,9 +6,15 @@ import (
 	"net"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2/imapclient"
 
 	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/internal/mailtest/peer"
 )
 
 // TestUpstreamRefusals: what has nothing to do with the password is not said of
@@ -55,4 +61,51 @@ func TestUpstreamNotTrustedIsSaid(t *testing.T) {
 		}
 	})
 	talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN "+user+" "+password+"\nS: a NO [UNAVAILABLE] the upstream server's TLS certificate is not valid*")
+}
+
+// TestIndexerYields: where the server allows no more connections, the mail
+// program's counts for more than the indexer's.
+func TestIndexerYields(t *testing.T) {
+	d := peer.StartDovecot(t, peer.DovecotOptions{
+		Users: map[string]string{peer.Alice: peer.AlicePassword},
+		Extra: "mail_max_userip_connections = 2\n",
+	})
+	d.Append(t, peer.Alice, "INBOX", []byte("Subject: x\r\n\r\nx\r\n"))
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+	waits, resume := make(chan time.Duration), make(chan time.Time)
+	var busy atomic.Bool
+	busy.Store(true)
+	x, err := index.NewIndexer(index.IndexerConfig{
+		Library: b.library, Dial: b.account.Dial, Busy: busy.Load,
+		Login: func(_ context.Context, c *imapclient.Client) error {
+			return c.Login(peer.Alice, peer.AlicePassword).Wait()
+		},
+		After: func(d time.Duration) <-chan time.Time { waits <- d; return resume },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = x.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	if w := <-waits; w != 250*time.Millisecond || !x.Status().Running {
+		t.Fatalf("waits %v: it was to give way, connected", w)
+	}
+	first := login(t, b.addr, user, password)
+	second := login(t, b.addr, user, password)
+	first.ok("NOOP")
+	second.ok("SELECT INBOX")
+	busy.Store(false)
+	resume <- time.Time{}
+	if w, s := <-waits, x.Status(); w != 5*time.Minute || s.Running || !strings.Contains(s.Problem, "mail program") {
+		t.Errorf("waits %v, status %+v", w, s)
+	}
+	// With nothing to give, it is said why.
+	talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN "+user+" "+password+"\nS: a NO [UNAVAILABLE] the upstream server allows no more connections*")
+	second.ok("LOGOUT")
+	resume <- time.Time{} // and it comes back
+	if w, s := <-waits, x.Status(); w != 5*time.Minute || s.Problem != "" || s.Finished.IsZero() {
+		t.Errorf("waits %v, status %+v", w, s)
+	}
 }

@@ -48,6 +48,8 @@ type Indexer struct {
 
 	mu     sync.Mutex
 	status Status                   // guarded by mu
+	conn   net.Conn                 // guarded by mu; nil while it has none
+	gave   bool                     // guarded by mu: its connection was taken from it
 	seen   map[string]snapshot      // only used by Run
 	failed map[int64]map[uint32]int // only used by Run: openings that failed, by mailbox and UID
 }
@@ -132,6 +134,8 @@ func (x *Indexer) update(f func(*Status)) {
 func (x *Indexer) Run(ctx context.Context) error {
 	const least, most = 10 * time.Second, 15 * time.Minute
 	pause := least
+	x.c.Library.indexer.Store(x)
+	defer x.c.Library.indexer.CompareAndSwap(x, nil)
 	for {
 		err := x.pass(ctx)
 		x.update(func(s *Status) { s.Running = false })
@@ -139,7 +143,10 @@ func (x *Indexer) Run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		wait := x.c.Interval
-		if err != nil {
+		if x.hold(nil) && err != nil {
+			x.c.Logger.Info("indexing gave its connection to a mail program and comes back", "after", wait)
+			err = errYielded
+		} else if err != nil {
 			x.c.Logger.Warn("indexing stopped and will be tried again", "error", err, "after", pause)
 			wait, pause = pause, min(2*pause, most)
 		} else {
@@ -153,6 +160,29 @@ func (x *Indexer) Run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+var errYielded = errors.New("a mail program needs its connection; the upstream server allows no more")
+
+// hold notes the connection that yield may close, or that there is none, and
+// tells whether it did close one since.
+func (x *Indexer) hold(conn net.Conn) (gave bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.conn, gave, x.gave = conn, x.gave, false
+	return gave
+}
+
+// yield closes the connection to the upstream, if there is one.
+func (x *Indexer) yield() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.conn == nil {
+		return false
+	}
+	_ = x.conn.Close()
+	x.conn, x.gave = nil, true
+	return true
 }
 
 // problem says what is wrong for a person.
@@ -175,6 +205,7 @@ func (x *Indexer) pass(ctx context.Context) error {
 	conn = &progress{Conn: conn}
 	// imapclient knows no ctx: ending the connection ends whatever waits for it.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	x.hold(conn)
 	defer stop()
 	defer conn.Close()
 	client, err := x.c.Client(conn)

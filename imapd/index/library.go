@@ -76,6 +76,7 @@ type Library struct {
 	opening  chan struct{} // a slot for each opening under way for a client
 	indexing chan struct{} // and for the indexer, which has fewer
 	plain    observations
+	indexer  atomic.Pointer[Indexer] // that is running
 	begin    beginnings
 	asked    atomic.Int64 // when a client last asked for a message, in Unix nanoseconds
 
@@ -222,6 +223,14 @@ func (l *Library) Close() error {
 	l.cache.clear()
 	l.plain.wait()
 	return nil
+}
+
+// Yield asks the account's indexer, if one runs, to give its upstream connection
+// back: a mail program was refused one because there are too many. It tells
+// whether there was a connection; the server needs a moment to see it closed.
+func (l *Library) Yield() bool {
+	x := l.indexer.Load()
+	return x != nil && x.yield()
 }
 
 // touch notes that a client asks for a message.
