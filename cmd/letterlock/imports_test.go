@@ -21,6 +21,7 @@ var onlyFor = map[string]string{
 	"internal/login":           "cmd",
 	"internal/mailtest":        "cmd",
 	"internal/mailtest/peer":   "",
+	"internal/metrics":         "cmd",
 	"internal/store/storetest": "",
 }
 
