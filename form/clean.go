@@ -26,7 +26,7 @@ var elements = words("a abbr address article b bdi bdo big blockquote br caption
 	"samp section small span strike strong style sub summary sup table tbody td tfoot th thead time tr tt u ul var wbr")
 
 // swallowed are elements whose content goes with them.
-var swallowed = words("applet audio canvas datalist embed frameset iframe math noembed noframes noscript object plaintext script select svg " +
+var swallowed = words("applet audio canvas datalist frameset iframe math noembed noframes noscript object plaintext script select svg " +
 	"template textarea title video xmp")
 
 // attributes are those that stay, on whatever element.
@@ -56,17 +56,20 @@ const (
 
 // link notes where a link led, for the page to list, if it is of a kind that a
 // browser or mail program opens.
-func (c *cleaner) link(target string) {
+// It is "" for others.
+func (c *cleaner) link(target string) string {
 	u, err := url.Parse(strings.TrimSpace(target))
-	if err != nil || len(c.links) >= maxLinks {
-		return
+	if err != nil || u.Scheme != "mailto" && (u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
+		return ""
 	}
-	if u.Scheme != "mailto" && (u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
-		return
+	s := u.String()
+	if len(s) > maxLink {
+		return ""
 	}
-	if s := u.String(); len(s) <= maxLink && !slices.Contains(c.links, s) {
+	if len(c.links) < maxLinks && !slices.Contains(c.links, s) {
 		c.links = append(c.links, s)
 	}
+	return s
 }
 
 // clean writes HTML without what runs, loads, asks or leads elsewhere: what is
@@ -165,8 +168,10 @@ func (c *cleaner) attribute(element string, a html.Attribute) (key, value string
 		}
 		return "src", value, nil
 	case element == "a" && a.Key == "href":
-		c.link(a.Val)
-		return "title", a.Val, nil
+		if value = c.link(a.Val); value == "" {
+			return "", "", nil
+		}
+		return "title", value, nil
 	case a.Key == "style" && !harmlessCSS(a.Val), a.Key == "title" && element == "a":
 		return "", "", nil
 	case attributes[a.Key]:

@@ -110,6 +110,31 @@ func openChunks(key, sealed []byte, bound string) (plain []byte, err error) {
 	return plain, nil
 }
 
+// resealed is a page with other HTML under the same password.
+func resealed(t *testing.T, page, password, html string) string {
+	t.Helper()
+	salt64 := regexp.MustCompile(`data-salt="([^"]*)"`).FindStringSubmatch(page)[1]
+	salt, err := base64.StdEncoding.DecodeString(salt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := aes.NewCipher(mac(mac(salt, pbkdf2([]byte(password), salt, 600000)), []byte("letterlock form 1 key\x01")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := fmt.Sprintf(`{"from":"x","text":0,"html":%d,"files":[]}`, len(html))
+	plain := append(binary.BigEndian.AppendUint32(nil, uint32(len(about))), about+html...)
+	sealed := gcm.Seal(nil, []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"), plain, []byte("letterlock form 1\nrounds=600000\nchunk=1048576\nsalt="+salt64+"\n"))
+	start := strings.Index(page, "data-check=")
+	start += strings.Index(page[start:], "\r\n") + 2
+	end := start + strings.Index(page[start:], "</script>")
+	return page[:start] + base64.StdEncoding.EncodeToString(sealed) + page[end:]
+}
+
 func mac(key, b []byte) []byte {
 	m := hmac.New(sha256.New, key)
 	m.Write(b)

@@ -26,6 +26,9 @@ const (
 	iteratedMost = 65011712 // bytes hashed, RFC 9580, Section 3.7.1.3
 )
 
+// argonSlots bounds how many 64 MiB Argon2 has at one time, whoever asks.
+var argonSlots = make(chan struct{}, 2)
+
 // PasswordCopy is a message ready to be encrypted under a password, for
 // somebody who has no certificate. It reads its source anew for each Write.
 type PasswordCopy struct {
@@ -100,7 +103,7 @@ func (pc *PasswordCopy) engine(ctx context.Context, w io.Writer, password []byte
 	slow.S2KConfig = &s2k.Config{S2KMode: s2k.Argon2S2K, Argon2Config: &s2k.Argon2Config{
 		NumberOfPasses: argonPasses, DegreeOfParallelism: argonThreads, Memory: argonKiB,
 	}}
-	if err := packet.SerializeSymmetricKeyEncryptedAEADReuseKey(w, params.SessionKey, password, false, &slow); err != nil {
+	if err := argon(ctx, w, params.SessionKey, password, &slow); err != nil {
 		return err
 	}
 	config.S2KConfig = &s2k.Config{S2KMode: s2k.IteratedSaltedS2K, Hash: crypto.SHA256, S2KCount: iteratedMost}
@@ -117,6 +120,17 @@ func (pc *PasswordCopy) engine(ctx context.Context, w io.Writer, password []byte
 		return err
 	}
 	return plain.Close()
+}
+
+// argon writes the session key packet that costs memory to make.
+func argon(ctx context.Context, w io.Writer, sessionKey, password []byte, config *packet.Config) error {
+	select {
+	case argonSlots <- struct{}{}:
+		defer func() { <-argonSlots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return packet.SerializeSymmetricKeyEncryptedAEADReuseKey(w, sessionKey, password, false, config)
 }
 
 // unclosed keeps the engine from closing what it writes to.
