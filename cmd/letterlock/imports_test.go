@@ -11,7 +11,7 @@ import (
 const module = "letterlock.org/letterlock/"
 
 // level is how high a room of the house stands: imports point down.
-var level = map[string]int{"cmd": 5, "smtpd": 4, "imapd": 4, "policy": 3, "keydir": 2, "audit": 2, "pgp": 1, "internal": 0}
+var level = map[string]int{"cmd": 5, "smtpd": 4, "imapd": 4, "policy": 3, "keydir": 2, "audit": 2, "form": 2, "pgp": 1, "internal": 0}
 
 // onlyFor are packages with few callers: what their results are is handed on as
 // values and functions.
