@@ -133,3 +133,30 @@ func BenchmarkGet(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkImport publishes a folder of certificates, a tenth of the number of
+// BenchmarkStart.
+func BenchmarkImport(b *testing.B) {
+	n := many(b) / 10
+	dir := b.TempDir()
+	for i := range n {
+		c := cert(b, fmt.Sprintf("user%d@example.org", i))
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i, ".pgp")), c.Bytes(), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		st, err := store.Open(filepath.Join(b.TempDir(), "store.db"), [32]byte{1}, server.Schema)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d := reopened(st)
+		added, skipped, err := d.Import(ctx, dir, "example.org")
+		if err != nil || len(added) != n {
+			b.Fatal(len(added), skipped, err)
+		}
+		d.Close()
+		st.Close()
+	}
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "certificates/s")
+}
