@@ -108,7 +108,7 @@ func unknownIn(t *testing.T, dir string) (who []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	es, err := q.List(t.Context())
+	es, err := q.List(t.Context(), "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func sendUntilAnswered(t *testing.T, b *bridge, msg string, rcpts []string) (amb
 
 // settled tells whether nothing in the queue waits or is on its way.
 func settled(t *testing.T, b *bridge) bool {
-	es, err := b.queue.List(t.Context())
+	es, err := b.queue.List(t.Context(), "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func check(t *testing.T, u *upstream, b *bridge, rcpts []string, mayBeLost bool,
 		}
 	}
 	unknown := map[string]bool{}
-	es, err := b.queue.List(t.Context())
+	es, err := b.queue.List(t.Context(), "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestPermanentFailureOfTheFirstGroupAbortsAll(t *testing.T) {
 	if n := len(u.received()); n != 0 {
 		t.Errorf("%d messages went all the same", n)
 	}
-	if es, _ := b.queue.List(t.Context()); len(es) != 0 {
+	if es, _ := b.queue.List(t.Context(), "", 1000); len(es) != 0 {
 		t.Errorf("the journal keeps %+v", es)
 	}
 }
@@ -252,7 +252,7 @@ func TestAnUnknownEntryIsSettledByHand(t *testing.T) {
 					t.Fatalf("reply %q", got)
 				}
 			}
-			es, err := b.queue.List(t.Context())
+			es, err := b.queue.List(t.Context(), "", 1000)
 			if err != nil || len(es) != 1 || es[0].State != queue.Unknown {
 				t.Fatalf("queue: %+v, %v", es, err)
 			}

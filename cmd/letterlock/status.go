@@ -105,12 +105,12 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 		}
 		j.Accounts = append(j.Accounts, a)
 	}
-	entries, err := s.queue.List(ctx)
+	counts, err := s.queue.Counts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range entries {
-		j.Queue[q.State]++
+	for st, c := range counts {
+		j.Queue[st] = int(c.Entries)
 	}
 	if n := j.Queue[queue.Unknown]; n > 0 {
 		j.problem("the answer of the mail server was lost for %d messages, so they may or may not have been sent (see: letterlock queue list)", n)

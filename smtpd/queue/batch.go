@@ -87,7 +87,7 @@ func (q *Queue) lead() {
 func (q *Queue) run(batch []*write) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	err := q.c.Store.Update(ctx, func(tx store.Tx) (err error) {
+	err := q.update(ctx, func(tx store.Tx) (err error) {
 		for _, w := range batch {
 			if w.grown, err = w.f(tx); err != nil {
 				return err

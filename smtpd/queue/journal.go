@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,28 +10,11 @@ import (
 	"letterlock.org/letterlock/internal/store"
 )
 
-// Schema is the queue's tables. queue_body holds bodies in pieces, so that a
-// large one never has to be in memory as a whole.
-var Schema = store.Schema{Name: "queue", Steps: []string{
-	`CREATE TABLE queue_entry (
-		id TEXT PRIMARY KEY, account TEXT NOT NULL, submission TEXT NOT NULL,
-		state TEXT NOT NULL, due INTEGER NOT NULL, touched INTEGER NOT NULL,
-		body INTEGER NOT NULL, entry BLOB NOT NULL)`,
-	`CREATE INDEX queue_entry_due ON queue_entry (state, due)`,
-	`CREATE TABLE queue_body (
-		id TEXT NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (id, n))`,
-	// One page is written for a submission's row, not one in each of three trees:
-	// rows lie in the order of their IDs, which begin with the time, and only
-	// what waits is indexed.
-	`CREATE TABLE queue_ordered (
-		id TEXT PRIMARY KEY, account TEXT NOT NULL, submission TEXT NOT NULL,
-		state TEXT NOT NULL, due INTEGER NOT NULL, touched INTEGER NOT NULL,
-		body INTEGER NOT NULL, entry BLOB NOT NULL) WITHOUT ROWID;
-	INSERT INTO queue_ordered SELECT id, account, submission, state, due, touched, body, entry FROM queue_entry;
-	DROP TABLE queue_entry;
-	ALTER TABLE queue_ordered RENAME TO queue_entry;
-	CREATE INDEX queue_entry_due ON queue_entry (due) WHERE state = 'waiting'`,
-}}
+// ErrLost means that another node has taken over what this one worked on.
+var ErrLost = errors.New("another node has taken over this message")
+
+// ErrBusy means that the same submission is being worked on, or was just now.
+var ErrBusy = errors.New("the same message is being sent right now")
 
 // Change is the new state of one entry.
 type Change struct {
@@ -43,12 +25,25 @@ type Change struct {
 	Forget bool
 	// Bare: the store has no body of it, so none is looked for.
 	Bare bool
+	// Notice tells the sender, in the same sync, that the recipients who wait
+	// are late or held; "" tells nothing. Failures are told in any case.
+	Notice Notice
 }
 
 // Begin syncs entries before the first final dot: Sending ones without body,
-// Prepared ones with it. After an error nothing may be sent.
+// Prepared ones with it. After an error nothing may be sent; ErrBusy means that
+// another node has the same submission.
 func (q *Queue) Begin(ctx context.Context, changes []Change) error {
-	return q.Settle(ctx, changes)
+	if len(changes) == 0 || !q.c.Shared || changes[0].Entry.Submission == "" {
+		return q.Settle(ctx, changes)
+	}
+	apply := q.apply(changes)
+	return q.write(ctx, func(tx store.Tx) (int64, error) {
+		if err := q.claimIn(tx, changes[0].Entry.Submission); err != nil {
+			return 0, err
+		}
+		return apply(tx)
+	})
 }
 
 // Settle syncs what became of entries. Recipients that are Failed, and those
@@ -57,12 +52,7 @@ func (q *Queue) Begin(ctx context.Context, changes []Change) error {
 func (q *Queue) Settle(ctx context.Context, changes []Change) error {
 	err := q.write(ctx, q.apply(changes))
 	if err == nil {
-		q.note(changes)
-	}
-	for _, c := range changes {
-		if s := c.Entry.State; s == Waiting || s == Failed || s == Unknown {
-			q.Wake()
-		}
+		q.waiting(changes)
 	}
 	return err
 }
@@ -77,8 +67,21 @@ func (q *Queue) SettleLater(changes []Change) {
 		if err != nil {
 			q.c.Logger.Error("journal not written", "err", err)
 		}
-		q.note(changes)
 	})
+}
+
+// waiting tells Run what has begun to wait.
+func (q *Queue) waiting(changes []Change) {
+	for i := range changes {
+		switch e := &changes[i].Entry; {
+		case e.State == Waiting:
+			q.hint(lane{e.Account, domain(e)})
+		case e.State == Held && changes[i].Notice == "":
+			signal(q.tend)
+		case e.State == Failed, e.State == Unknown, changes[i].Notice != "": // a report waits
+			q.hint(lane{e.Account, domainOf(e.From)})
+		}
+	}
 }
 
 // apply makes the statements of some changes. The function that it returns may
@@ -87,10 +90,12 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 	now := q.c.Now()
 	var reports []report
 	for i := range changes {
-		changes[i].Entry.Queued = changes[i].Entry.Queued || changes[i].Entry.State == Waiting
-		if r, ok := reportOn(&changes[i].Entry, now, q.c.Lifetime); ok && !changes[i].Forget {
-			reports = append(reports, r)
+		c := &changes[i]
+		c.Entry.Queued = c.Entry.Queued || c.Entry.State == Waiting || c.Entry.State == Held
+		if c.Forget {
+			continue
 		}
+		reports = append(reports, reportsOn(&c.Entry, c.Notice, now, q.c.Lifetime)...)
 	}
 	return func(tx store.Tx) (grown int64, err error) {
 		for _, c := range changes {
@@ -107,7 +112,7 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 			}
 			grown += n
 		}
-		return grown, nil
+		return grown, q.unclaimIn(tx, changes)
 	}
 }
 
@@ -115,72 +120,71 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 // returns by how many bytes the bodies grew.
 func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 	e := c.Entry
-	var had int64
-	if !c.Bare {
-		err := tx.Row(`SELECT body FROM queue_entry WHERE id = ?`, []any{e.ID}, &had)
-		if err != nil && !errors.Is(err, store.ErrNoRow) {
-			return 0, err
-		}
+	had, err := q.mine(tx, c)
+	if err != nil {
+		return 0, err
 	}
 	keep := !c.Forget && (e.State == Prepared || e.State == Waiting || e.State == Held || e.State == Sending || e.State == Unknown)
 	has := had
 	if had > 0 && !keep {
-		if _, err := tx.Exec(`DELETE FROM queue_body WHERE id = ?`, e.ID); err != nil {
+		if _, err := tx.Exec(`DELETE FROM queue_piece WHERE id = ?`, e.ID); err != nil {
 			return 0, err
 		}
 		has = 0
 	}
+	if err := q.putWaits(tx, c); err != nil {
+		return 0, err
+	}
 	if c.Forget {
-		_, err := tx.Exec(`DELETE FROM queue_entry WHERE id = ?`, e.ID)
+		_, err := tx.Exec(`DELETE FROM queue_item WHERE id = ?`, e.ID)
 		return has - had, err
 	}
 	if had == 0 && keep && c.Body != nil {
-		if err := putBody(tx, e.ID, c.Body); err != nil {
+		if err := q.putBody(tx, e.ID, c.Body); err != nil {
 			return 0, err
 		}
 		has = c.Body.Size()
 	}
-	row, err := json.Marshal(packed(e))
+	b, err := q.encode(e)
 	if err != nil {
 		return 0, err
 	}
 	var due int64
-	if e.State == Waiting {
-		due = e.Next.UnixMicro()
+	var node, where string
+	switch e.State {
+	case Waiting, Held:
+		due, where = e.Next.UnixMicro(), domain(&e)
+	case Sending, Prepared:
+		node = q.c.Node
 	}
-	_, err = tx.Exec(`INSERT INTO queue_entry (id, account, submission, state, due, touched, body, entry)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due,
-			touched = excluded.touched, body = excluded.body, entry = excluded.entry`,
-		e.ID, e.Account, e.Submission, string(e.State), due, now.UnixMicro(), has, row)
+	_, err = tx.Exec(`INSERT INTO queue_item (id, account, domain, hash, state, node, due, alarm, touched, body, entry)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET domain = excluded.domain, state = excluded.state, node = excluded.node, due = excluded.due,
+			alarm = excluded.alarm, touched = excluded.touched, body = excluded.body, entry = excluded.entry`,
+		e.ID, e.Account, where, hash(e.Submission), string(e.State), node, due, q.alarm(&e), now.UnixMicro(), has, b)
 	return has - had, err
 }
 
-// packed is e without what has columns of its own.
-func packed(e Entry) Entry {
-	e.ID, e.Account, e.Submission = "", "", ""
-	return e
-}
-
-func (q *Queue) entries(ctx context.Context, where string, args ...any) (es []Entry, err error) {
-	err = q.c.Store.View(ctx, func(tx store.Tx) error {
-		es = nil
-		return tx.Rows(`SELECT id, account, submission, entry FROM queue_entry `+where, args, func(scan func(...any) error) error {
-			var id, account, submission string
-			var row []byte
-			var e Entry
-			if err := scan(&id, &account, &submission, &row); err != nil {
-				return err
-			}
-			if err := json.Unmarshal(row, &e); err != nil {
-				return fmt.Errorf("queue entry: %w", err)
-			}
-			e.ID, e.Account, e.Submission = id, account, submission
-			es = append(es, e)
-			return nil
-		})
-	})
-	return es, err
+// mine returns the bytes of the body that an entry has in the store, after it
+// has made sure that no other node has taken the entry over. What we know of a
+// final dot counts even then, unless somebody has acted on the entry since.
+func (q *Queue) mine(tx store.Tx, c Change) (had int64, err error) {
+	if c.Bare && !q.c.Shared {
+		return 0, nil
+	}
+	var state, node string
+	err = tx.Row(`SELECT body, state, node FROM queue_item WHERE id = ? FOR UPDATE`, []any{c.Entry.ID}, &had, &state, &node)
+	switch {
+	case errors.Is(err, store.ErrNoRow):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case !q.c.Shared || node == q.c.Node:
+		return had, nil
+	case State(state) == Unknown && node == "" && c.Entry.State != Sending:
+		return had, nil
+	}
+	return 0, fmt.Errorf("entry %s: %w", c.Entry.ID, ErrLost)
 }
 
 // Overall is the state of an entry with these recipients.
@@ -189,7 +193,7 @@ func Overall(rs []Recipient) State {
 	for _, r := range rs {
 		seen[r.State] = true
 	}
-	for _, s := range []State{Sending, Waiting, Unknown, Failed} {
+	for _, s := range []State{Sending, Waiting, Held, Unknown, Failed} {
 		if seen[s] {
 			return s
 		}

@@ -1,10 +1,64 @@
 package queue
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
 
-// List returns every entry that still concerns somebody: all but Sent ones.
-func (q *Queue) List(ctx context.Context) ([]Entry, error) {
-	return q.entries(ctx, `WHERE state <> 'sent' ORDER BY touched`)
+	"letterlock.org/letterlock/internal/store"
+)
+
+// Each calls f for every entry that still concerns somebody, all but Sent ones:
+// by state, the oldest first. It reads them in pages. state "" is every state.
+func (q *Queue) Each(ctx context.Context, state State, f func(Entry) error) error {
+	states := []State{Sending, Prepared, Waiting, Held, Unknown, Failed}
+	if state != "" {
+		states = []State{state}
+	}
+	for _, s := range states {
+		const page = 200
+		for last := ""; ; {
+			rs, err := q.rows(ctx, `WHERE state = ? AND state <> 'sent' AND state <> 'sending' AND id > ? ORDER BY id LIMIT ?`, string(s), last, page)
+			if s == Sending {
+				rs, err = q.rows(ctx, `WHERE node <> '' AND state = 'sending' AND id > ? ORDER BY id LIMIT ?`, last, page)
+			}
+			if err != nil {
+				return err
+			}
+			for _, r := range rs {
+				if err := f(r.Entry); err != nil {
+					return err
+				}
+				last = r.ID
+			}
+			if len(rs) < page {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// List returns at most limit entries of one state, or of all but Sent.
+func (q *Queue) List(ctx context.Context, state State, limit int) (es []Entry, err error) {
+	enough := errors.New("enough")
+	err = q.Each(ctx, state, func(e Entry) error {
+		if len(es) == limit {
+			return enough
+		}
+		es = append(es, e)
+		return nil
+	})
+	if err == enough {
+		err = nil
+	}
+	return es, err
+}
+
+// Show returns one entry, whatever its state.
+func (q *Queue) Show(ctx context.Context, id string) (Entry, error) {
+	r, err := q.row(ctx, id)
+	return r.Entry, err
 }
 
 // Drop gives up what waits, is held or is unknown: nothing more is sent, nobody
@@ -20,9 +74,21 @@ func (q *Queue) Retry(ctx context.Context, id string) error {
 	return q.change(ctx, id, again, Waiting, Unknown)
 }
 
-// Release lets go what is held.
-func (q *Queue) Release(ctx context.Context, id string) error {
-	return q.change(ctx, id, again, Held)
+// Release decides now about what is held, and returns who stays held and why.
+// It doesn't go around the rules: what they would encrypt goes; with clear, what
+// they let go in clear too. ErrNotServing means that it will be looked at later,
+// without clear.
+func (q *Queue) Release(ctx context.Context, id string, clear bool) (stay []Recipient, err error) {
+	q.mu.Lock()
+	idle := q.decider == nil
+	q.mu.Unlock()
+	if !idle {
+		return q.decide(ctx, id, clear)
+	}
+	if err := q.dueNow(ctx, `id = ? AND state = 'held'`, id); err != nil {
+		return nil, err
+	}
+	return nil, ErrNotServing
 }
 
 func again(r *Recipient, body bool) {
@@ -35,68 +101,67 @@ func again(r *Recipient, body bool) {
 
 // change sets the recipients of an entry that are in one of the states.
 func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, body bool), states ...State) error {
-	if !q.take(id) {
-		return ErrNoEntry
+	if ok, err := q.own(ctx, id); err != nil {
+		return err
+	} else if !ok {
+		if _, err := q.row(ctx, id); err != nil {
+			return err
+		}
+		return ErrWorking
 	}
-	defer q.leave(id)
-	es, err := q.entries(ctx, `WHERE id = ?`, id)
+	defer q.disown(id)
+	r, err := q.row(ctx, id)
 	if err != nil {
 		return err
 	}
-	if len(es) == 0 {
-		return ErrNoEntry
-	}
-	bodies, err := q.entries(ctx, `WHERE id = ? AND body > 0`, id)
-	if err != nil {
-		return err
-	}
-	e, found := es[0], false
+	e, found := r.Entry, false
 	var left []Recipient
-	for _, r := range e.Recipients {
+	for _, rc := range e.Recipients {
 		for _, s := range states {
-			if r.State == s || e.State == Held && s == Held {
-				set(&r, len(bodies) > 0)
+			if rc.State == s {
+				set(&rc, r.body > 0)
 				found = true
 				break
 			}
 		}
-		if r.State != "" {
-			left = append(left, r)
+		if rc.State != "" {
+			left = append(left, rc)
 		}
 	}
 	if !found {
-		return ErrNoEntry
+		return fmt.Errorf("%w: it is %s", ErrNoEntry, e.State)
 	}
 	e.Recipients, e.Next = left, q.c.Now()
 	e.State = Overall(left)
+	if e.State == Waiting && !e.Next.Before(e.Expires) {
+		e.Expires = e.Next.Add(q.c.Lifetime) // a person wants it tried
+	}
+	q.c.Logger.Info("queue changed by hand", "entry", id, "account", e.Account, "was", r.State, "is", e.State)
 	return q.Settle(ctx, []Change{{Entry: e, Forget: len(left) == 0}})
 }
 
 // Hurry has what waits for an account tried now, such as after its first login.
 func (q *Queue) Hurry(ctx context.Context, account string) error {
-	es, err := q.entries(ctx, `WHERE account = ? AND state = 'waiting'`, account)
-	if err != nil {
-		return err
+	err := q.dueNow(ctx, `account = ? AND state = 'waiting' AND node = ''`, account)
+	if errors.Is(err, ErrNoEntry) {
+		return nil
 	}
-	for _, e := range es {
-		if !q.take(e.ID) {
-			continue
-		}
-		err := q.due(ctx, e.ID)
-		q.leave(e.ID)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	q.mu.Lock()
+	q.hurried = append(q.hurried, account)
+	q.mu.Unlock()
+	q.Wake()
+	return err
 }
 
-// due makes an entry that waits due; the caller has taken it.
-func (q *Queue) due(ctx context.Context, id string) error {
-	es, err := q.entries(ctx, `WHERE id = ? AND state = 'waiting'`, id)
-	if err != nil || len(es) == 0 {
+// dueNow makes entries due; ErrNoEntry if there were none.
+func (q *Queue) dueNow(ctx context.Context, where string, arg any) error {
+	var n int64
+	err := q.update(ctx, func(tx store.Tx) (err error) {
+		n, err = tx.Exec(`UPDATE queue_item SET due = ? WHERE `+where, q.c.Now().UnixMicro(), arg)
 		return err
+	})
+	if err == nil && n == 0 {
+		err = ErrNoEntry
 	}
-	es[0].Next = q.c.Now()
-	return q.Settle(ctx, []Change{{Entry: es[0]}})
+	return err
 }

@@ -109,7 +109,7 @@ func (w *world) put(state queue.State, body string, to ...string) queue.Entry {
 	e := queue.Entry{ID: queue.NewID(), Account: "alice@example.org", Submission: queue.Key("alice@example.org", "<1@x>", [32]byte{byte(len(body))}),
 		From: "alice@example.org", MessageID: "<1@x>", State: state, Created: now, Next: now, Expires: now.Add(48 * time.Hour), Size: int64(len(body))}
 	rs := state
-	if state == queue.Held || state == queue.Prepared {
+	if state == queue.Prepared {
 		rs = queue.Waiting
 	}
 	for _, a := range to {
@@ -127,7 +127,7 @@ func (w *world) put(state queue.State, body string, to ...string) queue.Entry {
 
 func (w *world) list() string {
 	w.t.Helper()
-	es, err := w.q.List(w.t.Context())
+	es, err := w.q.List(w.t.Context(), "", 1000)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestAfterARestart(t *testing.T) {
 		{"what was being sent is unknown", queue.Sending, "", "unknown bob@x=unknown"},
 		{"what was only prepared is gone", queue.Prepared, "text", ""},
 		{"what was sent is remembered, not listed", queue.Sent, "", ""},
-		{"what is held stays", queue.Held, "text", "held bob@x=waiting"},
+		{"what is held stays", queue.Held, "text", "held bob@x=held"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, queue.Config{})
@@ -292,8 +292,8 @@ func TestByHand(t *testing.T) {
 		{"drop what is unknown", queue.Unknown, "", (*queue.Queue).Drop, nil, "", queue.Sent},
 		{"retry what is unknown, by the client", queue.Unknown, "", (*queue.Queue).Retry, nil, "", ""},
 		{"retry what is unknown, by ourselves", queue.Unknown, "text", (*queue.Queue).Retry, nil, "waiting bob@x=waiting", queue.Waiting},
-		{"release", queue.Held, "text", (*queue.Queue).Release, nil, "waiting bob@x=waiting", queue.Waiting},
-		{"release what is not held", queue.Waiting, "text", (*queue.Queue).Release, queue.ErrNoEntry, "waiting bob@x=waiting", queue.Waiting},
+		{"drop what is held", queue.Held, "text", (*queue.Queue).Drop, nil, "", queue.Sent},
+		{"retry what is held", queue.Held, "text", (*queue.Queue).Retry, queue.ErrNoEntry, "held bob@x=held", queue.Held},
 		{"drop what was sent", queue.Sent, "", (*queue.Queue).Drop, queue.ErrNoEntry, "", queue.Sent},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -433,7 +433,7 @@ func TestManyWritersShareSyncsAndOneErrorIsEverybodysOwn(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if es, err := q.List(t.Context()); err != nil || len(es) != 50 {
+	if es, err := q.List(t.Context(), "", 1000); err != nil || len(es) != 50 {
 		t.Errorf("%d entries, %v", len(es), err)
 	}
 	f.mu.Lock()

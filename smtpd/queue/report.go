@@ -1,9 +1,17 @@
 package queue
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 	"time"
+)
+
+// Notice is what the sender is told of recipients who have not failed.
+type Notice string
+
+const (
+	NoticeDelayed Notice = "delayed" // it is late, and still tried
+	NoticeHeld    Notice = "held"    // it waits for a certificate or a person
 )
 
 // report is a delivery status notification, ready to wait.
@@ -12,115 +20,73 @@ type report struct {
 	body  []byte
 }
 
-// reportOn makes the notification about the recipients of e that have failed,
-// or of whom nobody knows, and were not reported yet; it marks them reported.
-// It has nothing of the message but its Message-ID (RFC 3464). NOTIFY that
-// leaves FAILURE out is obeyed.
-func reportOn(e *Entry, now time.Time, lifetime time.Duration) (report, bool) {
-	var failed []Recipient
-	e.Recipients = append([]Recipient(nil), e.Recipients...)
+// reportsOn makes the notifications that are due about an entry that is about
+// to be written, and marks in it what they tell: recipients that have failed, or
+// of whom nobody knows, and were not reported yet; and the notice. They have
+// nothing of the message but its Message-ID and date (RFC 3464). NOTIFY is
+// obeyed; RET isn't, since neither the text nor the header is ours to repeat.
+func reportsOn(e *Entry, n Notice, now time.Time, lifetime time.Duration) (out []report) {
+	add := func(k kind, rs []Recipient) {
+		if len(rs) == 0 || e.Report || e.From == "" {
+			return
+		}
+		out = append(out, newReport(e, k, rs, now, lifetime))
+	}
+	add(kindFailed, unreported(e))
+	var rs []Recipient
+	for _, r := range e.Recipients {
+		if (r.State == Waiting && n == NoticeDelayed || r.State == Held && n == NoticeHeld) && wants(r, "DELAY") {
+			rs = append(rs, r)
+		}
+	}
+	add(kinds[n], rs)
+	return out
+}
+
+// unreported are the recipients who have to be reported; it marks them.
+func unreported(e *Entry) (rs []Recipient) {
+	e.Recipients = slices.Clone(e.Recipients)
 	for i, r := range e.Recipients {
 		lost := r.State == Unknown && e.Queued
 		if r.State != Failed && !lost || r.Reported {
 			continue
 		}
 		e.Recipients[i].Reported = true
-		if r.Notify == "" || strings.Contains(strings.ToUpper(r.Notify), "FAILURE") {
-			failed = append(failed, r)
+		if wants(r, "FAILURE") {
+			rs = append(rs, r)
 		}
 	}
-	if len(failed) == 0 || e.Report || e.From == "" {
-		return report{}, false
-	}
-	body := reportText(e, failed, now)
-	return report{body: body, entry: Entry{
-		ID: NewID(), Account: e.Account, From: e.From, Report: true, State: Waiting,
-		Recipients: []Recipient{{Address: e.From, Key: strings.ToLower(e.From), Notify: "NEVER", State: Waiting}},
-		Created:    now, Next: now, Expires: now.Add(lifetime), Size: int64(len(body)),
-		UTF8: !ascii(string(body)),
-	}}, true
+	return rs
 }
 
-// What a report says of each state. RFC 3464, Section 2.3.3, has no word for
-// what nobody knows: delayed is the one that claims least.
-var (
-	opening = map[State]string{
-		Failed:  "Letterlock could not deliver a message of yours to these recipients:",
-		Unknown: "The mail server did not confirm a message of yours; these recipients may have got it or not:",
-	}
-	action = map[State]string{Failed: "failed", Unknown: "delayed"}
-)
+// wants tells whether RFC 3461's NOTIFY asks for a report of some kind; without
+// it, failures and delays are reported (Section 4.1).
+func wants(r Recipient, kind string) bool {
+	return r.Notify == "" || slices.Contains(strings.Split(strings.ToUpper(r.Notify), ","), kind)
+}
 
-// reportText is the message. Addresses and replies were checked and cleaned
-// when they came in; line ends are taken out once more.
-func reportText(e *Entry, failed []Recipient, now time.Time) []byte {
-	var b strings.Builder
-	line := func(format string, args ...any) {
-		s := strings.Map(func(r rune) rune {
-			if r < ' ' || r == 0x7f {
-				return ' '
-			}
-			return r
-		}, fmt.Sprintf(format, args...))
-		b.WriteString(s + "\r\n")
+// newReport is the entry that brings a report to the sender: from themselves
+// where nobody else is in charge, else with the null reverse-path.
+func newReport(e *Entry, k kind, rs []Recipient, now time.Time, lifetime time.Duration) report {
+	body := k.text(e, rs, now)
+	r := report{body: body, entry: Entry{
+		ID: NewID(), Account: e.Account, From: e.From, Report: true, State: Waiting,
+		Recipients: []Recipient{{Address: e.From, Key: keyOf(e.From), Notify: "NEVER", State: Waiting}},
+		Created:    now, Next: now, Expires: now.Add(lifetime), Size: int64(len(body)),
+		UTF8: !ascii(string(body)),
+	}}
+	if e.Reporter != "" {
+		r.entry.From = ""
 	}
-	boundary := "=_letterlock_" + NewID()
-	line("From: <%s>", e.From)
-	line("To: <%s>", e.From)
-	line("Subject: Not delivered")
-	line("Date: %s", now.Format(time.RFC1123Z))
-	line("Message-ID: <%s@letterlock.invalid>", NewID())
-	line("Auto-Submitted: auto-replied") // RFC 3834, Section 5
-	line("MIME-Version: 1.0")
-	line("Content-Type: multipart/report; report-type=delivery-status; boundary=\"%s\"", boundary)
-	line("")
-	line("--%s", boundary)
-	line("Content-Type: text/plain; charset=utf-8")
-	line("")
-	for _, state := range []State{Failed, Unknown} {
-		listed := false
-		for _, r := range failed {
-			if r.State != state {
-				continue
-			}
-			if !listed {
-				listed = true
-				line("%s", opening[state])
-				line("")
-			}
-			line("  <%s>: %d %s %s", r.Address, r.Code, r.Status, r.Text)
-		}
-		if listed {
-			line("")
-		}
-	}
-	line("Other recipients of the same message are not concerned. To send it again, look")
-	line("for it in your Sent folder.")
-	if e.MessageID != "" {
-		line("It is the message with the Message-ID %s.", e.MessageID)
-	}
-	line("")
-	line("--%s", boundary)
-	line("Content-Type: message/delivery-status")
-	line("")
-	line("Reporting-MTA: dns; letterlock.invalid")
-	if e.Envid != "" {
-		line("Original-Envelope-Id: %s", e.Envid)
-	}
-	line("Arrival-Date: %s", e.Created.Format(time.RFC1123Z))
-	for _, r := range failed {
-		line("")
-		if r.Orcpt != "" {
-			line("Original-Recipient: %s", r.Orcpt)
-		}
-		line("Final-Recipient: rfc822; %s", r.Address)
-		line("Action: %s", action[r.State])
-		line("Status: %s", r.Status)
-		line("Diagnostic-Code: smtp; %d %s %s", r.Code, r.Status, r.Text)
-	}
-	line("")
-	line("--%s--", boundary)
-	return []byte(b.String())
+	return r
+}
+
+// keyOf is the address.Key of an envelope address, near enough to find its
+// domain again.
+func keyOf(address string) string { return strings.ToLower(address) }
+
+func domainOf(address string) string {
+	return keyOf(address)[strings.LastIndexByte(address, '@')+1:]
 }
 
 func ascii(s string) bool {

@@ -1,0 +1,165 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/audit"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/meter"
+)
+
+// attempt sends one entry once and settles what became of it. The caller owns
+// the entry. err is the sender's, and nothing was sent then.
+func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool, err error) {
+	// It may have been dropped or sent since it was listed.
+	r, rerr := q.row(ctx, id)
+	start := q.c.Now()
+	if rerr != nil || r.State != Waiting || r.Next.After(start) {
+		return true, nil
+	}
+	e := r.Entry
+	if start.Before(e.Expires) {
+		e, err = q.send(ctx, s, r)
+	} else {
+		e.Recipients = expire(e.Recipients, Waiting)
+	}
+	if ctx.Err() != nil && err != nil {
+		return false, err // we are ending: it is as it was
+	}
+	e.Attempts++
+	e.State = Overall(e.Recipients)
+	if e.State == Waiting {
+		e.Next = q.c.Now().Add(Backoff(e.Attempts))
+	}
+	if serr := q.persist(ctx, Change{Entry: e}); serr != nil {
+		q.c.Logger.Error("journal not written", "entry", e.ID, "err", serr)
+	}
+	q.record(r.Entry, e)
+	q.c.Count("queue-" + string(e.State))
+	q.c.Meter.Count(meter.QueueAttempts, string(e.State))
+	q.c.Logger.Info("queue attempt", "entry", e.ID, "account", e.Account, "outcome", e.State,
+		"attempts", e.Attempts, "reason", e.LastError, "took", q.c.Now().Sub(start))
+	return e.State != Waiting, err
+}
+
+// persist settles what is known of a final dot: a store that fails for a moment
+// must not make it Unknown.
+func (q *Queue) persist(ctx context.Context, c Change) (err error) {
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		if err = q.Settle(context.WithoutCancel(ctx), []Change{c}); err == nil || wait > 5*time.Second {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// send gives the entry to the sender and takes over its answer.
+func (q *Queue) send(ctx context.Context, s Sender, r row) (Entry, error) {
+	e := r.Entry
+	body := message.NewSpool(message.SpoolOptions{Limit: e.Size + 1})
+	defer body.Close()
+	if err := q.body(ctx, e.ID, e.Size, body); err != nil {
+		e.LastError = fmt.Sprintf("reading the queue: %v", err)
+		return e, nil
+	}
+	rs, err := s.Send(ctx, e, body, func(ctx context.Context, keys []string) error {
+		going := sending(e, keys)
+		if err := q.c.Audit.Before(ctx, records(e, going, audit.Sending)...); err != nil {
+			return err
+		}
+		return q.Settle(ctx, []Change{{Entry: going}})
+	})
+	if err != nil {
+		e.LastError = err.Error()
+		return e, err
+	}
+	e.Recipients, e.LastError = rs, ""
+	for _, r := range rs {
+		if r.State != Sent {
+			e.LastError = fmt.Sprintf("%d %s %s", r.Code, r.Status, r.Text)
+		}
+	}
+	return e, nil
+}
+
+// sending is e with those recipients Sending.
+func sending(e Entry, keys []string) Entry {
+	e.Recipients = append([]Recipient(nil), e.Recipients...)
+	for i := range e.Recipients {
+		for _, k := range keys {
+			if e.Recipients[i].Key == k && e.Recipients[i].State == Waiting {
+				e.Recipients[i].State = Sending
+			}
+		}
+	}
+	e.State = Sending
+	return e
+}
+
+// expire gives up the recipients in one state. RFC 3463, Section 3.5: X.4.7.
+func expire(rs []Recipient, s State) []Recipient {
+	rs = append([]Recipient(nil), rs...)
+	for i := range rs {
+		if rs[i].State == s {
+			rs[i].State = Failed
+			rs[i].Code, rs[i].Status = 554, "5.4.7"
+			rs[i].Text = "delivery time expired; last answer: " + rs[i].Text
+			if s == Held {
+				rs[i].Text = "held for too long: " + rs[i].Text
+			}
+		}
+	}
+	return rs
+}
+
+// record tells the audit log what has become of recipients.
+func (q *Queue) record(before, after Entry) {
+	for state, outcome := range map[State]audit.Outcome{Sent: audit.Sent, Failed: audit.Failed, Unknown: audit.Unknown} {
+		var changed Entry
+		changed = after
+		changed.Recipients = nil
+		for _, r := range after.Recipients {
+			if r.State == state && stateOf(before, r.Key) != state {
+				changed.Recipients = append(changed.Recipients, r)
+			}
+		}
+		if rs := records(after, changed, outcome); len(rs) > 0 {
+			q.c.Audit.Append(rs...)
+		}
+	}
+}
+
+func stateOf(e Entry, key string) State {
+	for _, r := range e.Recipients {
+		if r.Key == key {
+			return r.State
+		}
+	}
+	return ""
+}
+
+// records are the audit's records of those recipients of e that some has; for
+// Sending only those that are.
+func records(e, some Entry, outcome audit.Outcome) (rs []audit.Record) {
+	if e.Report {
+		return nil
+	}
+	for _, r := range some.Recipients {
+		if outcome == audit.Sending && r.State != Sending {
+			continue
+		}
+		record := audit.Record{Account: e.Account, Sender: e.From, Recipient: r.Address, Message: e.MessageID, Entry: e.ID,
+			Outcome: outcome, Code: r.Code, Status: r.Status}
+		if r.Decided != nil {
+			record.Decided = *r.Decided
+		}
+		rs = append(rs, record)
+	}
+	return rs
+}
