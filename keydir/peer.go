@@ -45,6 +45,10 @@ type Binding struct {
 	// again is no new conflict.
 	Declined bool      `json:"declined,omitempty"`
 	Signed   time.Time `json:"signed"`
+	// ServedFrom and Served are, of a candidate, when its directory first and last
+	// served it in place of what is pinned; zero where it gave another answer since.
+	ServedFrom time.Time `json:"served_from,omitzero"`
+	Served     time.Time `json:"served,omitzero"`
 }
 
 // history tells whether contradicting this binding needs a person: it has been
@@ -121,7 +125,7 @@ func (p *peer) finding(a address.Address, now time.Time) (f Finding, lookup bool
 	f = Finding{Address: a, Known: p.known(), Detail: p.Detail, Outcome: Unavailable}
 	lookup = !now.Before(p.Until)
 	if p.Problem != "" {
-		f.Outcome, f.Problem, f.Identity = Found, p.Problem, pgp.Conflict
+		f.Outcome, f.Problem, f.Identity, f.Successor = Found, p.Problem, pgp.Conflict, p.successor(now)
 		return f, lookup
 	}
 	if len(p.Pins) == 0 {

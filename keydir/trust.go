@@ -34,6 +34,7 @@ func (p *peer) apply(ans answer, now time.Time, jitter func(time.Duration) time.
 	default:
 		p.Until = now.Add(failedFor)
 	}
+	p.serves(ans, now)
 }
 
 // hold is how long an answer is good for.
