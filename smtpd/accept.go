@@ -2,17 +2,11 @@ package smtpd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"strings"
-	"sync"
 	"time"
-
-	"github.com/emersion/go-smtp"
 )
 
 // accept takes connections of one listener.
@@ -36,19 +30,19 @@ func (s *Server) accept(ctx context.Context, l Listener) error {
 			}
 			continue
 		}
-		g := s.admit(c, l)
-		if g == nil {
+		k := s.admit(c)
+		if k == nil {
 			c.SetWriteDeadline(time.Now().Add(time.Second))
 			io.WriteString(c, "421 4.7.0 too many sessions, try again later\r\n")
 			c.Close()
 			continue
 		}
-		go s.serve(g, l)
+		go s.serve(k, l)
 	}
 }
 
 // admit registers a connection, or returns nil if there are too many.
-func (s *Server) admit(c net.Conn, l Listener) *guard {
+func (s *Server) admit(c net.Conn) *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.draining && len(s.conns) >= s.c.MaxSessions {
@@ -57,70 +51,58 @@ func (s *Server) admit(c net.Conn, l Listener) *guard {
 	if s.draining || len(s.conns) >= s.c.MaxSessions {
 		return nil
 	}
-	g := &guard{since: time.Now(), idle: s.c.Timeouts.Client, first: true, tls: l.Implicit}
-	g.Conn = c
-	if l.Implicit {
-		g.Conn = tls.Server(c, s.c.TLS)
-	}
-	s.conns[g] = false
-	s.sessions.Add(1)
-	g.close = sync.OnceFunc(func() {
+	var k *conn
+	k = newConn(c, s.c.Timeouts, time.Now(), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.conns, g)
+		delete(s.conns, k)
 	})
-	return g
+	s.conns[k] = false
+	s.sessions.Add(1)
+	return k
 }
 
 // makeRoom ends the connection that has waited longest without logging in, if
 // there is one: whoever only connects keeps nobody out. The caller holds s.mu.
 func (s *Server) makeRoom() {
-	var oldest *guard
-	for g := range s.conns {
-		if !g.loggedIn.Load() && (oldest == nil || g.since.Before(oldest.since)) {
-			oldest = g
+	var oldest *conn
+	for k := range s.conns {
+		if !k.loggedIn.Load() && (oldest == nil || k.since.Before(oldest.since)) {
+			oldest = k
 		}
 	}
 	if oldest != nil {
 		delete(s.conns, oldest)
-		go oldest.Close()
+		go oldest.close()
 	}
 }
 
-// serve runs one connection through a go-smtp server of its own, since what is
-// offered in EHLO belongs to a whole server there.
-func (s *Server) serve(g *guard, l Listener) {
+// serve runs one connection. A panic in it ends it only.
+func (s *Server) serve(k *conn, l Listener) {
 	defer s.sessions.Done()
-	defer g.Close()
-	if tc, ok := g.Conn.(*tls.Conn); ok {
+	defer k.bye()
+	log := s.c.Logger.With("session", k.raw.RemoteAddr().String())
+	if l.Implicit {
 		ctx, cancel := context.WithTimeout(s.ctx, s.c.Timeouts.Connect)
-		err := tc.HandshakeContext(ctx)
+		err := k.handshake(ctx, s.c.TLS)
 		cancel()
 		if err != nil {
-			s.c.Logger.Debug("session", "err", fmt.Errorf("TLS handshake: %w", err))
+			log.Debug("session", "err", fmt.Errorf("TLS handshake: %w", err))
+			k.close()
 			return
 		}
 	}
-	var caps Capabilities
-	if l.Capabilities != nil {
-		caps = l.Capabilities()
+	t := newSession(s, l, k, log)
+	defer t.logout()
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("session", "err", fmt.Sprintf("panic: %v", p))
+			k.put(421, "4.3.0", "internal error")
+		}
+	}()
+	if err := t.run(); err != nil {
+		log.Debug("session", "err", err)
 	}
-	sessions := &backend{server: s, listener: l, guard: g}
-	srv := smtp.NewServer(sessions)
-	srv.Domain = s.c.Domain
-	srv.MaxRecipients = s.c.MaxRecipients
-	srv.MaxMessageBytes = s.maxSize(caps)
-	srv.MaxLineLength = 1 << 20  // encryption wraps lines anew
-	srv.AllowInsecureAuth = true // Session.AuthMechanisms decides
-	srv.EnableSMTPUTF8 = caps.UTF8
-	srv.EnableDSN = caps.DSN
-	srv.ErrorLog = errorLog{s.c.Logger}
-	if !l.Implicit {
-		srv.TLSConfig = s.c.TLS
-	}
-	srv.Serve(&oneConn{conn: g}) // ends at once; the connection goes on
-	srv.Shutdown(context.Background())
-	sessions.end()
 }
 
 // maxSize is the SIZE that we offer: what we take, and what the upstream takes
@@ -131,33 +113,3 @@ func (s *Server) maxSize(caps Capabilities) int64 {
 	}
 	return s.c.MaxSize
 }
-
-// oneConn is a net.Listener with one connection.
-type oneConn struct{ conn net.Conn }
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	if c := l.conn; c != nil {
-		l.conn = nil
-		return c, nil
-	}
-	return nil, io.EOF
-}
-
-func (l *oneConn) Close() error { return nil }
-
-func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
-
-// errorLog takes what go-smtp logs: its first line only, since stacks are of no
-// use to an operator.
-type errorLog struct{ l *slog.Logger }
-
-func (e errorLog) Printf(format string, v ...any) {
-	first, _, _ := strings.Cut(fmt.Sprintf(format, v...), "\n")
-	if strings.HasPrefix(first, "panic") {
-		e.l.Error("session", "err", first)
-	} else {
-		e.l.Debug("session", "err", first)
-	}
-}
-
-func (e errorLog) Println(v ...any) { e.Printf("%s", fmt.Sprintln(v...)) }

@@ -3,95 +3,119 @@ package smtpd
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"net"
+	"strings"
 	"time"
 
-	"github.com/emersion/go-sasl"
-	"github.com/emersion/go-smtp"
+	"letterlock.org/letterlock/smtpd/wire"
 )
 
 // maxLogins is how many logins may fail on one connection.
 const maxLogins = 3
 
-// AuthMechanisms implements smtp.AuthSession: passwords go over TLS, or over
+// mayLogIn tells whether AUTH is offered: passwords go over TLS, or over
 // loopback, where no network sees them.
-func (s *session) AuthMechanisms() []string {
-	if s.account != nil || !s.private() || s.listener.Login == nil {
-		return nil
-	}
-	return []string{sasl.Plain, sasl.Login}
+func (s *session) mayLogIn() bool {
+	return s.account == nil && s.listener.Login != nil && s.private()
 }
 
 // private tells whether the client may send a password over this connection.
 func (s *session) private() bool {
-	if _, ok := s.conn.TLSConnectionState(); ok || s.guard.tls {
+	if s.conn.secure() {
 		return true
 	}
-	a, ok := s.guard.RemoteAddr().(*net.TCPAddr)
-	b, ok2 := s.guard.LocalAddr().(*net.TCPAddr)
+	a, ok := s.conn.raw.RemoteAddr().(*net.TCPAddr)
+	b, ok2 := s.conn.raw.LocalAddr().(*net.TCPAddr)
 	return ok && ok2 && a.IP.IsLoopback() && b.IP.IsLoopback()
 }
 
-// Auth implements smtp.AuthSession.
-func (s *session) Auth(mech string) (sasl.Server, error) {
-	if !s.private() {
-		return nil, &smtp.SMTPError{Code: 538, EnhancedCode: smtp.EnhancedCode{5, 7, 11}, Message: "use STARTTLS before you log in"}
+// auth is AUTH with PLAIN or LOGIN: RFC 4954.
+func (s *session) auth(args string) error {
+	mech, initial, _ := strings.Cut(args, " ")
+	switch {
+	case !s.greeted || !s.extended:
+		return permanent(503, "5.5.1", "EHLO first")
+	case s.listener.Login == nil:
+		return permanent(502, "5.5.1", "nobody logs in here")
+	case s.account != nil:
+		return permanent(503, "5.5.1", "you are logged in already")
+	case s.env != nil:
+		return permanent(503, "5.5.1", "not within a message")
+	case !s.private():
+		return permanent(538, "5.7.11", "use STARTTLS before you log in")
+	case strings.EqualFold(mech, "PLAIN"):
+		return s.authPlain(initial)
+	case strings.EqualFold(mech, "LOGIN"):
+		return s.authLogin(initial)
 	}
-	if s.listener.Login == nil {
-		return nil, smtp.ErrAuthUnsupported
-	}
-	switch mech {
-	case sasl.Plain:
-		return &plain{s: s}, nil
-	case sasl.Login:
-		return &login{s: s}, nil
-	}
-	return nil, smtp.ErrAuthUnknownMechanism
+	return permanent(504, "5.5.4", "use PLAIN or LOGIN")
 }
 
-// plain is SASL PLAIN, RFC 4616.
-type plain struct{ s *session }
-
-func (p *plain) Next(response []byte) ([]byte, bool, error) {
-	if response == nil {
-		return []byte{}, false, nil
+// authPlain is SASL PLAIN, RFC 4616.
+func (s *session) authPlain(initial string) error {
+	response, err := s.response("", initial)
+	if err != nil {
+		return err
 	}
 	parts := bytes.Split(response, []byte{0})
 	if len(parts) != 3 {
-		return nil, false, &smtp.SMTPError{Code: 501, EnhancedCode: smtp.EnhancedCode{5, 5, 2}, Message: "malformed PLAIN response"}
+		return permanent(501, "5.5.2", "malformed PLAIN response")
 	}
 	// Nobody acts for another: CVE-2023-27582 was an authzid taken for the user.
 	if len(parts[0]) > 0 && !bytes.Equal(parts[0], parts[1]) {
-		return nil, false, p.s.refused(ErrCredentials)
+		return s.refused(ErrCredentials)
 	}
-	return nil, true, p.s.login(string(parts[1]), string(parts[2]))
+	return s.login(string(parts[1]), string(parts[2]))
 }
 
-// login is SASL LOGIN (draft-murchison-sasl-login).
-type login struct {
-	s    *session
-	user []byte
-	step int
+// authLogin is SASL LOGIN (draft-murchison-sasl-login).
+func (s *session) authLogin(initial string) error {
+	user, err := s.response("Username:", initial)
+	if err != nil {
+		return err
+	}
+	password, err := s.response("Password:", "")
+	if err != nil {
+		return err
+	}
+	return s.login(string(user), string(password))
 }
 
-func (l *login) Next(response []byte) ([]byte, bool, error) {
-	switch {
-	case l.step == 0 && response == nil:
-		l.step = 1
-		return []byte("Username:"), false, nil
-	case l.step < 2:
-		l.user, l.step = response, 2
-		return []byte("Password:"), false, nil
+// response decodes what the client answers to a challenge: initial if it has
+// sent that along, "=" for an empty one (RFC 4954, Section 4).
+func (s *session) response(challenge, initial string) ([]byte, error) {
+	if initial == "" {
+		s.conn.put(334, "", base64.StdEncoding.EncodeToString([]byte(challenge)))
+		line, err := s.conn.in.Line(wire.MaxAuthLine)
+		switch {
+		case errors.Is(err, wire.ErrLong):
+			return nil, permanent(500, "5.5.6", "line too long")
+		case errors.Is(err, wire.ErrBareLineEnd):
+			s.over = true
+			return nil, permanent(500, "5.5.2", "bare CR or LF; lines end with CRLF")
+		case err != nil:
+			return nil, answer(421, "4.4.2", "nothing more was read")
+		case string(line) == "*":
+			return nil, permanent(501, "5.7.0", "as you like, no login")
+		}
+		initial = string(line)
+	} else if initial == "=" {
+		return nil, nil
 	}
-	return nil, true, l.s.login(string(l.user), string(response))
+	b, err := base64.StdEncoding.Strict().DecodeString(initial)
+	if err != nil {
+		return nil, permanent(501, "5.5.2", "that is not base64")
+	}
+	return b, nil
 }
 
 // login checks a password and opens the account to the session.
 func (s *session) login(user, password string) error {
 	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
 	defer cancel()
-	a, err := s.listener.Login(ctx, s.guard.RemoteAddr(), user, password)
+	a, err := s.listener.Login(ctx, s.peer.Remote, user, password)
 	if err != nil {
 		return s.refused(err)
 	}
@@ -99,7 +123,7 @@ func (s *session) login(user, password string) error {
 		return s.refused(errors.New("account without addresses"))
 	}
 	s.enter(a)
-	return nil
+	return answer(235, "2.7.0", "welcome")
 }
 
 // trusted opens the account of a client that need not log in.
@@ -107,11 +131,7 @@ func (s *session) trusted() bool {
 	if s.listener.Open == nil {
 		return false
 	}
-	p := Peer{Remote: s.guard.RemoteAddr(), Helo: s.conn.Hostname()}
-	if state, ok := s.conn.TLSConnectionState(); ok {
-		p.TLS = &state
-	}
-	a := s.listener.Open(s.ctx, p)
+	a := s.listener.Open(s.ctx, s.peer)
 	if a == nil || len(a.Addresses) == 0 {
 		return false
 	}
@@ -122,21 +142,21 @@ func (s *session) trusted() bool {
 // enter opens an account to the session.
 func (s *session) enter(a *Account) {
 	s.account = a
-	s.guard.loggedIn.Store(true)
+	s.conn.loggedIn.Store(true)
 	s.log = s.log.With("account", a.key())
 	s.server.remember(a)
 }
 
 // refused answers a failed login and ends the connection after a few.
 func (s *session) refused(err error) error {
-	s.backend.logins++
-	s.log.Info("login", "outcome", "refused", "remote", s.guard.RemoteAddr().String(), "reason", err)
+	s.logins++
+	s.log.Info("login", "outcome", "refused", "remote", s.peer.Remote.String(), "reason", err)
 	s.server.c.Count("login-refused")
-	if s.backend.logins >= maxLogins {
-		s.guard.fail(errEnded)
+	if s.logins >= maxLogins {
+		s.over = true
 	}
 	if errors.Is(err, ErrCredentials) {
-		return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: "wrong user or password; `letterlock account show ADDRESS` prints both"}
+		return permanent(535, "5.7.8", "wrong user or password; `letterlock account show ADDRESS` prints both")
 	}
-	return &smtp.SMTPError{Code: 454, EnhancedCode: smtp.EnhancedCode{4, 7, 0}, Message: "login is not possible now; `letterlock status` tells why"}
+	return answer(454, "4.7.0", "login is not possible now; `letterlock status` tells why")
 }

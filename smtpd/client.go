@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"bytes"
 	"fmt"
 	"time"
 
@@ -10,7 +9,7 @@ import (
 
 // client is one authenticated connection to an upstream. Not for concurrent use.
 type client struct {
-	*wire
+	*link
 	caps      Capabilities
 	pipelines bool     // RFC 2920
 	auth      []string // mechanisms
@@ -147,17 +146,4 @@ func (c *client) quit() {
 	c.command("QUIT")
 	c.w.Flush()
 	c.close()
-}
-
-// xtext encodes a value of an ESMTP parameter: RFC 3461, Section 4.
-func xtext(s string) string {
-	var b bytes.Buffer
-	for i := 0; i < len(s); i++ {
-		if ch := s[i]; ch < '!' || ch > '~' || ch == '+' || ch == '=' {
-			fmt.Fprintf(&b, "+%02X", ch)
-		} else {
-			b.WriteByte(ch)
-		}
-	}
-	return b.String()
 }

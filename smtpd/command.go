@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/emersion/go-smtp"
-	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/smtpd/wire"
 )
 
 func (s *session) rcptLine(r recipient) string {
@@ -20,7 +19,7 @@ func (s *session) envelopeFrom() string {
 }
 
 func (s *session) params(eight bool) mailParams {
-	return mailParams{EightBit: eight, UTF8: s.env.opts.UTF8, Ret: string(s.env.opts.Return), Envid: s.env.opts.EnvelopeID}
+	return mailParams{EightBit: eight, UTF8: s.env.opts.UTF8, Ret: s.env.opts.Return, Envid: s.env.opts.EnvelopeID}
 }
 
 // mailParams are the parameters of MAIL.
@@ -46,7 +45,7 @@ func mailLine(from string, p mailParams, caps Capabilities) (string, error) {
 		b.WriteString(" RET=" + p.Ret)
 	}
 	if caps.DSN && p.Envid != "" {
-		b.WriteString(" ENVID=" + xtext(p.Envid))
+		b.Write(wire.AppendXtext([]byte(" ENVID="), p.Envid))
 	}
 	return b.String(), nil
 }
@@ -60,38 +59,6 @@ func rcptLine(to, notify, orcpt string, caps Capabilities) string {
 		line += " ORCPT=" + orcpt
 	}
 	return line
-}
-
-func notify(ns []smtp.DSNNotify) string {
-	words := make([]string, len(ns))
-	for i, n := range ns {
-		words[i] = string(n)
-	}
-	return strings.Join(words, ",")
-}
-
-// orcpt encodes ORCPT again: RFC 3461, Section 4.2, and RFC 6533.
-func orcpt(o *smtp.RcptOptions) string {
-	if o.OriginalRecipient == "" {
-		return ""
-	}
-	kind := strings.ToLower(string(o.OriginalRecipientType))
-	return kind + ";" + xtext(o.OriginalRecipient)
-}
-
-// pathAddress parses an address as go-smtp gives it: with the local part
-// unquoted.
-func pathAddress(s string) (address.Address, error) {
-	a, err := address.Parse(s)
-	if err == nil {
-		return a, nil
-	}
-	i := strings.LastIndexByte(s, '@')
-	if i < 0 {
-		return a, err
-	}
-	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s[:i])
-	return address.Parse(`"` + quoted + `"` + s[i:])
 }
 
 func asciiOnly(s string) bool {

@@ -49,7 +49,7 @@ func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 		}
 		conn = tc
 	}
-	c := &client{wire: newWire(conn, t.Block), t: t}
+	c := &client{link: newLink(conn, t.Block), t: t}
 	if err := c.greet(ctx, u); err != nil {
 		c.close()
 		return nil, err
@@ -89,7 +89,7 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS with the mail server: %w: %w", errUpstream, err)
 	}
-	c.wire = newWire(tc, c.t.Block)
+	c.link = newLink(tc, c.t.Block)
 	return c.ehlo()
 }
 

@@ -1,15 +1,14 @@
 package smtpd
 
 import (
-	"crypto/sha256"
 	"errors"
-	"io"
+	"strconv"
 	"strings"
 
-	"github.com/emersion/go-smtp"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/smtpd/queue"
+	"letterlock.org/letterlock/smtpd/wire"
 )
 
 // submission is one message as the client gave it.
@@ -21,18 +20,130 @@ type submission struct {
 	key       string // see queue.Key
 }
 
-// Data implements smtp.Session.
-func (s *session) Data(r io.Reader) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.account == nil || s.env == nil || len(s.env.rcpts) == 0 {
+// data is DATA: it reads the message and sends it.
+func (s *session) data() error {
+	if s.env == nil || s.env.chunks != nil || len(s.env.rcpts) == 0 {
 		return permanent(503, "5.5.1", "RCPT first")
 	}
-	sub, err := s.receive(r)
+	s.conn.put(354, "", "go on; the end is a line with a dot only")
+	in := s.newIntake()
+	defer in.close()
+	var dots wire.DataDecoder
+	s.conn.messages(true)
+	defer s.conn.messages(false)
+	for {
+		block, err := s.conn.in.Block()
+		if err != nil {
+			return s.lost(err)
+		}
+		out, rest, done := dots.Decode(block)
+		in.take(out)
+		if done {
+			s.conn.in.Unread(len(rest))
+			break
+		}
+	}
+	s.over = s.over || dots.Doubtful()
+	return s.whole(in, dots.Bad())
+}
+
+// chunk is BDAT (RFC 3030): a piece of the message, of a length that is told.
+func (s *session) chunk(args string) error {
+	size, last, ok := parseChunk(args)
+	if !ok {
+		s.over = true // nobody knows where the next command is
+		return permanent(501, "5.5.4", "use BDAT LENGTH [LAST]")
+	}
+	var in *intake
+	if s.env != nil && len(s.env.rcpts) > 0 {
+		if s.env.chunks == nil {
+			s.env.chunks = s.newIntake()
+		}
+		in = s.env.chunks
+	}
+	if size > s.maxSize() {
+		s.over = true // it isn't worth being read
+		return permanent(552, "5.3.4", "the message is too large")
+	}
+	if err := s.readChunk(size, in); err != nil {
+		return s.lost(err)
+	}
+	switch {
+	case in == nil:
+		return permanent(503, "5.5.1", "RCPT first")
+	case in.err != nil || last:
+		return s.whole(in, s.env.checks.Bad())
+	}
+	return answer(250, "2.0.0", "go on")
+}
+
+// parseChunk reads the arguments of BDAT.
+func parseChunk(args string) (size int64, last, ok bool) {
+	digits, word, more := strings.Cut(args, " ")
+	if digits == "" || len(digits) > 18 || strings.Trim(digits, "0123456789") != "" {
+		return 0, false, false
+	}
+	if more && !strings.EqualFold(word, "LAST") {
+		return 0, false, false
+	}
+	size, err := strconv.ParseInt(digits, 10, 64)
+	return size, more, err == nil
+}
+
+// readChunk reads n bytes into in, or to nowhere.
+func (s *session) readChunk(n int64, in *intake) error {
+	s.conn.messages(true)
+	defer s.conn.messages(false)
+	for n > 0 {
+		block, err := s.conn.in.Block()
+		if err != nil {
+			return err
+		}
+		if over := int64(len(block)) - n; over > 0 {
+			s.conn.in.Unread(int(over))
+			block = block[:n]
+		}
+		if n -= int64(len(block)); in != nil {
+			s.env.checks.Check(block)
+			in.take(block)
+		}
+	}
+	return nil
+}
+
+// lost ends a session that broke off within a message.
+func (s *session) lost(err error) error {
+	s.log.Debug("session", "err", err)
+	s.over = true
+	return answer(421, "4.4.2", "the message broke off")
+}
+
+// whole ends a transaction: its message was read to the end.
+func (s *session) whole(in *intake, bare bool) error {
+	defer s.reset()
+	defer in.close()
+	switch {
+	case in.err != nil:
+		return s.fault("reading the message", in.err)
+	case bare:
+		s.log.Info("submission", "outcome", "refused", "reason", wire.ErrBareLineEnd)
+		s.server.c.Count("refused")
+		return permanent(554, "5.6.0", "the message has a bare CR or LF; the mail program must end lines with CRLF")
+	}
+	err := s.receive(in)
+	var r *ownReply
+	if errors.As(err, &r) && r.Code/100 == 2 {
+		s.bad = 0
+	}
+	return err
+}
+
+// receive checks what the message says of itself, and sends it.
+func (s *session) receive(in *intake) error {
+	sub, err := s.read(in)
 	if err != nil {
 		return err
 	}
-	defer sub.src.Close()
 	release, ok := s.server.c.Queue.Claim(sub.key)
 	if !ok {
 		return temporary("4.4.5", "the same message is being sent right now; try again in a minute")
@@ -41,39 +152,8 @@ func (s *session) Data(r io.Reader) error {
 	return s.submit(s.ctx, sub)
 }
 
-// receive reads the message into a spool and checks what it says of itself.
-func (s *session) receive(r io.Reader) (sub submission, err error) {
-	sub.src = message.NewSpool(s.server.c.Spool)
-	defer func() {
-		if err != nil {
-			sub.src.Close()
-		}
-	}()
-	if s.account.Relay != nil {
-		sub.src.Write(s.received()) // what fails here fails below again
-	}
-	hash := sha256.New()
-	check := &lineCheck{w: io.MultiWriter(sub.src, hash)}
-	buf := buffers.Get().(*[]byte)
-	_, err = io.CopyBuffer(struct{ io.Writer }{check}, struct{ io.Reader }{r}, *buf)
-	buffers.Put(buf)
-	if err == nil {
-		err = check.end()
-	}
-	switch {
-	case errors.Is(err, errBareLineEnd):
-		s.log.Info("submission", "outcome", "refused", "reason", err)
-		s.server.c.Count("refused")
-		return sub, permanent(554, "5.6.0", "the message has a bare CR or LF; the mail program must end lines with CRLF")
-	case errors.Is(err, smtp.ErrDataReset):
-		// A fifth guard: go-smtp may hand the result of a BDAT that was taken
-		// back to the next one. There is no next one on this connection.
-		s.ended = true
-		s.guard.fail(errEnded)
-		return sub, err
-	case err != nil:
-		return sub, s.fault("reading the message", err)
-	}
+func (s *session) read(in *intake) (sub submission, err error) {
+	sub.src = in.spool
 	sub.root, err = message.Parse(sub.src, message.Limits{})
 	if err != nil {
 		return sub, s.fault("reading the message", err)
@@ -86,12 +166,12 @@ func (s *session) receive(r io.Reader) (sub submission, err error) {
 	if sub.from, err = s.author(sub.root.Header); err != nil {
 		return sub, err
 	}
-	if s.env.from.IsZero() && !s.account.anySender() && !sub.root.Is("multipart/report") {
+	if !s.account.anySender() && s.env.from.IsZero() && !sub.root.Is("multipart/report") {
 		return sub, permanent(550, "5.7.1", "without a sender address only read receipts and other reports are sent")
 	}
 	if id := sub.root.Header.Get("Message-ID"); strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && len(message.MessageIDs(id)) == 1 {
 		sub.messageID = id
 	}
-	sub.key = queue.Key(s.account.key(), sub.messageID, [32]byte(hash.Sum(nil)))
+	sub.key = queue.Key(s.account.key(), sub.messageID, in.sum())
 	return sub, nil
 }

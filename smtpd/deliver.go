@@ -116,7 +116,7 @@ func (d *delivery) entry(g *group, state queue.State) queue.Entry {
 	s, now := d.s, d.s.server.c.Now()
 	e := queue.Entry{
 		ID: queue.NewID(), Account: s.account.key(), Submission: d.sub.key, From: s.envelopeFrom(), MessageID: d.sub.messageID,
-		Clear: clearCopy(g.action), EightBit: g.eight, UTF8: s.env.opts.UTF8, Ret: string(s.env.opts.Return), Envid: s.env.opts.EnvelopeID,
+		Clear: clearCopy(g.action), EightBit: g.eight, UTF8: s.env.opts.UTF8, Ret: s.env.opts.Return, Envid: s.env.opts.EnvelopeID,
 		State: state, Created: now, Next: now, Expires: now.Add(s.server.c.Queue.Lifetime()), Size: g.body.Size(),
 	}
 	rs := queue.Waiting

@@ -31,11 +31,11 @@ func Stuff(w io.Writer, src message.Source) error {
 	defer a.Close()
 	done := make(chan error, 1)
 	go func() { _, err := io.Copy(w, b); done <- err }()
-	wire := newWire(a, time.Minute)
-	if err := wire.body(src); err != nil {
+	l := newLink(a, time.Minute)
+	if err := l.body(src); err != nil {
 		return err
 	}
-	if err := wire.flush(); err != nil {
+	if err := l.flush(); err != nil {
 		return err
 	}
 	a.Close()
@@ -44,17 +44,6 @@ func Stuff(w io.Writer, src message.Source) error {
 
 // ReadReply reads one reply of an upstream.
 func ReadReply(r net.Conn) (code int, status, text string, err error) {
-	rep, err := newWire(r, time.Second).reply(time.Second)
+	rep, err := newLink(r, time.Second).reply(time.Second)
 	return rep.Code, rep.Status, rep.Text, err
-}
-
-// CheckLines runs the check of line ends over chunks.
-func CheckLines(chunks ...[]byte) error {
-	c := &lineCheck{w: io.Discard}
-	for _, b := range chunks {
-		if _, err := c.Write(b); err != nil {
-			return err
-		}
-	}
-	return c.end()
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/emersion/go-smtp"
+	"letterlock.org/letterlock/smtpd/wire"
 )
 
 // errNoConnection means that no transaction could be opened: nothing was said
@@ -38,7 +38,7 @@ func (s *session) open(ctx context.Context, g *group, first bool) (*client, erro
 
 // fits tells whether the probing transaction can take the group's copy.
 func (s *session) fits(g *group) bool {
-	return sameSet(s.env.probe, g.rcpts) && (!g.eight || s.env.opts.Body == smtp.Body8BitMIME)
+	return sameSet(s.env.probe, g.rcpts) && (!g.eight || s.env.opts.Body == wire.Body8Bit)
 }
 
 // another opens a transaction on a connection of its own.

@@ -15,7 +15,8 @@ type Peer struct {
 	// Remote; nil otherwise.
 	Via net.Addr
 	// TLS is how the connection is encrypted, its client's verified certificate
-	// included where Config.TLS asks for one; nil without TLS.
+	// included where Config.TLS asks for one; nil without TLS, and after XCLIENT,
+	// since it is the MTA's.
 	TLS *tls.ConnectionState
 	// Helo is the name that the client gave itself. It proves nothing.
 	Helo string

@@ -3,7 +3,7 @@ package smtpd
 import (
 	"slices"
 
-	"github.com/emersion/go-smtp"
+	"letterlock.org/letterlock/smtpd/wire"
 )
 
 // probe tries a recipient on the upstream's own transaction, the only place
@@ -17,7 +17,7 @@ func (s *session) probe(r recipient) error {
 		// The open transaction is lost; a new one asks for this recipient.
 	}
 	s.env.probe = nil
-	rs, err := s.begin([]recipient{r}, s.env.opts.Body == smtp.Body8BitMIME)
+	rs, err := s.begin([]recipient{r}, s.env.opts.Body == wire.Body8Bit)
 	if err != nil {
 		return s.fault("asking the mail server", err)
 	}

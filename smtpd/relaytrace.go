@@ -42,7 +42,7 @@ func (r *Relay) mark() string { return "(Letterlock " + r.Token + ")" }
 func (s *session) received() []byte {
 	r := s.account.Relay
 	var b strings.Builder
-	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s %s\r\n\twith %s id %s", traceName(s.conn.Hostname()), traceAddr(s.guard.RemoteAddr()), r.Host, r.mark(), s.protocol(), strings.ToLower(rand.Text()[:16]))
+	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s %s\r\n\twith %s id %s", traceName(s.peer.Helo), traceAddr(s.peer.Remote), r.Host, r.mark(), s.protocol(), strings.ToLower(rand.Text()[:16]))
 	fmt.Fprintf(&b, ";\r\n\t%s\r\n", s.server.c.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700"))
 	return []byte(b.String())
 }
@@ -54,7 +54,7 @@ func (s *session) protocol() string {
 	if s.env.opts.UTF8 {
 		word = "UTF8SMTP"
 	}
-	if _, ok := s.conn.TLSConnectionState(); ok || s.guard.tls {
+	if s.conn.secure() {
 		word += "S"
 	}
 	if !s.account.Relay.Proven.IsZero() {

@@ -4,23 +4,26 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"strconv"
-	"strings"
+	"fmt"
 
-	"github.com/emersion/go-smtp"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/smtpd/queue"
 )
 
-// answer makes a reply for the client. go-smtp takes only a bare *SMTPError for
-// one; anything wrapped would come out as 554 with internal text.
+// ownReply is a reply of ours to the client: 421 ends the session. It is an error
+// where it refuses, and where it doesn't.
+type ownReply struct {
+	Code   int
+	Status string // RFC 3463
+	Text   string
+}
+
+func (r *ownReply) Error() string { return fmt.Sprintf("%d %s %s", r.Code, r.Status, r.Text) }
+
+// answer makes a reply for the client.
 func answer(code int, status, text string) error {
-	e := &smtp.SMTPError{Code: code, Message: clean(text, 480)}
-	for i, n := range strings.SplitN(status, ".", 3) {
-		e.EnhancedCode[i], _ = strconv.Atoi(n)
-	}
-	return e
+	return &ownReply{code, status, clean(text, 480)}
 }
 
 func permanent(code int, status, text string) error { return answer(code, status, text) }
@@ -42,7 +45,7 @@ func upstreamReply(r reply) error {
 // fault translates an error to a reply, once, and logs its chain. The
 // unexpected is temporary: mail waits rather than being lost.
 func (s *session) fault(doing string, err error) error {
-	var said *smtp.SMTPError
+	var said *ownReply
 	if errors.As(err, &said) {
 		return said
 	}

@@ -184,7 +184,7 @@ func TestDSNParametersArePassedOn(t *testing.T) {
 	k.run("S: 250")
 	m := u.received()
 	if len(m) != 1 || m[0].mail != "MAIL FROM:<alice@example.org> RET=HDRS ENVID=a+2Bb" ||
-		m[0].lines[0] != "RCPT TO:<bob@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Bob@example.net" {
+		m[0].lines[0] != "RCPT TO:<bob@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Bob+40example.net" {
 		t.Errorf("got %+v", m)
 	}
 }

@@ -23,7 +23,7 @@ type Server struct {
 
 	mu       sync.Mutex // guards what follows
 	accounts map[string]*Account
-	conns    map[*guard]bool // to whether a message is being worked on
+	conns    map[*conn]bool // to whether a message is being worked on
 	draining bool
 	sessions sync.WaitGroup
 	serving  sync.WaitGroup
@@ -65,7 +65,7 @@ func New(c Config) (*Server, error) {
 	c.Timeouts = c.Timeouts.withDefaults()
 	// A protected message is longer than what was submitted: base64 twice.
 	c.Spool.Limit = max(c.Spool.Limit, 2*c.MaxSize+1<<20)
-	s := &Server{c: c, accounts: map[string]*Account{}, conns: map[*guard]bool{}}
+	s := &Server{c: c, accounts: map[string]*Account{}, conns: map[*conn]bool{}}
 	s.pool = newPool(c.Timeouts, c.Now)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
@@ -74,6 +74,7 @@ func New(c Config) (*Server, error) {
 func (t Timeouts) withDefaults() Timeouts {
 	return Timeouts{
 		Client:  cmp.Or(t.Client, 5*time.Minute),
+		Login:   cmp.Or(t.Login, 5*time.Minute),
 		Connect: cmp.Or(t.Connect, 30*time.Second),
 		Command: cmp.Or(t.Command, 2*time.Minute),
 		Block:   cmp.Or(t.Block, 3*time.Minute),
@@ -126,9 +127,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.stop != nil {
 		s.stop()
 	}
-	for g, busy := range s.conns {
+	for k, busy := range s.conns {
 		if !busy {
-			go g.Close()
+			go k.close()
 		}
 	}
 	s.mu.Unlock()
@@ -146,8 +147,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.cancel()
 	s.mu.Lock()
-	for g := range s.conns {
-		go g.Close()
+	for k := range s.conns {
+		go k.close()
 	}
 	s.mu.Unlock()
 	s.pool.close()
@@ -157,14 +158,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // working marks a connection as having a message under way, or not any more:
 // then a server that drains ends it.
-func (s *Server) working(g *guard, busy bool) {
+func (s *Server) working(k *conn, busy bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.conns[g]; ok {
-		s.conns[g] = busy
+	if _, ok := s.conns[k]; ok {
+		s.conns[k] = busy
 	}
 	if !busy && s.draining {
-		g.fail(errEnded) // after the reply; the next read ends the session
+		k.end() // after the reply; the next read ends the session
 	}
 }
 

@@ -2,70 +2,60 @@ package smtpd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/policy"
+	"letterlock.org/letterlock/smtpd/wire"
 )
 
-// backend makes the sessions of one connection: one, and another after STARTTLS.
-type backend struct {
-	server   *Server
-	listener Listener
-	guard    *guard
-	logins   int // that failed
-	last     *session
-}
-
-// NewSession implements smtp.Backend.
-func (b *backend) NewSession(c *smtp.Conn) (smtp.Session, error) {
-	b.end()
-	s := &session{backend: b, server: b.server, listener: b.listener, guard: b.guard, conn: c, ctx: b.server.ctx}
-	s.log = b.server.c.Logger.With("session", c.Conn().RemoteAddr().String())
-	b.last = s
-	return s, nil
-}
-
-// end frees what the last session holds.
-func (b *backend) end() {
-	if b.last != nil {
-		b.last.Logout()
-	}
-}
-
-// session is one client after EHLO. go-smtp calls it from one goroutine, but
-// for BDAT, where Reset may come while Data runs: mu keeps them apart.
+// session is one client. Only its own goroutine uses it.
 type session struct {
-	*backend
 	server   *Server
 	listener Listener
-	guard    *guard
-	conn     *smtp.Conn
+	conn     *conn
+	caps     Capabilities // what is offered
 	ctx      context.Context
 	log      *slog.Logger
 
-	mu      sync.Mutex
+	peer     Peer
+	greeted  bool // HELO or EHLO was said
+	extended bool // EHLO
+	over     bool // nothing more is read
+	bad      int  // commands; see maxBad
+	logins   int  // that failed
+
 	account *Account  // nil before AUTH
 	up      *client   // our upstream connection, nil without
 	env     *envelope // nil outside a transaction
-	ended   bool      // nothing more is accepted on this connection
+}
+
+func newSession(srv *Server, l Listener, k *conn, log *slog.Logger) *session {
+	s := &session{server: srv, listener: l, conn: k, ctx: srv.ctx, log: log}
+	s.peer = Peer{Remote: k.raw.RemoteAddr(), TLS: k.secured()}
+	if l.Capabilities != nil {
+		s.caps = l.Capabilities()
+	}
+	return s
 }
 
 // envelope is the transaction that the client builds.
 type envelope struct {
 	from    address.Address // zero for the null reverse-path
-	opts    smtp.MailOptions
+	opts    wire.MailParams
 	started time.Time
 	rcpts   []recipient       // those we answered 250
 	named   []policy.Decision // of every recipient that was named, in order
 	// probe are the keys of the recipients that the open transaction of
 	// session.up has taken; nil if none is open.
 	probe []string
+	// chunks are what BDAT has brought so far; nil before the first.
+	chunks *intake
+	checks wire.LineCheck // of chunks
 }
 
 // recipient is one envelope recipient.
@@ -75,48 +65,61 @@ type recipient struct {
 	named         int    // its decision in envelope.named
 }
 
-// Reset implements smtp.Session.
-func (s *session) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reset()
-}
-
+// reset ends the transaction, if there is one.
 func (s *session) reset() {
-	if s.env != nil {
-		s.env = nil
-		s.server.working(s.guard, false)
+	if s.env == nil {
+		return
 	}
+	if s.env.chunks != nil {
+		s.env.chunks.close()
+	}
+	s.env, s.peer.Forwarded = nil, Forwarded{}
+	s.server.working(s.conn, false)
 }
 
-// Logout implements smtp.Session.
-func (s *session) Logout() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// logout ends the transaction and gives the upstream connection back.
+func (s *session) logout() {
 	s.reset()
 	if s.up != nil {
 		s.server.pool.put(s.account.Upstream, s.up)
 		s.up = nil
 	}
-	return nil
 }
 
-// Mail implements smtp.Session: who may send as whom (RFC 6409, Section 6.1).
-func (s *session) Mail(from string, opts *smtp.MailOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// mailCommand is MAIL.
+func (s *session) mailCommand(args string) error {
+	if !s.greeted {
+		return permanent(503, "5.5.1", "EHLO first")
+	}
+	path, rest, err := wire.ParsePath("FROM", args)
+	if err != nil {
+		return permanent(501, "5.5.2", "use MAIL FROM:<address>")
+	}
+	opts, err := wire.ParseMailParams(rest)
+	switch {
+	case errors.Is(err, wire.ErrParameter), rest != "" && !s.extended, opts.UTF8 && !s.caps.UTF8,
+		!s.caps.DSN && opts.Return+opts.EnvelopeID != "", !s.caps.EightBit && opts.Body != "":
+		return permanent(555, "5.5.4", "a parameter of an extension that is not offered")
+	case err != nil:
+		return permanent(501, "5.5.4", "malformed parameter")
+	}
+	return s.mail(path, opts)
+}
+
+// mail begins a transaction: who may send as whom (RFC 6409, Section 6.1).
+func (s *session) mail(from string, opts wire.MailParams) error {
 	if s.account == nil && !s.trusted() {
 		return permanent(530, "5.7.0", "log in first")
-	}
-	if s.ended {
-		return answer(421, "4.3.0", "connect again, please")
 	}
 	if s.env != nil { // RFC 5321, Section 4.1.4
 		return permanent(503, "5.5.1", "MAIL was given already; RSET first")
 	}
-	env := &envelope{opts: *opts, started: s.server.c.Now()}
+	if opts.Size > s.maxSize() { // RFC 1870, Section 6.1
+		return permanent(552, "5.3.4", "the message is too large")
+	}
+	env := &envelope{opts: opts, started: s.server.c.Now()}
 	if from != "" {
-		a, err := pathAddress(from)
+		a, err := address.Parse(from)
 		if err != nil {
 			return permanent(553, "5.1.7", "that is no mail address")
 		}
@@ -129,8 +132,8 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 		env.from = a
 	}
 	s.env = env
-	s.server.working(s.guard, true)
-	return nil
+	s.server.working(s.conn, true)
+	return answer(250, "2.1.0", "ok")
 }
 
 // notOurs refuses a sender address that the account does not have.
@@ -140,14 +143,32 @@ func (s *session) notOurs(a address.Address) error {
 	return permanent(550, "5.7.1", fmt.Sprintf("this account may not send as %s; add it to aliases of %s in the configuration", a, s.account.Addresses[0]))
 }
 
-// Rcpt implements smtp.Session: the policy decides, then the upstream is asked.
-func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.account == nil || s.env == nil {
+// rcptCommand is RCPT.
+func (s *session) rcptCommand(args string) error {
+	if s.env == nil || s.env.chunks != nil {
 		return permanent(503, "5.5.1", "MAIL first")
 	}
-	a, err := pathAddress(to)
+	path, rest, err := wire.ParsePath("TO", args)
+	if err != nil || path == "" {
+		return permanent(501, "5.5.2", "use RCPT TO:<address>")
+	}
+	opts, err := wire.ParseRcptParams(rest)
+	switch {
+	case errors.Is(err, wire.ErrParameter), rest != "" && !s.caps.DSN:
+		return permanent(555, "5.5.4", "a parameter of an extension that is not offered")
+	case err != nil, !asciiOnly(opts.ORCPT) && !s.env.opts.UTF8:
+		return permanent(501, "5.5.4", "malformed parameter")
+	}
+	if len(s.env.rcpts) >= s.server.c.MaxRecipients { // RFC 5321, Section 4.5.3.1.10
+		return answer(452, "4.5.3", "too many recipients; the others need another message")
+	}
+	return s.rcpt(path, opts)
+}
+
+// rcpt adds a recipient: the policy decides, then the upstream is asked.
+func (s *session) rcpt(to string, opts wire.RcptParams) error {
+	accepted := answer(250, "2.1.5", "ok")
+	a, err := address.Parse(to)
 	if err != nil {
 		return permanent(553, "5.1.3", "that is no mail address")
 	}
@@ -156,7 +177,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	}
 	for _, r := range s.env.rcpts {
 		if r.address == a { // it gets one copy
-			return nil
+			return accepted
 		}
 	}
 	d, err := s.decide(a)
@@ -172,12 +193,12 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if err := s.denied(d); err != nil {
 		return err
 	}
-	r := recipient{address: a, notify: notify(opts.Notify), orcpt: orcpt(opts), named: at}
+	r := recipient{address: a, notify: opts.Notify, orcpt: opts.ORCPT, named: at}
 	if err := s.probe(r); err != nil {
 		return err
 	}
 	s.env.rcpts = append(s.env.rcpts, r)
-	return nil
+	return accepted
 }
 
 // decide asks for the recipient's certificate and the rules.

@@ -95,7 +95,8 @@ type Config struct {
 
 // Timeouts bound every wait.
 type Timeouts struct {
-	Client  time.Duration // for the next bytes of the client: 5 min
+	Client  time.Duration // for the next command of the client, or the next 64 KiB of its message: 5 min
+	Login   time.Duration // for the whole of a client's dialogue before its login: 5 min
 	Connect time.Duration // dialing, TLS, greeting and login upstream: 30 s
 	Command time.Duration // for the reply to a command upstream: 2 min
 	Block   time.Duration // for one write upstream to pass: 3 min

@@ -37,17 +37,17 @@ const (
 	maxReplyLines = 128
 )
 
-// wire is the SMTP lines of one connection to an upstream: no meaning, but
+// link is the SMTP lines of one connection to an upstream: no meaning, but
 // every read and write has a deadline. Not for concurrent use.
-type wire struct {
+type link struct {
 	conn  net.Conn
 	r     *bufio.Reader
 	w     *bufio.Writer
 	block time.Duration // for one write to pass
 }
 
-func newWire(c net.Conn, block time.Duration) *wire {
-	return &wire{conn: c, r: bufio.NewReaderSize(c, maxReplyLine), w: bufio.NewWriterSize(timedWriter{c, block}, 32<<10), block: block}
+func newLink(c net.Conn, block time.Duration) *link {
+	return &link{conn: c, r: bufio.NewReaderSize(c, maxReplyLine), w: bufio.NewWriterSize(timedWriter{c, block}, 32<<10), block: block}
 }
 
 // timedWriter gives each write its own deadline.
@@ -65,7 +65,7 @@ func (w timedWriter) Write(p []byte) (int, error) {
 
 // command buffers one line. Lines have no CR and LF: what they are made of was
 // checked, and this checks it again, since a second command would hide in it.
-func (w *wire) command(line string) error {
+func (w *link) command(line string) error {
 	if strings.ContainsAny(line, "\r\n\x00") {
 		return fmt.Errorf("line end inside a command: %w", errUpstream)
 	}
@@ -74,10 +74,10 @@ func (w *wire) command(line string) error {
 	return err
 }
 
-func (w *wire) flush() error { return w.w.Flush() }
+func (w *link) flush() error { return w.w.Flush() }
 
 // reply reads one reply, waiting at most d for the whole of it.
-func (w *wire) reply(d time.Duration) (reply, error) {
+func (w *link) reply(d time.Duration) (reply, error) {
 	if err := w.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return reply{}, err
 	}
@@ -86,7 +86,7 @@ func (w *wire) reply(d time.Duration) (reply, error) {
 }
 
 // lines reads a reply and gives the texts of its lines too.
-func (w *wire) lines() ([]string, reply, error) {
+func (w *link) lines() ([]string, reply, error) {
 	var texts []string
 	for len(texts) < maxReplyLines {
 		line, err := w.r.ReadSlice('\n')
@@ -164,7 +164,7 @@ func clean(s string, limit int) string {
 
 // body writes a message with dots doubled (RFC 5321, Section 4.5.2), ending in
 // CRLF, without the final dot.
-func (w *wire) body(src message.Source) error {
+func (w *link) body(src message.Source) error {
 	r := message.Reader(src)
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)
@@ -199,7 +199,7 @@ func (w *wire) body(src message.Source) error {
 }
 
 // stuff writes p, doubling dots at beginnings of lines.
-func (w *wire) stuff(p []byte, start bool) error {
+func (w *link) stuff(p []byte, start bool) error {
 	if start && p[0] == '.' {
 		if err := w.w.WriteByte('.'); err != nil {
 			return err
@@ -223,7 +223,7 @@ func (w *wire) stuff(p []byte, start bool) error {
 
 // quiet tells whether the upstream has said nothing out of turn: a 421 or the
 // end of the connection before the final dot is a sure failure.
-func (w *wire) quiet() bool {
+func (w *link) quiet() bool {
 	if w.r.Buffered() > 0 {
 		return false
 	}

@@ -1,0 +1,49 @@
+package wire
+
+import "bytes"
+
+// Stuffer doubles the dots at beginnings of lines (RFC 5321, Section 4.5.2) of
+// a message that is written in pieces. Beginnings of lines are after any LF, as
+// who reads it may take a bare one for a line's end. Its zero value is at the
+// beginning of a message.
+type Stuffer struct {
+	tail [2]byte // the last bytes; zero before the first
+}
+
+// Next takes the next bytes of a message: cuts calls write for each piece of
+// them, dots added. Where no dot is to be doubled that is p itself.
+func (s *Stuffer) Next(p []byte, write func([]byte) error) error {
+	if len(p) == 0 {
+		return nil
+	}
+	start := s.tail[1] == '\n' || s.tail == [2]byte{}
+	from := 0
+	for at := 0; ; {
+		i := bytes.IndexByte(p[at:], '.')
+		if i < 0 {
+			break
+		}
+		at += i
+		if at > 0 && p[at-1] == '\n' || at == 0 && start {
+			if err := write(p[from : at+1]); err != nil {
+				return err
+			}
+			from = at // the dot once more
+		}
+		at++
+	}
+	s.tail[0] = s.tail[1]
+	if n := len(p); n > 1 {
+		s.tail[0] = p[n-2]
+	}
+	s.tail[1] = p[len(p)-1]
+	return write(p[from:])
+}
+
+// End is what a message lacks for its last line to be whole.
+func (s *Stuffer) End() string {
+	if t := string(s.tail[:]); t == "\r\n" || t == "\x00\x00" {
+		return ""
+	}
+	return "\r\n"
+}
