@@ -20,9 +20,6 @@ func (configCheck) runLocal(_ context.Context, e *env, c *cli) error {
 		return err
 	}
 	e.printf("%s is well.\n", cfg.File)
-	if cfg.Relay != nil {
-		e.printf("Note: [relay] is not built yet, and serve will refuse it.\n")
-	}
 	if err := cfg.CheckKey(); err != nil {
 		return err
 	}

@@ -62,6 +62,7 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 	r := &roles{failed: make(chan error, 1), cancel: cancel}
 	if err := s.startSMTP(inner, r, listeners, certs); err != nil {
 		cancel()
+		r.work.Wait()
 		return nil, errors.Join(err, closeAll(listeners))
 	}
 	s.startIMAP(inner, r, listeners, certs)
@@ -180,6 +181,17 @@ func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, ce
 		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,
 			Login: s.bridges.smtpLogin(o.at), Capabilities: p.Capabilities})
 		r.announce(o)
+	}
+	gate, err := newRelay(ctx, s, s.cfg.Load())
+	if gate != nil && err == nil {
+		err = gate.listen(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if gate != nil {
+		gate.serve(ctx, r, &c)
+		c.Account = gate.queued(c.Account)
 	}
 	if len(c.Listeners) == 0 {
 		return nil

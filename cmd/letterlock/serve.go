@@ -30,11 +30,8 @@ func (c *serveCmd) runLocal(ctx context.Context, e *env, root *cli) (err error) 
 	if err != nil {
 		return err
 	}
-	if cfg.Relay != nil {
-		return fmt.Errorf("%w: %s: [relay] is not built yet; this version has the bridge and Web Key Directory (take the section out)", errConfig, cfg.File)
-	}
-	if len(cfg.Bridges) == 0 && cfg.Keydir == nil {
-		return fmt.Errorf("%w: %s has no [[bridge]] and no [keydir], so there is nothing to serve (make an account with: letterlock setup ADDRESS)", errConfig, cfg.File)
+	if len(cfg.Bridges) == 0 && cfg.Relay == nil && cfg.Keydir == nil {
+		return fmt.Errorf("%w: %s has no [[bridge]], no [relay] and no [keydir], so there is nothing to serve (make an account with: letterlock setup ADDRESS)", errConfig, cfg.File)
 	}
 	level := new(slog.LevelVar)
 	level.Set(cfg.LogLevel())
@@ -116,7 +113,7 @@ func (s *state) reloadFrom(file string) error {
 		s.log.Warn("this change takes a restart", "setting", what)
 	}
 	// What is open stays what is told of.
-	next.StateDir, next.Unlock, next.Discovery, next.Keydir = old.StateDir, old.Unlock, old.Discovery, old.Keydir
+	next.StateDir, next.Unlock, next.Discovery, next.Keydir, next.Relay = old.StateDir, old.Unlock, old.Discovery, old.Keydir, old.Relay
 	s.login.Replace(logins(next))
 	s.cfg.Store(next)
 	s.log.Info("configuration read again", "file", file)
@@ -136,6 +133,7 @@ func restartFor(old, next *config.Config) (out []string) {
 	differ("unlock", old.Unlock, next.Unlock)
 	differ("discovery", old.Discovery, next.Discovery)
 	differ("keydir", old.Keydir, next.Keydir)
+	differ("relay", old.Relay, next.Relay)
 	listen := func(c *config.Config) (l []string) {
 		for _, b := range c.Bridges {
 			for _, s := range []*config.Service{b.IMAP, b.SMTP} {

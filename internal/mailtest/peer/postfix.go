@@ -161,7 +161,11 @@ queue_run_delay = 5s
 
 func postfixMaster(plain, tls int) string {
 	return fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd -o smtpd_tls_wrappermode=no\n"+
-		"127.0.0.1:%d inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n", plain, tls) + `pickup unix n - n 60 1 pickup
+		"127.0.0.1:%d inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n", plain, tls) + postfixServices
+}
+
+// postfixServices is what every Postfix needs behind its listeners.
+const postfixServices = `pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -183,4 +187,3 @@ anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 `
-}
