@@ -61,6 +61,15 @@ func TestClassesByBeginnings(t *testing.T) {
 		"(ENVELOPE BODYSTRUCTURE)",
 		"(BODY[1] FLAGS)",
 		"(BODY.PEEK[TEXT]<0.20> BODY.PEEK[1]<0.20>)",
+		// Under one name come several answers.
+		"(BODY[HEADER] BODY.PEEK[HEADER])",
+		"(BODY.PEEK[] BODY.PEEK[])",
+		"(BODY.PEEK[HEADER] BODY.PEEK[HEADER] FLAGS FLAGS)",
+		"(BODY.PEEK[]<0.10> BODY.PEEK[]<0.20>)",
+		"(BODY.PEEK[TEXT]<0.10> BODY[TEXT]<0.700> BODY.PEEK[TEXT]<0.20>)",
+		"(BODY.PEEK[HEADER.FIELDS (Subject)]<0.9> BODY.PEEK[HEADER.FIELDS (Subject)]<0.4> BODY.PEEK[HEADER.FIELDS (Subject)])",
+		"(BODY.PEEK[HEADER.FIELDS (Subject)]<3.9> BODY.PEEK[HEADER.FIELDS (Subject)]<0.4>)",
+		"(BODY.PEEK[1.MIME]<0.9> BODY.PEEK[1.MIME]<3.4> BODY.PEEK[1.MIME])",
 	} {
 		for _, command := range []string{"FETCH 1:* ", "UID FETCH 1:* "} {
 			t.Run(command+items, func(t *testing.T) {
@@ -101,7 +110,7 @@ func TestClassesByBeginnings(t *testing.T) {
 						if w[n] != g[n] {
 							t.Errorf("%s: %.300q, want %.300q", n, g[n], w[n])
 						}
-					} else if strings.Contains(g[n], "BEGIN PGP") || g[n] == w[n] && !strings.Contains(items, "5.700") {
+					} else if strings.Contains(g[n], "BEGIN PGP") || g[n] == w[n] && !strings.HasPrefix(items, "(BODY.PEEK[]<") {
 						t.Errorf("%s shows %.300q", n, g[n])
 					}
 				}

@@ -131,18 +131,46 @@ func (j *fetchJob) verbatim(c *wire.Command) *wire.Out {
 	return o
 }
 
-// requests writes items as they are asked of the upstream, each once.
+// requests writes items as they are asked of the upstream. What is no section is
+// asked once; so are pieces that we cut, and the whole that they are cut from.
 func requests(items []wire.FetchItem) []string {
 	var out []string
-	for _, i := range items {
-		if cutByUs(i) {
-			i.Partial = nil
+	for n, i := range items {
+		if whole := wholeOf(items, i); whole != nil {
+			if slices.ContainsFunc(items[:n], func(o wire.FetchItem) bool { return samePieces(o, i) }) {
+				continue
+			}
+			i = *whole
 		}
-		if r := i.Request(); !slices.Contains(out, r) {
+		if r := i.Request(); i.Section != nil || !slices.Contains(out, r) {
 			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// wholeOf is what to ask for instead of an item if it, or another one of the
+// same section, is a piece that we cut; else nil.
+func wholeOf(items []wire.FetchItem, i wire.FetchItem) *wire.FetchItem {
+	cut := false
+	whole := i
+	whole.Partial = nil
+	for _, o := range items {
+		if samePieces(i, o) {
+			cut = cut || cutByUs(o)
+			whole.Peek = whole.Peek && o.Peek
+		}
+	}
+	if !cut {
+		return nil
+	}
+	return &whole
+}
+
+// samePieces tells whether two items are of one section of picked header fields.
+func samePieces(a, b wire.FetchItem) bool {
+	return a.Section != nil && b.Section != nil && pickedHeader(a.Section) && pickedHeader(b.Section) &&
+		strings.EqualFold(a.Section.Canonical(), b.Section.Canonical())
 }
 
 // cutByUs tells whether a partial item is asked for whole and cut here: those
@@ -246,7 +274,7 @@ func (j *fetchJob) request(c *wire.Command) *wire.Out {
 func (j *fetchJob) ambiguous() bool {
 	for i, a := range j.items {
 		for _, b := range j.items[:i] {
-			if a.Response() == b.Response() && a.Request() != b.Request() {
+			if a.Response() == b.Response() && (a.Request() != b.Request() || a.Section != nil) {
 				return true
 			}
 		}

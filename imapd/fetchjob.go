@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,6 +82,15 @@ func (j *fetchJob) find(name []byte) *wire.FetchItem {
 		}
 	}
 	return nil
+}
+
+// pieces gives the client's items that are cut from one answer, or nil.
+func (j *fetchJob) pieces(name []byte) []wire.FetchItem {
+	i := j.find(name)
+	if i == nil || wholeOf(j.items, *i) == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(j.items), func(o wire.FetchItem) bool { return !samePieces(*i, o) })
 }
 
 // sameItem compares an answer's name with the one expected. Servers spell the

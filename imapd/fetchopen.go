@@ -413,7 +413,7 @@ func (j *fetchJob) writeItems(w *responseWriter, k *kept, row *index.Row, m *ren
 		}
 	}
 	for i, item := range j.items {
-		if row == nil || !item.Content() || slices.ContainsFunc(j.items[:i], func(o wire.FetchItem) bool { return o.Request() == item.Request() }) {
+		if row == nil || !item.Content() || item.Section == nil && slices.ContainsFunc(j.items[:i], func(o wire.FetchItem) bool { return o.Request() == item.Request() }) {
 			continue
 		}
 		if err := w.rendered(item, row, m); err != nil {

@@ -118,10 +118,8 @@ func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, aske
 			return err
 		}
 		w.maskPicked(b, asked)
-		if asked.Partial != nil {
-			name = []byte(string(name) + "<" + itoa(asked.Partial.Offset) + ">")
-			from := min(asked.Partial.Offset, int64(len(b)))
-			b = b[from:min(from+asked.Partial.Count, int64(len(b)))]
+		if w.pieces(name) != nil {
+			return w.writePieces(name, b, false)
 		}
 		_, err = w.begin(name, int64(len(b))).w.Write(b)
 		return err

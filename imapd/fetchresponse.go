@@ -227,7 +227,7 @@ func (w *responseWriter) content(f *wire.FetchReader, item wire.Item) error {
 	switch {
 	case asked == nil:
 		return nil // not asked for
-	case cutByUs(*asked):
+	case w.pieces(item.Name) != nil:
 		return w.cut(f, item, *asked)
 	case showsHeader(*asked) && w.s.account.Library != nil:
 		return w.masked(f, item, *asked)
@@ -315,20 +315,50 @@ func (w *responseWriter) maskPicked(b []byte, asked wire.FetchItem) {
 	}
 }
 
-// cut gives the piece of a header section that the client asked for.
+// pieces gives the client's items that are cut from one answer, or nil.
+func (w *responseWriter) pieces(name []byte) []wire.FetchItem {
+	for _, j := range w.jobs {
+		if p := j.pieces(name); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+// cut gives the pieces of a header section that the client asked for.
 func (w *responseWriter) cut(f *wire.FetchReader, item wire.Item, asked wire.FetchItem) error {
-	name := []byte(string(item.Name) + "<" + itoa(asked.Partial.Offset) + ">")
+	name := bytes.Clone(item.Name)
 	b, null, err := valueOf(f, item)
-	if err != nil || null {
-		return firstError(err, func() error { return w.text(name, []byte("NIL")) })
+	if err != nil {
+		return err
 	}
 	if w.s.account.Library != nil {
 		w.maskPicked(b, asked)
 	}
-	from := min(asked.Partial.Offset, int64(len(b)))
-	b = b[from:min(from+asked.Partial.Count, int64(len(b)))]
-	_, err = w.begin(name, int64(len(b))).w.Write(b)
-	return err
+	return w.writePieces(name, b, null)
+}
+
+// writePieces writes what the client asked for of a section that is held whole,
+// or that there is no such section.
+func (w *responseWriter) writePieces(name, b []byte, null bool) error {
+	for _, i := range w.pieces(name) {
+		name, b := name, b
+		if i.Partial != nil {
+			name = []byte(string(name) + "<" + itoa(i.Partial.Offset) + ">")
+			from := min(i.Partial.Offset, int64(len(b)))
+			b = b[from:min(from+i.Partial.Count, int64(len(b)))]
+		}
+		var err error
+		if null {
+			err = w.text(name, []byte("NIL"))
+		} else {
+			_, err = w.begin(name, int64(len(b))).w.Write(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func firstError(err error, f func() error) error {
