@@ -73,12 +73,14 @@ func (q *Queue) SettleLater(changes []Change) {
 // waiting tells Run what has begun to wait.
 func (q *Queue) waiting(changes []Change) {
 	for i := range changes {
-		switch e := &changes[i].Entry; {
+		e := &changes[i].Entry
+		switch {
 		case e.State == Waiting:
 			q.hint(lane{e.Account, domain(e)})
-		case e.State == Held && changes[i].Notice == "":
+		case e.State == Held:
 			signal(q.tend)
-		case e.State == Failed, e.State == Unknown, changes[i].Notice != "": // a report waits
+		}
+		if e.State == Failed || e.State == Unknown || changes[i].Notice != "" { // a report waits
 			q.hint(lane{e.Account, domainOf(e.From)})
 		}
 	}
