@@ -23,6 +23,7 @@ type Certificate struct {
 	bytes  []byte
 	parts  []component // the primary key first
 	key    *packet.PublicKey
+	body   []byte    // of the primary key's packet
 	checks sync.Once // guards checked
 	facts  *checked
 	// autocrypt is what autocryptField has made last.
@@ -135,7 +136,7 @@ func newCertificate(packets []rawPacket) (*Certificate, error) {
 	if tooLarge(key, packets[0].body) {
 		return nil, fmt.Errorf("primary key of %d bytes is too large: %w", len(packets[0].body), ErrMalformed)
 	}
-	c := &Certificate{key: key, parts: group(packets)}
+	c := &Certificate{key: key, body: bytes.Clone(packets[0].body), parts: group(packets)}
 	c.bytes = make([]byte, 0, size)
 	for _, p := range packets {
 		c.bytes = append(c.bytes, p.raw...)
@@ -149,6 +150,10 @@ func (c *Certificate) Fingerprint() Fingerprint { return fingerprintOf(c.key.Fin
 func fingerprintOf(b []byte) Fingerprint {
 	return Fingerprint(strings.ToUpper(hex.EncodeToString(b)))
 }
+
+// PrimaryKey is the body of the primary key's packet (RFC 9580, Section 5.5.2),
+// for those who must not rely on a SHA-1 fingerprint. The caller must not change it.
+func (c *Certificate) PrimaryKey() []byte { return c.body }
 
 // Version is that of the primary key, 4 or 6.
 func (c *Certificate) Version() int { return c.key.Version }

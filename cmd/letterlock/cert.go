@@ -18,7 +18,7 @@ type certCmd struct {
 	List   certList   `cmd:"" help:"Everybody whose certificate is known."`
 	Show   certShow   `cmd:"" help:"What is known of an address."`
 	Accept certAccept `cmd:"" help:"Use the certificate that waits, without having compared it."`
-	Verify certVerify `cmd:"" help:"Say that you compared the fingerprint with its owner."`
+	Verify certVerify `cmd:"" help:"Compare keys with their owner, and say that you did."`
 	Forget certForget `cmd:"" help:"Forget an address, as if it were met for the first time."`
 }
 
@@ -201,21 +201,6 @@ type certAccept struct {
 
 func (c *certAccept) runState(ctx context.Context, e *env, s *state) error {
 	if err := s.resolver.Accept(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint)); err != nil {
-		return fmt.Errorf("%s: %w", c.Address, err)
-	}
-	if err := s.bridges.recheck(ctx); err != nil {
-		return err
-	}
-	return (&certShow{Address: c.Address}).runState(ctx, e, s)
-}
-
-type certVerify struct {
-	Address     addressArg     `arg:""`
-	Fingerprint fingerprintArg `arg:"" help:"As its owner told you, over another channel than mail."`
-}
-
-func (c *certVerify) runState(ctx context.Context, e *env, s *state) error {
-	if err := s.resolver.Verify(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint)); err != nil {
 		return fmt.Errorf("%s: %w", c.Address, err)
 	}
 	if err := s.bridges.recheck(ctx); err != nil {

@@ -1,7 +1,9 @@
 package main_test
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -54,7 +56,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "expand": expand, "mode": mode,
+			"exits": exits, "await": await, "expand": expand, "mode": mode, "keep": keep,
 			"hangup":    func(ts *testscript.TestScript, _ bool, args []string) { signal(ts, "-HUP", args[0]) },
 			"terminate": func(ts *testscript.TestScript, _ bool, args []string) { signal(ts, "-TERM", args[0]) },
 		},
@@ -94,6 +96,23 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, f := range args {
 		ts.Check(os.WriteFile(ts.MkAbs(f), []byte(os.Expand(ts.ReadFile(f), ts.Getenv)), 0o600))
 	}
+}
+
+// keep NAME KEY sets an environment variable to a value of the JSON that the last
+// command printed.
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: keep NAME KEY")
+	}
+	var object map[string]any
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &object); err != nil {
+		ts.Fatalf("stdout: %v", err)
+	}
+	v, ok := object[args[1]]
+	if !ok {
+		ts.Fatalf("stdout has no %s", args[1])
+	}
+	ts.Setenv(args[0], fmt.Sprint(v))
 }
 
 // mode compares the permissions of a file.
