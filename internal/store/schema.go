@@ -1,10 +1,10 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 )
 
 var background = context.Background()
@@ -17,12 +17,13 @@ func migrate(c *conn, schemas []Schema) (err error) {
 	}
 	defer c.rollback()
 	t := &tx{c: c, ctx: background}
-	seen := map[string]bool{}
+	if err := addAdditive(t); err != nil {
+		return err
+	}
+	if err := checkNames(schemas); err != nil {
+		return err
+	}
 	for _, schema := range schemas {
-		if seen[schema.Name] {
-			return fmt.Errorf("schema %q is given twice", schema.Name)
-		}
-		seen[schema.Name] = true
 		if err := migrateOne(t, schema); err != nil {
 			return fmt.Errorf("schema %q: %w", schema.Name, err)
 		}
@@ -30,38 +31,60 @@ func migrate(c *conn, schemas []Schema) (err error) {
 	return c.exec("COMMIT")
 }
 
+func checkNames(schemas []Schema) error {
+	seen := map[string]bool{}
+	for _, schema := range schemas {
+		if seen[schema.Name] {
+			return fmt.Errorf("schema %q is given twice", schema.Name)
+		}
+		seen[schema.Name] = true
+	}
+	return nil
+}
+
+// isAdditive tells whether a step says that programs without it can go on.
+func isAdditive(step string) bool {
+	return strings.HasPrefix(strings.TrimSpace(step), "-- additive\n")
+}
+
 func migrateOne(t *tx, schema Schema) error {
-	var digests [][]byte
-	err := t.Rows("SELECT digest FROM store_schema WHERE name = ? ORDER BY step", []any{schema.Name},
+	var done []doneStep
+	err := t.Rows("SELECT digest, additive FROM store_schema WHERE name = ? ORDER BY step", []any{schema.Name},
 		func(scan func(...any) error) error {
-			var d []byte
-			err := scan(&d)
-			digests = append(digests, d)
+			var d doneStep
+			err := scan(&d.digest, &d.additive)
+			done = append(done, d)
 			return err
 		})
 	if err != nil {
 		return err
 	}
-	if len(digests) > len(schema.Steps) {
-		return fmt.Errorf("the store was made by a newer letterlock (step %d, this one knows %d)", len(digests), len(schema.Steps))
+	todo, err := schema.missing(done)
+	if err != nil {
+		return err
 	}
-	for i, step := range schema.Steps {
-		digest := sha256.Sum256([]byte(step))
-		if i < len(digests) {
-			if !bytes.Equal(digests[i], digest[:]) {
-				return fmt.Errorf("step %d is not the one that this store was made with", i+1)
-			}
-			continue
-		}
+	for i := len(schema.Steps) - todo; i < len(schema.Steps); i++ {
+		step := schema.Steps[i]
 		if err := t.c.exec(step); err != nil {
 			return fmt.Errorf("step %d: %w", i+1, err)
 		}
 		if !t.c.inTransaction() {
 			return fmt.Errorf("step %d ends the transaction", i+1)
 		}
-		if _, err := t.Exec("INSERT INTO store_schema (name, step, digest) VALUES (?, ?, ?)", schema.Name, i+1, digest[:]); err != nil {
+		digest := sha256.Sum256([]byte(step))
+		if _, err := t.Exec("INSERT INTO store_schema (name, step, digest, additive) VALUES (?, ?, ?, ?)", schema.Name, i+1, digest[:], isAdditive(step)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// addAdditive adds the column to stores that were made before it.
+func addAdditive(t *tx) error {
+	var n int
+	err := t.Row("SELECT 1 FROM pragma_table_info('store_schema') WHERE name = 'additive'", nil, &n)
+	if err == ErrNoRow {
+		_, err = t.Exec("ALTER TABLE store_schema ADD COLUMN additive INTEGER NOT NULL DEFAULT 0")
+	}
+	return err
 }

@@ -141,7 +141,7 @@ func (s *sqlite) reader(ctx context.Context) (*conn, func(), error) {
 	}
 	s.views.Add(1)
 	s.viewMu.RUnlock()
-	slot, err := s.slot(ctx)
+	slot, err := takeSlot(ctx, s.slots, s.extra)
 	if err != nil {
 		s.views.Done()
 		return nil, nil, err
@@ -171,10 +171,12 @@ func (s *sqlite) reader(ctx context.Context) (*conn, func(), error) {
 	}, nil
 }
 
-func (s *sqlite) slot(ctx context.Context) (chan struct{}, error) {
+// takeSlot takes one of slots, or after a second of waiting one of extra; receive
+// from what it gives to give it back.
+func takeSlot(ctx context.Context, slots, more chan struct{}) (chan struct{}, error) {
 	select {
-	case s.slots <- struct{}{}:
-		return s.slots, nil
+	case slots <- struct{}{}:
+		return slots, nil
 	default:
 	}
 	patience := time.NewTimer(time.Second)
@@ -182,12 +184,12 @@ func (s *sqlite) slot(ctx context.Context) (chan struct{}, error) {
 	extra := chan struct{}(nil)
 	for {
 		select {
-		case s.slots <- struct{}{}:
-			return s.slots, nil
+		case slots <- struct{}{}:
+			return slots, nil
 		case extra <- struct{}{}:
 			return extra, nil
 		case <-patience.C:
-			extra = s.extra
+			extra = more
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -39,6 +39,13 @@ var ErrClosed = errors.New("store is closed")
 
 // Schema is the tables of one package: Steps run in order, each once ever, and
 // are only ever appended to. A step may hold several statements.
+//
+// A program whose Steps are fewer than a store has seen refuses it, unless each
+// further step begins with the line "-- additive": that is for steps which leave
+// everything as it is for a program that doesn't know them, such as a new table,
+// an index, or a column with a default. Nodes that share a store are upgraded one
+// after another where the new steps are additive; otherwise all are stopped
+// before. Columns of bytes keep their names for ever.
 type Schema struct {
 	Name  string // the package's name; prefix of its tables
 	Steps []string

@@ -273,14 +273,14 @@ func failingCommit(t *testing.T, s store.Store) {
 }
 
 func concurrentUpdates(t *testing.T, s store.Store) {
-	update(t, s, "INSERT INTO storetest_row (id, at) VALUES (1, 0)")
+	update(t, s, "INSERT INTO storetest_row (id, at) VALUES (1000000, 0)")
 	want := atomic.Int64{}
 	var wg sync.WaitGroup
 	for g := range 16 {
 		wg.Go(func() {
 			for i := range 25 {
 				err := s.Update(ctx, func(tx store.Tx) error {
-					if _, err := tx.Exec("UPDATE storetest_row SET at = at + 1 WHERE id = 1"); err != nil {
+					if _, err := tx.Exec("UPDATE storetest_row SET at = at + 1 WHERE id = 1000000"); err != nil {
 						return err
 					}
 					if (g+i)%5 == 0 {
@@ -298,7 +298,7 @@ func concurrentUpdates(t *testing.T, s store.Store) {
 	}
 	wg.Wait()
 	var n int64
-	s.View(ctx, func(tx store.Tx) error { return tx.Row("SELECT at FROM storetest_row WHERE id = 1", nil, &n) })
+	s.View(ctx, func(tx store.Tx) error { return tx.Row("SELECT at FROM storetest_row WHERE id = 1000000", nil, &n) })
 	if n != want.Load() || int64(count(t, s)) != n+1 {
 		t.Errorf("%d counted, %d rows, want %d", n, count(t, s)-1, want.Load())
 	}

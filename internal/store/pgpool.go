@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// maxConns is how many transactions run at once; maxExtraConns more where one
+// waits for longer than a second, so that views nested by mistake don't stop
+// everything.
+const (
+	maxConns      = 16
+	maxExtraConns = 16
+)
+
+// maxAge is how long a connection is used, so that what names point to counts.
+const maxAge = 30 * time.Minute
+
+// pgPool is the idle connections.
+type pgPool struct {
+	slots, extra chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	idle   []*pg      // the last one used is taken first
+	born   map[*pg]time.Time
+	slot   map[*pg]chan struct{}
+	closed bool
+}
+
+// acquire gives a connection that nobody else uses; fresh tells that it was made
+// just now.
+func (s *postgres) acquire(ctx context.Context) (c *pg, fresh bool, err error) {
+	slot, err := takeSlot(ctx, s.pool.slots, s.pool.extra)
+	if err != nil {
+		return nil, false, err
+	}
+	p := &s.pool
+	p.mu.Lock()
+	for c == nil && len(p.idle) > 0 {
+		c = p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		if c.IsClosed() || time.Since(p.born[c]) > maxAge {
+			p.forget(c)
+			go c.hangUp()
+			c = nil
+		}
+	}
+	if c != nil {
+		p.slot[c] = slot
+	}
+	p.mu.Unlock()
+	if c != nil {
+		return c, false, nil
+	}
+	if c, err = connect(ctx, s.config.Copy()); err != nil {
+		<-slot
+		return nil, false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.born == nil {
+		p.born, p.slot = map[*pg]time.Time{}, map[*pg]chan struct{}{}
+	}
+	p.born[c], p.slot[c] = time.Now(), slot
+	return c, true, nil
+}
+
+// release gives a connection back.
+func (s *postgres) release(c *pg) {
+	p := &s.pool
+	p.mu.Lock()
+	slot := p.slot[c]
+	delete(p.slot, c)
+	if c.bad || c.IsClosed() || c.TxStatus() != 'I' || p.closed || len(p.idle) >= maxConns {
+		p.forget(c)
+		go c.hangUp()
+	} else {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	<-slot
+}
+
+// forget: caller holds mu.
+func (p *pgPool) forget(c *pg) { delete(p.born, c) }
+
+func (p *pgPool) close() {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, c := range idle {
+		wg.Go(c.hangUp)
+	}
+	wg.Wait()
+}
+
+func (c *pg) hangUp() {
+	ctx, cancel := context.WithTimeout(background, 2*time.Second)
+	defer cancel()
+	c.Close(ctx)
+}
+
+// connectTime bounds the making of a connection.
+const connectTime = 15 * time.Second
+
+// connect makes a connection; config is its own.
+func connect(ctx context.Context, config *pgconn.Config) (*pg, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to PostgreSQL: %w", err)
+	}
+	c := &pg{PgConn: conn, stmts: map[string]*pgStatement{}}
+	// A commit is one only if it outlives the server's crash.
+	timeline, err := c.exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+		SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END`)
+	if err == nil && c.ParameterStatus("server_encoding") != "UTF8" {
+		err = fmt.Errorf("the database's encoding is %s, not UTF8", c.ParameterStatus("server_encoding"))
+	}
+	if err != nil {
+		c.hangUp()
+		return nil, err
+	}
+	conn.CustomData()["timeline"] = timeline
+	return c, nil
+}
+
+// timeline is the history that the server wrote at when the connection was made;
+// it changes when a copy takes over.
+func (c *pg) timeline() string {
+	t, _ := c.CustomData()["timeline"].(string)
+	return t
+}
+
+// postgresConfig reads a URL. What libpq takes from the environment counts too,
+// except how to do TLS.
+func postgresConfig(raw string) (*pgconn.Config, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return nil, fmt.Errorf("not a URL as postgres://USER@HOST/DATABASE") // not err: it quotes the password
+	}
+	q := u.Query()
+	given := q.Has("sslmode")
+	if m := q.Get("sslmode"); m == "prefer" || m == "allow" {
+		return nil, fmt.Errorf("sslmode=%s lets the network choose; say verify-full, or disable", m)
+	}
+	config := func(mode string) (*pgconn.Config, error) {
+		if !given {
+			q.Set("sslmode", mode)
+		}
+		u.RawQuery = q.Encode()
+		c, err := pgconn.ParseConfig(u.String())
+		if err != nil {
+			return nil, fmt.Errorf("reading the URL: %w", err) // pgconn takes the password out
+		}
+		for name, value := range map[string]string{
+			"application_name": "letterlock", "client_encoding": "UTF8", "standard_conforming_strings": "on",
+			// What a node leaves behind that was cut off ends, and with it its locks.
+			"statement_timeout": "120s", "idle_in_transaction_session_timeout": "300s",
+			"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
+		} {
+			if _, ok := c.RuntimeParams[name]; !ok {
+				c.RuntimeParams[name] = value
+			}
+		}
+		return c, nil
+	}
+	c, err := config("disable")
+	if err == nil && !given && !local(c) {
+		c, err = config("verify-full")
+	}
+	return c, err
+}
+
+// local tells whether every host is this machine.
+func local(c *pgconn.Config) bool {
+	hosts := []string{c.Host}
+	for _, f := range c.Fallbacks {
+		hosts = append(hosts, f.Host)
+	}
+	for _, h := range hosts {
+		ip := net.ParseIP(h)
+		if !strings.HasPrefix(h, "/") && h != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return false
+		}
+	}
+	return true
+}
