@@ -22,6 +22,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run every role that the configuration has."`
 	Setup   setupCmd   `cmd:"" help:"Make an account ready: configuration, key, passwords."`
 	Account accountCmd `cmd:"" help:"Accounts: add, show, password."`
+	Relay   relayCmd   `cmd:"" help:"The organisation's gateway: init, password."`
 	Status  statusCmd  `cmd:"" help:"How everything stands."`
 	Explain explainCmd `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
 	Conf    configCmd  `cmd:"" name:"config" help:"The configuration file: check, describe."`

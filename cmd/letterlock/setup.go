@@ -92,21 +92,11 @@ func (c *setupCmd) configure(e *env, file string) (added bool, err error) {
 	if c.IMAP == "" || c.SMTP == "" {
 		return false, fmt.Errorf("%w: %s has no [[bridge]] for %s yet; say where its mail servers are: --imap imaps://HOST --smtp submissions://HOST", errUsage, file, c.Address)
 	}
-	text := string(old)
-	keyFile := ""
+	text, keyFile := string(old), ""
 	if fresh {
-		unlock := c.Unlock
-		if unlock == "" {
-			keyFile = filepath.Join(filepath.Dir(file), "letterlock.key")
-			if keyFile, err = filepath.Abs(keyFile); err != nil {
-				return false, err
-			}
-			unlock = "key-file:" + keyFile
+		if text, keyFile, err = firstLines(file, c.Unlock, c.StateDir); err != nil {
+			return false, err
 		}
-		if c.StateDir != "" {
-			text += fmt.Sprintf("state_dir = %q\n", c.StateDir)
-		}
-		text += fmt.Sprintf("# Without this file, or a copy of it, nothing that letterlock keeps can be read.\nunlock = %q\n", unlock)
 	}
 	text += c.section()
 	if _, err := config.Parse(file, text); err != nil {
@@ -125,6 +115,21 @@ func (c *setupCmd) configure(e *env, file string) (added bool, err error) {
 	}
 	e.printf("Wrote %s.\n", file)
 	return true, nil
+}
+
+// firstLines begin a new configuration. keyFile is the unlock key's that is to
+// be made; "" for none.
+func firstLines(file, unlock, stateDir string) (text, keyFile string, err error) {
+	if unlock == "" {
+		if keyFile, err = filepath.Abs(filepath.Join(filepath.Dir(file), "letterlock.key")); err != nil {
+			return "", "", err
+		}
+		unlock = "key-file:" + keyFile
+	}
+	if stateDir != "" {
+		text = fmt.Sprintf("state_dir = %q\n", stateDir)
+	}
+	return text + fmt.Sprintf("# Without this file, or a copy of it, nothing that letterlock keeps can be read.\nunlock = %q\n", unlock), keyFile, nil
 }
 
 // section is the [[bridge]].

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/config"
+	"letterlock.org/letterlock/internal/endpoint"
+)
+
+type relayCmd struct {
+	Init     relayInit     `cmd:"" help:"Make an organisation's gateway ready: configuration, signing key, and the lines for Postfix. It begins with a dry run."`
+	Password relayPassword `cmd:"" help:"The password of a user in [relay] users."`
+}
+
+type relayInit struct {
+	Domain    []string `required:"" placeholder:"DOMAIN" help:"Domain whose mail leaves here; may be repeated."`
+	Smarthost string   `placeholder:"URL" help:"Where mail goes from here, such as submission://mx.example.org; left out, back to the Postfix of this machine (content_filter)."`
+	Listen    string   `default:"127.0.0.1:10026" help:"Where the mail server hands mail in (${default})."`
+	Reinject  string   `default:"127.0.0.1:10025" help:"Where Postfix takes mail back, without --smarthost (${default})."`
+	Live      bool     `help:"Encrypt from the start: no dry run."`
+	StateDir  string   `placeholder:"DIR" help:"Where everything is kept, in a new configuration."`
+	Unlock    string   `placeholder:"SOURCE" help:"What opens it, in a new configuration; default: a key file beside the configuration."`
+}
+
+func (c *relayInit) runLocal(ctx context.Context, e *env, root *cli) error {
+	for _, d := range c.Domain {
+		if _, err := address.Parse("x@" + d); err != nil {
+			return fmt.Errorf("%w: %q is no domain; write for example --domain example.org", errUsage, d)
+		}
+	}
+	file, err := config.Find(root.Config)
+	if errors.Is(err, config.ErrNoFile) {
+		file, err = config.Preferred(), nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.configure(e, file); err != nil {
+		return err
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	if !cfg.Relay.Signing.IsZero() {
+		local := e.files.(*localFiles)
+		err := run(ctx, []string{"key", "export", cfg.Relay.Signing.String(), "--config=" + file}, local.input(), discard{}, e.stderr)
+		if err != nil {
+			err = run(ctx, []string{"key", "generate", cfg.Relay.Signing.String(), "--config=" + file}, local.input(), e.stdout, e.stderr)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	c.next(e, file, cfg)
+	return nil
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// configure makes sure that the file has a [relay]. A file is written only if
+// all of it is well.
+func (c *relayInit) configure(e *env, file string) error {
+	old, err := os.ReadFile(file)
+	fresh := errors.Is(err, os.ErrNotExist)
+	if err != nil && !fresh {
+		return err
+	}
+	if !fresh {
+		cfg, err := config.Parse(file, string(old))
+		if err != nil {
+			return err
+		}
+		if cfg.Relay != nil {
+			e.printf("%s has a [relay] already; it stays as it is.\n", file)
+			return nil
+		}
+	}
+	text, keyFile := string(old), ""
+	if fresh {
+		if text, keyFile, err = firstLines(file, c.Unlock, c.StateDir); err != nil {
+			return err
+		}
+	}
+	text += c.section()
+	if !c.Live {
+		text += "\n[policy]\ndry_run = true  # deliver unchanged, and tell what would have happened; take it out to encrypt\n"
+	}
+	if _, err := config.Parse(file, text); err != nil {
+		if !fresh && !c.Live && strings.Contains(string(old), "[policy]") {
+			return fmt.Errorf("%s has a [policy] already, so nothing was written; put dry_run = true there and run this again with --live, which adds [relay] alone", file)
+		}
+		return fmt.Errorf("what you asked for is not well: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	if keyFile != "" {
+		if err := makeKeyFile(keyFile); err != nil {
+			return err
+		}
+	}
+	if err := replaceFile(file, text); err != nil {
+		return err
+	}
+	e.printf("Wrote %s.\n", file)
+	return nil
+}
+
+// smarthost is the URL that was meant: a bare host is called at its submission
+// port, with TLS.
+func (c *relayInit) smarthost() string {
+	switch {
+	case c.Smarthost == "":
+		return "smtp+insecure://" + c.Reinject
+	case !strings.Contains(c.Smarthost, "://"):
+		return "submission://" + c.Smarthost
+	}
+	return c.Smarthost
+}
+
+// section is the [relay].
+func (c *relayInit) section() string {
+	quoted := make([]string, len(c.Domain))
+	for i, d := range c.Domain {
+		quoted[i] = fmt.Sprintf("%q", d)
+	}
+	return fmt.Sprintf("\n[relay]\nlisten = %q\nsmarthost = %q\ndomains = [%s]\ndomain_key = %q\n", c.Listen, c.smarthost(), strings.Join(quoted, ", "), "gateway@"+c.Domain[0])
+}
+
+// next tells what is left to do. Postfix must send nothing around in circles: the
+// listener behind the relay has no content_filter.
+func (c *relayInit) next(e *env, file string, cfg *config.Config) {
+	at := cfg.Relay.Addresses[0]
+	e.printf("\n1. Start it:  letterlock serve --config %s\n", file)
+	if up := cfg.Relay.Server; up.Security == endpoint.Cleartext {
+		e.printf("\n2. Postfix sends all its mail through it. In main.cf:\n\n    content_filter = smtp:[%s]:%d\n    smtp_send_xforward_command = yes\n"+
+			"\n   in master.cf, where mail comes back:\n\n    %s inet n - n - - smtpd\n%s", at.Host, at.Port, up.HostPort(), reinjection)
+		e.printf("\n   For mail that leaves only, put -o content_filter=smtp:[%s]:%d under the\n   submission service of master.cf instead of the line in main.cf.\n", at.Host, at.Port)
+	} else {
+		e.printf("\n2. The mail server hands it all mail that leaves. For Postfix, in main.cf:\n\n    relayhost = [%s]:%d\n    smtp_send_xforward_command = yes\n", at.Host, at.Port)
+	}
+	e.printf("\n   then:  postfix check && postfix reload\n")
+	e.printf("\n3. Look what it would do:  letterlock explain --from you@%s --to partner@example.com\n", c.Domain[0])
+	if cfg.Policy.DryRun {
+		e.printf("\nIt is a dry run: mail passes unchanged, and the log says what would have happened.\nTake dry_run out of %s when you are content, and: kill -HUP the running serve.\n", file)
+	}
+	e.printf("\nThis is gateway encryption: this machine sees plaintext and holds the signing key.\n")
+}
+
+// reinjection is the listener of Postfix that takes mail back from a filter.
+const reinjection = `      -o content_filter=
+      -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_milters,no_address_mappings
+      -o smtpd_recipient_restrictions=permit_mynetworks,reject
+      -o smtpd_authorized_xforward_hosts=127.0.0.0/8
+      -o mynetworks=127.0.0.0/8
+`
+
+type relayPassword struct {
+	Address addressArg `arg:""`
+	Renew   bool       `help:"Make another one."`
+}
+
+func (c *relayPassword) runState(ctx context.Context, e *env, s *state) error {
+	cfg := s.cfg.Load()
+	if cfg.Relay == nil {
+		return fmt.Errorf("%w: %s has no [relay]", errConfig, cfg.File)
+	}
+	for _, u := range cfg.Relay.Logins {
+		if !u.Name.Equal(c.Address.Address) {
+			continue
+		}
+		checker := relayLogin(s, cfg.Relay)
+		get := checker.LocalPassword
+		if c.Renew {
+			get = checker.RenewLocalPassword
+		}
+		p, err := get(ctx, u.Name)
+		if err == nil {
+			e.printf("%s\n", p)
+		}
+		return err
+	}
+	return fmt.Errorf("%w: %s is not in [relay] users of %s (write: users = { %q = \"any\" })", errConfig, c.Address, cfg.File, c.Address.String())
+}
