@@ -31,9 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
-	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
 )
@@ -49,22 +47,15 @@ const DefaultLimit = 25 << 20
 type Options struct {
 	// Password is required.
 	Password Password
-	// From is the sender's address; if zero, that of the From field.
-	From address.Address
-	// Signer signs the OpenPGP copy inside; nil leaves it unsigned. The mail
-	// around it is not signed: somebody without a certificate can't check that.
-	Signer pgp.Signer
-	// Autocrypt is our own certificate, told outside, so that an answer can be
-	// encrypted; nil for none.
-	Autocrypt *pgp.Certificate
+	// Protection is as for pgp.Protect, without Recipients. Its Signer, which may
+	// be nil, signs the OpenPGP copy inside. The mail around it is not signed:
+	// somebody without a certificate can't check that.
+	Protection pgp.Protection
 	// NoOpenPGP leaves the OpenPGP copy out: the mail is then less than half as
 	// long.
 	NoOpenPGP bool
 	// Limit is the longest message in bytes; 0 means DefaultLimit.
 	Limit int64
-	Now   time.Time // zero means now
-	// Spool is where decoded parts wait, encrypted.
-	Spool message.SpoolOptions
 }
 
 // Write writes src as one mail that is read with the password. It keeps little
@@ -82,14 +73,11 @@ func Write(ctx context.Context, w io.Writer, src message.Source, o Options) erro
 	if o.Password.IsZero() {
 		return errors.New("a page needs a password")
 	}
-	if o.Now.IsZero() {
-		o.Now = time.Now()
-	}
-	copied, err := pgp.ForPassword(ctx, src, pgp.Protection{Signer: o.Signer, Autocrypt: o.Autocrypt, From: o.From, Now: o.Now, Spool: o.Spool})
+	copied, err := pgp.ForPassword(ctx, src, o.Protection)
 	if err != nil {
 		return err
 	}
-	content, err := Read(ctx, src, o.Spool)
+	content, err := Read(ctx, src, o.Protection.Spool)
 	if err != nil {
 		return fmt.Errorf("taking a message apart: %w", err)
 	}

@@ -232,7 +232,7 @@ func TestNothingInClearTellsContentOrPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := makeMail(t, simple, form.Options{Password: password, Signer: key, Autocrypt: key.Certificate()})
+	m := makeMail(t, simple, form.Options{Password: password, Protection: pgp.Protection{Signer: key, Autocrypt: key.Certificate()}})
 	for _, secret := range []string{"CANARY", "dave", password.Reveal(), strings.ReplaceAll(password.Reveal(), "-", ""), "Letterlock-"} {
 		for name, in := range map[string]string{
 			"mail": m.raw, "its base64": decoded(m.page) + decoded(m.asc), "log": fmt.Sprintf("%v %+v %#v %s", password, password, password, password),

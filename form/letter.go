@@ -39,7 +39,7 @@ func (o Options) letter(outer []byte) string {
 func (o Options) writer(h message.Header) (name, addr string) {
 	list, err := address.ParseList(h.Get("From"))
 	if err != nil || len(list) != 1 {
-		return "", o.From.String()
+		return "", o.Protection.From.String()
 	}
 	name = strings.Join(strings.Fields(list[0].Name), " ")
 	if len(name) > 60 || strings.ContainsAny(name, "@<>()/") {

@@ -87,6 +87,7 @@ func (pc *PasswordCopy) Write(ctx context.Context, w io.Writer, password []byte)
 // engine has the engine write everything below the armor.
 func (pc *PasswordCopy) engine(ctx context.Context, w io.Writer, password []byte) error {
 	config := engineConfig(pc.p.Now)
+	config.SignatureNotations = pc.p.Gateway.notations()
 	params := &openpgp.EncryptParams{
 		Config: config, SessionKey: make([]byte, config.Cipher().KeySize()),
 		Hints: &openpgp.FileHints{FileName: "message.eml"}, // not signed, and secret as the rest

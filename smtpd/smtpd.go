@@ -121,6 +121,9 @@ type Account struct {
 	// Own are the certificates to which copies are encrypted as well where the
 	// provider files the Sent copy (sent = "provider"); empty otherwise.
 	Own []*pgp.Certificate
+	// Passwords says how copies under a password are made; nil means the zero
+	// value. Whether any are, the rules say.
+	Passwords *Passwords
 	// Notify puts a delivery status notification into the sender's INBOX. If
 	// nil it is submitted to the upstream, from and to the sender.
 	Notify func(ctx context.Context, to address.Address, report []byte) error
