@@ -37,6 +37,9 @@ func (s *session) plan(sub submission, rcpts []recipient, decisions []policy.Dec
 	shared := map[policy.Action]*group{}
 	for _, r := range rcpts {
 		d := decisions[r.named]
+		if d.Action == policy.PassUnchanged {
+			s.log.Info("dry run", "recipient", r.address.String(), "would", d.Would, "rule", d.Rule, "reason", d.Reason)
+		}
 		g := shared[d.Action]
 		alone := d.Action == policy.Encrypt && !seen[r.address.Key()]
 		if g == nil || alone {
@@ -82,6 +85,8 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
 	case policy.PassSealed:
 		g.body = without(sub.src, sub.root, s.kept(blind))
+	case policy.PassUnchanged:
+		g.body = sub.src
 	default:
 		return fmt.Errorf("%q is no way to send a message", g.action)
 	}

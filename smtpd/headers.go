@@ -115,4 +115,4 @@ func eightBit(src message.Source) (bool, error) {
 }
 
 // clearCopy tells whether an action sends what the upstream can read.
-func clearCopy(a policy.Action) bool { return a == policy.SendClear || a == policy.SignOnly }
+func clearCopy(a policy.Action) bool { return a == policy.SendClear || a == policy.SignOnly || a == policy.PassUnchanged }

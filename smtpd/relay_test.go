@@ -288,3 +288,22 @@ func TestSignOnlyNeedsAKey(t *testing.T) {
 		t.Error("it was sent")
 	}
 }
+
+// TestDryRun: everything passes unchanged, and the log says what would have been.
+func TestDryRun(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u, asRelay(), withRules(policy.Config{DryRun: true, Rules: []policy.Rule{{Name: "strict", To: []string{"*@example.com"}, Mode: policy.Require}}}))
+	for to, would := range map[string]string{"bob@example.net": "encrypt", "zoe@example.com": "refuse", "x@down.example": "defer"} {
+		mail := letter("1", to)
+		if got := b.mta().hand(mail, "a@example.org", to); !strings.HasPrefix(got, "250") {
+			t.Fatalf("to %s: %q", to, got)
+		}
+		sent := u.received()
+		if last := sent[len(sent)-1].data; last[len(traceField.FindString(last)):] != mail {
+			t.Errorf("to %s it went changed:\n%s", to, last)
+		}
+		if want := "recipient=" + to + " would=" + would; !strings.Contains(b.log.String(), want) {
+			t.Errorf("the log doesn't say %q", want)
+		}
+	}
+}

@@ -223,7 +223,7 @@ func (s *session) sender() address.Address {
 // denied is the reply to a decision that lets nothing go, or nil.
 func (s *session) denied(d policy.Decision) error {
 	switch d.Action {
-	case policy.Encrypt, policy.SignOnly, policy.SendClear, policy.PassSealed:
+	case policy.Encrypt, policy.SignOnly, policy.SendClear, policy.PassSealed, policy.PassUnchanged:
 		return nil
 	case policy.Defer, policy.Hold:
 		s.server.c.Count("deferred")
