@@ -67,7 +67,7 @@ func (k *checker) idle(key string, cr Rule) {
 	if cr.Mode == Require || cr.Mode == Prefer || !slices.Contains(byMode, cr.Mode) {
 		return
 	}
-	set := map[string]bool{"min_trust": cr.MinTrust != "", "accept_wkd_after": cr.AcceptWKDAfter != 0, "headers": cr.Headers != ""}
+	set := map[string]bool{"min_trust": cr.MinTrust != "", "accept_wkd_after": cr.AcceptWKDAfter != 0, "headers": cr.Headers != "", "hold_for": cr.HoldFor != 0}
 	for i, t := range cr.thens() {
 		set[string(ladder[i].cause)] = t != ""
 	}
@@ -84,6 +84,12 @@ func (k *checker) idle(key string, cr Rule) {
 func (k *checker) accept(key string, d time.Duration) {
 	if d > 0 && d < minAccept {
 		k.add(key, `is too short to notice that somebody broke into the directory; write "%s" or longer`, hours(minAccept))
+	}
+}
+
+func (k *checker) hold(key string, d time.Duration) {
+	if d < 0 || d > 0 && d < time.Hour {
+		k.add(key, `is too short for anybody to answer; write for example "168h"`)
 	}
 }
 

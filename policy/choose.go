@@ -12,6 +12,9 @@ import (
 // NoIdentity is the trust level, in Rule.Identity, of who has no certificate.
 const NoIdentity pgp.Identity = "none"
 
+// maxPending bounds Decision.Pending.
+const maxPending = 16
+
 // choice is the settings that hold for one recipient.
 type choice struct {
 	rule
@@ -31,7 +34,7 @@ type choice struct {
 // trust level where it isn't known whether the recipient has that.
 func (r *Rules) choose(from address.Address, f *keydir.Finding, s *seen, assumed *rule) (c choice) {
 	level := identityOf(f)
-	r.match(from, f.Address, func(ru *rule) (stop bool) {
+	r.match(from, f.Address, func(n int, ru *rule) (stop bool) {
 		settled := true
 		if len(ru.identity) > 0 {
 			switch {
@@ -46,7 +49,7 @@ func (r *Rules) choose(from address.Address, f *keydir.Finding, s *seen, assumed
 				c.pend(ru)
 				return false
 			}
-			h := s.hits(t)
+			h := s.hits(n, t)
 			if !h.yes {
 				return false
 			}
@@ -62,7 +65,9 @@ func (r *Rules) choose(from address.Address, f *keydir.Finding, s *seen, assumed
 }
 
 func (c *choice) pend(ru *rule) {
-	c.pending = append(c.pending, ru.name)
+	if len(c.pending) < maxPending {
+		c.pending = append(c.pending, ru.name)
+	}
 	if ru.trigger.lower {
 		c.lowers = append(c.lowers, ru)
 	}

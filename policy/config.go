@@ -88,7 +88,7 @@ func New(c Config) (*Rules, error) {
 	}
 
 	n := len(r.rules)
-	r.rules = append(r.rules, k.inherit("policy", DefaultRule, oneOf(&k, "policy.default", c.Default, Prefer, byMode...), c, Settings{}, base))
+	r.rules = append(r.rules, inherit(DefaultRule, oneOf(&k, "policy.default", c.Default, Prefer, byMode...), c, Settings{}, base))
 	r.from.all(n)
 	r.to.all(n)
 	if err := errors.Join(k.problems...); err != nil {
@@ -126,6 +126,7 @@ func (k *checker) base(c Config) Settings {
 	s.SignAs = oneOf(k, "policy.sign_as", s.SignAs, SignAsSender, SignAsSender, SignAsDomain)
 	s.Headers = oneOf(k, "policy.headers", s.Headers, HeadersProtect, HeadersProtect, HeadersSubject)
 	k.accept("policy.accept_wkd_after", s.AcceptWKDAfter)
+	k.hold("policy.hold_for", s.HoldFor)
 	k.footer("policy.footer", s.Footer)
 	oneOf(k, "policy.min_trust.require", c.MinTrust.Require, pgp.Directory, identities...)
 	oneOf(k, "policy.min_trust.prefer", c.MinTrust.Prefer, pgp.FirstSeen, identities...)
@@ -145,10 +146,11 @@ func (k *checker) rule(key string, cr Rule, c Config, base Settings) rule {
 	oneOf(k, key+".headers", s.Headers, "", HeadersProtect, HeadersSubject)
 	oneOf(k, key+".min_trust", cr.MinTrust, "", identities...)
 	k.accept(key+".accept_wkd_after", s.AcceptWKDAfter)
+	k.hold(key+".hold_for", s.HoldFor)
 	k.footer(key+".footer", s.Footer)
 	k.thens(key+".", s.thens(), ladderFor(mode))
 	k.idle(key, cr)
-	ru := k.inherit(key, cr.Name, mode, c, s, base)
+	ru := inherit(cr.Name, mode, c, s, base)
 	if cr.MinTrust != "" {
 		ru.trust = cr.MinTrust
 	}
@@ -162,12 +164,12 @@ func (k *checker) rule(key string, cr Rule, c Config, base Settings) rule {
 
 // inherit fills a rule's unset settings from the configuration's, and those from
 // the defaults.
-func (k *checker) inherit(key, name string, m Mode, c Config, s, base Settings) rule {
+func inherit(name string, m Mode, c Config, s, base Settings) rule {
 	ru := rule{
 		name: name, mode: m, headers: cmp.Or(s.Headers, base.Headers), mixed: cmp.Or(s.Mixed, base.Mixed),
 		sign: cmp.Or(s.Sign, base.Sign), signAs: cmp.Or(s.SignAs, base.SignAs), footer: cmp.Or(s.Footer, base.Footer),
 		accept: max(cmp.Or(s.AcceptWKDAfter, base.AcceptWKDAfter), 0),
-		trust:  cmp.Or(c.MinTrust.Require, pgp.Directory),
+		trust:  cmp.Or(c.MinTrust.Require, pgp.Directory), holdFor: cmp.Or(s.HoldFor, base.HoldFor),
 	}
 	own, inherited := s.thens(), base.thens()
 	for i := range ru.then {

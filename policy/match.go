@@ -99,9 +99,9 @@ func (c *cursor) next(from int) (rule int, ok bool) {
 	return rule, ok
 }
 
-// match calls f with the rules that match both ends, in order, until it says
+// match calls f with the rules that match both ends, and their places, in order, until it says
 // stop. The default, which is the last, matches all.
-func (r *Rules) match(from, to address.Address, f func(*rule) (stop bool)) {
+func (r *Rules) match(from, to address.Address, f func(n int, ru *rule) (stop bool)) {
 	var fc, tc cursor
 	r.from.match(from, &fc)
 	r.to.match(to, &tc)
@@ -113,7 +113,7 @@ func (r *Rules) match(from, to address.Address, f func(*rule) (stop bool)) {
 			at = b
 			continue
 		}
-		if f(&r.rules[a]) {
+		if f(a, &r.rules[a]) {
 			return
 		}
 		at = a + 1

@@ -16,7 +16,7 @@ import (
 // the recipients of each in its order; each is not changed.
 func (r *Rules) Message(m Message, each []Decision) []Decision {
 	out := slices.Clone(each)
-	s := look(m)
+	s := look(m, len(r.rules))
 	for i := range out {
 		out[i] = r.again(s, out[i])
 	}
@@ -24,13 +24,15 @@ func (r *Rules) Message(m Message, each []Decision) []Decision {
 	case r.raised(each, out):
 	case m.Sealed:
 		sealed(m, out)
-	case m.AnswersDecrypted && slices.ContainsFunc(out, inClear):
+	case m.AnswersDecrypted && slices.ContainsFunc(out, opened):
 		replyRule(out)
 	default:
 		mixed(out)
 	}
 	for i := range out {
-		out[i].Options = out[i].all.of(out[i].Action)
+		if !out[i].Served {
+			out[i].Options = out[i].all.of(out[i].Action)
+		}
 		if each[i].made() {
 			out[i] = r.rehearsed(out[i])
 		}
@@ -45,7 +47,13 @@ func (r *Rules) Message(m Message, each []Decision) []Decision {
 
 // again is a decision with the message known.
 func (r *Rules) again(s *seen, d Decision) Decision {
+	if d.Served {
+		return d
+	}
 	if d.made() {
+		if r.dry && !d.Would.Accepted() {
+			return r.provisional(d.From, d.Finding) // it would have been told at RCPT
+		}
 		c := r.choose(d.From, &d.Finding, s, nil)
 		return c.decide(d.From, d.Finding)
 	}
@@ -59,7 +67,7 @@ func (r *Rules) again(s *seen, d Decision) Decision {
 
 // made tells whether Recipient made the decision, and let a copy go.
 func (d Decision) made() bool {
-	return d.Action.Accepted() && d.Recipient == d.Finding.Address && !d.Recipient.IsZero()
+	return goes(d) && d.Recipient == d.Finding.Address && !d.Recipient.IsZero()
 }
 
 // raised stops a message of which the rules, now that they know it, let some
@@ -82,12 +90,16 @@ func (r *Rules) raised(each, out []Decision) bool {
 
 func inClear(d Decision) bool { return d.Action == SendClear || d.Action == SignOnly }
 
+// opened copies go in clear, and haven't gone yet.
+func opened(d Decision) bool { return inClear(d) && goes(d) }
+
 // secret copies are, or will be, readable by their recipient alone.
 func secret(d Decision) bool {
 	return d.Action == Encrypt || d.Action == PassSealed || d.Action == Password || d.Action == Hold
 }
 
-func goes(d Decision) bool { return d.Action.Accepted() }
+// goes tells whether a copy is still to go.
+func goes(d Decision) bool { return d.Action.Accepted() && !d.Served }
 
 // sealed passes on what the sender's own program encrypted. We can't see whom it
 // was encrypted to but by its session-key packets, so require holds it to those.
@@ -113,8 +125,8 @@ func sealed(m Message, out []Decision) {
 // replyRule refuses clear copies of what answers a decrypted message, whatever
 // the rules say.
 func replyRule(out []Decision) {
-	who := out[slices.IndexFunc(out, inClear)].Recipient
-	stop(out, RefuseMessage, inClear,
+	who := out[slices.IndexFunc(out, opened)].Recipient
+	stop(out, RefuseMessage, opened,
 		fmt.Sprintf("this answers or forwards a message that came encrypted, and %s would get it readable by anyone", who),
 		fmt.Sprintf("Leave %s out, or import a certificate for it with `letterlock cert import FILE`; or write a new message without quoting.", who))
 }
@@ -131,7 +143,7 @@ func mixed(out []Decision) {
 	switch {
 	case how == MixedSplit:
 		for i := range out {
-			if inClear(out[i]) {
+			if inClear(out[i]) && goes(out[i]) {
 				out[i].Reason += fmt.Sprintf("; others get it encrypted or not at all, as mixed = \"split\" of rule %q allows", who)
 			}
 		}
@@ -155,7 +167,9 @@ func mixed(out []Decision) {
 }
 
 // opens tells whether mixed = "clear" may take the encryption off a copy.
-func opens(d Decision) bool { return d.Action == Encrypt && d.Mode == Prefer && d.Cause == CauseFound }
+func opens(d Decision) bool {
+	return goes(d) && d.Action == Encrypt && d.Mode == Prefer && d.Cause == CauseFound
+}
 
 // strictest is the mixed setting that holds for all who take part, and the rule
 // that it is from. What isn't set is as strict as can be.

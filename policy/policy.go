@@ -20,6 +20,8 @@
 package policy
 
 import (
+	"time"
+
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
@@ -127,6 +129,13 @@ type Decision struct {
 	Cause        Cause
 	Options      Options
 	Mixed        Mixed
+	// HoldFor is how long a Hold waits for a certificate; 0 leaves it to who
+	// holds it.
+	HoldFor time.Duration
+	// Served is set by who decides again about a held message: this recipient's
+	// copy went already, by this decision. Message leaves it as it is, and counts
+	// it: one message has one protection.
+	Served bool
 
 	all  Options // whatever the action is
 	sign Signing
@@ -135,7 +144,8 @@ type Decision struct {
 	// from them.
 	From    address.Address
 	Finding keydir.Finding
-	// Pending names the rules that look at the message and may yet change it.
+	// Pending names rules that look at the message and may yet change it, 16 at
+	// most.
 	// Message leaves none.
 	Pending []string
 	// Would is what would have happened, in a dry run; else "".

@@ -141,7 +141,7 @@ func TestEveryProblemOfAConfiguration(t *testing.T) {
 	_, err := policy.New(policy.Config{
 		Default: "always", MissingPrefer: "maybe",
 		Settings: policy.Settings{Missing: policy.ThenClear, Unavailable: "cleartext", Mixed: "both", Expired: "password ", Changed: policy.ThenPassword,
-			Sign: "some", SignAs: "me", Headers: "all", AcceptWKDAfter: time.Hour, Footer: "bell \a"},
+			Sign: "some", SignAs: "me", Headers: "all", AcceptWKDAfter: time.Hour, HoldFor: time.Minute, Footer: "bell \a"},
 		MinTrust: policy.MinTrust{Require: pgp.Conflict, Prefer: "verified"},
 		Groups:   map[string][]string{"board": {"alice@example.org", "@all"}, "two words": {"*"}, "empty": nil, "bad": {"bob*@x.example"}},
 		Rules: []policy.Rule{
@@ -168,6 +168,7 @@ func TestEveryProblemOfAConfiguration(t *testing.T) {
 		"policy.sign_as":                  `"sender" or "domain"`,
 		"policy.headers":                  `"protect" or "subject"`,
 		"policy.accept_wkd_after":         `write "24h" or longer`,
+		"policy.hold_for":                 "too short",
 		"policy.footer":                   "control characters",
 		"policy.min_trust.require":        `"first-seen", "directory", "organisation" or "confirmed"`,
 		"policy.min_trust.prefer":         `"verified"`,
@@ -329,22 +330,34 @@ func TestIndexAgreesWithTryingEachRule(t *testing.T) {
 	}
 }
 
-func BenchmarkRecipient(b *testing.B) {
-	for _, kind := range []string{"distinct", "alike"} {
+// BenchmarkRules: 1,000 rules that are told apart by recipient, by sender, by
+// group, or by what they look for in the message; one decision at RCPT, or both.
+func BenchmarkRules(b *testing.B) {
+	for _, kind := range []string{"recipients", "senders", "groups", "triggers", "triggers at DATA"} {
 		b.Run(kind, func(b *testing.B) {
-			var c policy.Config
+			c := policy.Config{Groups: map[string][]string{}}
 			for i := range 1000 {
-				to, from := fmt.Sprintf("*@d%d.example", i), "*"
-				if kind == "alike" {
-					to, from = "*@partner.example", fmt.Sprintf("u%d@example.org", i)
+				r := policy.Rule{Name: fmt.Sprint("rule ", i), To: []string{"*@partner.example"}, From: []string{fmt.Sprintf("u%d@example.org", i)}, Mode: policy.Require}
+				switch kind {
+				case "recipients":
+					r.To, r.From = []string{fmt.Sprintf("*@d%d.example", i)}, nil
+				case "groups":
+					c.Groups[fmt.Sprint("g", i)] = []string{fmt.Sprintf("a%d@example.org", i), fmt.Sprintf("b%d@example.org", i)}
+					r.From = []string{fmt.Sprint("@g", i)}
+				case "triggers", "triggers at DATA":
+					r.From, r.Subject = nil, []string{fmt.Sprintf("[%d]", i)}
 				}
-				c.Rules = append(c.Rules, policy.Rule{Name: fmt.Sprint("rule ", i), To: []string{to}, From: []string{from}, Mode: policy.Require})
+				c.Rules = append(c.Rules, r)
 			}
 			r := rules(b, c)
 			f := keydir.Finding{Address: bob, Outcome: keydir.Absent}
-			b.ResetTimer()
-			for range b.N {
-				r.Recipient(alice, f)
+			m := subject("an ordinary subject of ordinary length")
+			b.ReportAllocs()
+			for b.Loop() {
+				d := r.Recipient(alice, f)
+				if kind == "triggers at DATA" {
+					r.Message(m, []policy.Decision{d})
+				}
 			}
 		})
 	}

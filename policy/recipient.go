@@ -17,6 +17,10 @@ import (
 // rule that may lower protection has one, that is the answer: nobody is refused
 // here whom a message could still reach. Nothing is sent by it: Message decides.
 func (r *Rules) Recipient(from address.Address, f keydir.Finding) Decision {
+	return r.rehearsed(r.provisional(from, f))
+}
+
+func (r *Rules) provisional(from address.Address, f keydir.Finding) Decision {
 	c := r.choose(from, &f, nil, nil)
 	d := c.decide(from, f)
 	for i := 0; i < len(c.lowers) && !d.Action.Accepted(); i++ {
@@ -26,7 +30,7 @@ func (r *Rules) Recipient(from address.Address, f keydir.Finding) Decision {
 		}
 	}
 	d.Pending = c.pending
-	return r.rehearsed(d)
+	return d
 }
 
 // decide turns settings and facts into a decision.
@@ -82,6 +86,7 @@ func (c *choice) step(d *Decision, n fact, reason, hint string) {
 		d.wait(reason, hint)
 	case ThenHold:
 		d.Action, d.Reason, d.Hint = Hold, reason+"; the message is held until a certificate can be used", hint
+		d.HoldFor = c.holdFor
 	case ThenPassword:
 		d.Action, d.Reason, d.Hint = Password, reason+"; it goes protected by a password", hint
 	default:

@@ -66,10 +66,13 @@ type Settings struct {
 	// in its place; negative: never (the default). What a person confirmed isn't
 	// replaced.
 	AcceptWKDAfter time.Duration
-	Mixed          Mixed      // MixedRefuse
-	Sign           Signing    // SignEncrypted
-	SignAs         SignAs     // SignAsSender
-	Headers        HeaderMode // HeadersProtect
+	// HoldFor is how long a message that ThenHold keeps waits for a certificate; 0
+	// leaves it to who holds it.
+	HoldFor time.Duration
+	Mixed   Mixed      // MixedRefuse
+	Sign    Signing    // SignEncrypted
+	SignAs  SignAs     // SignAsSender
+	Headers HeaderMode // HeadersProtect
 	// Footer is appended to copies that go out in clear, unsigned.
 	Footer string
 }
@@ -123,6 +126,7 @@ type rule struct {
 	trust    pgp.Identity
 	accept   time.Duration // 0: never
 	headers  HeaderMode
+	holdFor  time.Duration
 	mixed    Mixed
 	sign     Signing
 	signAs   SignAs

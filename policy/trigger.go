@@ -26,27 +26,27 @@ type headerPattern struct {
 type seen struct {
 	m    Message
 	low  map[string][]string // values of fields, in lower case
-	said map[*trigger]hit
+	said []hit               // by rule
 }
 
 // hit is what a trigger said of the message.
 type hit struct {
-	yes  bool
-	word string // of the subject, as configured: in lower case
+	asked, yes bool
+	word       string // of the subject, as configured: in lower case
 }
 
-func look(m Message) *seen {
-	return &seen{m: m, low: map[string][]string{}, said: map[*trigger]hit{}}
+func look(m Message, rules int) *seen {
+	return &seen{m: m, low: map[string][]string{}, said: make([]hit, rules)}
 }
 
-// hits tells whether the message has what t looks for.
-func (s *seen) hits(t *trigger) hit {
-	h, ok := s.said[t]
-	if !ok {
-		h = s.ask(t)
-		s.said[t] = h
+// hits tells whether the message has what rule n looks for.
+func (s *seen) hits(n int, t *trigger) hit {
+	h := &s.said[n]
+	if !h.asked {
+		*h = s.ask(t)
+		h.asked = true
 	}
-	return h
+	return *h
 }
 
 func (s *seen) ask(t *trigger) (h hit) {

@@ -58,6 +58,7 @@ type Settings struct {
 	Gone           string `toml:"gone"`
 	Untrusted      string `toml:"untrusted"`
 	AcceptWKDAfter string `toml:"accept_wkd_after"`
+	HoldFor        string `toml:"hold_for"`
 	Mixed          string `toml:"mixed"`
 	Sign           string `toml:"sign"`
 	SignAs         string `toml:"sign_as"`
@@ -127,22 +128,27 @@ func (d *decoder) settings(key string, s Settings) policy.Settings {
 	return policy.Settings{
 		Missing: policy.Then(s.Missing), Unavailable: policy.Then(s.Unavailable), Expired: policy.Then(s.Expired), Revoked: policy.Then(s.Revoked),
 		Weak: policy.Then(s.Weak), Changed: policy.Then(s.Changed), Conflict: policy.Then(s.Conflict), Gone: policy.Then(s.Gone), Untrusted: policy.Then(s.Untrusted),
-		AcceptWKDAfter: d.acceptAfter(key+".accept_wkd_after", s.AcceptWKDAfter),
+		AcceptWKDAfter: d.acceptAfter(key+".accept_wkd_after", s.AcceptWKDAfter), HoldFor: d.span(key+".hold_for", s.HoldFor),
 		Mixed:          policy.Mixed(s.Mixed), Sign: policy.Signing(s.Sign), SignAs: policy.SignAs(s.SignAs), Headers: policy.HeaderMode(s.Headers), Footer: s.Footer,
 	}
 }
 
 // acceptAfter reads a span; negative is never, which is other than unset.
 func (d *decoder) acceptAfter(key, s string) time.Duration {
-	switch s {
-	case "":
-		return 0
-	case "never":
+	if s == "never" {
 		return -1
+	}
+	return d.span(key, s)
+}
+
+// span reads a positive duration; unset is 0.
+func (d *decoder) span(key, s string) time.Duration {
+	if s == "" {
+		return 0
 	}
 	span, err := time.ParseDuration(s)
 	if err != nil || span <= 0 {
-		d.add(key, `%q is no span of time; write for example "72h", or "never"`, s)
+		d.add(key, `%q is no span of time; write hours, such as "72h"`, s)
 		return 0
 	}
 	return span
