@@ -140,6 +140,9 @@ func (s *session) mail(from string, opts wire.MailParams) error {
 func (s *session) notOurs(a address.Address) error {
 	s.log.Info("submission", "outcome", "refused", "reason", "foreign sender address")
 	s.server.c.Count("refused")
+	if s.account.Relay != nil {
+		return permanent(550, "5.7.1", fmt.Sprintf("this client may send as %s only, and not as %s; users and client_certificates of [relay] say who may", s.account.Addresses[0], a))
+	}
 	return permanent(550, "5.7.1", fmt.Sprintf("this account may not send as %s; add it to aliases of %s in the configuration", a, s.account.Addresses[0]))
 }
 

@@ -1,0 +1,139 @@
+package main_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/smtp"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/internal/mailtest/peer"
+)
+
+// clientCert makes a client certificate, of an authority or of itself.
+func clientCert(t *testing.T, name string, ca *tls.Certificate) tls.Certificate {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, IsCA: ca == nil, BasicConstraintsValid: true}
+	parent, signer := c, any(k)
+	if ca != nil {
+		parent, signer = ca.Leaf, ca.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, k.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k, Leaf: leaf}
+}
+
+// TestWhoMayUseTheRelay: nobody by where they are; by password or certificate,
+// as what each stands for.
+func TestWhoMayUseTheRelay(t *testing.T) {
+	sink := peer.StartSink(t)
+	ca, mine, strange := clientCert(t, "CA", nil), clientCert(t, "app", nil), clientCert(t, "stranger", nil)
+	print := sha256.Sum256(mine.Certificate[0])
+	_, relay := newRelayWorld(t, sink.Addr, "") // for its folder
+	w := relay.w
+	caFile := w.file("client-ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate[0]})))
+	more := fmt.Sprintf("trusted = [\"192.0.2.1\"]\nclient_ca = %q\nclient_certificates = { %q = \"app@example.org\" }\nusers = { \"mta@example.org\" = \"any\", \"ann@example.org\" = \"own\" }\nsign = \"sender\"\n", caFile, hex.EncodeToString(print[:]))
+	relay = w.configure("relay", fmt.Sprintf("[relay]\nlisten = \"127.0.0.1:0\"\nsmarthost = \"smtp+insecure://%s\"\ndomains = [\"example.org\"]\nhostname = \"relay.example.org\"\n%s\n[discovery]\nwkd_override = { \"example.net\" = \"http://%[3]s\", \"example.com\" = \"http://%[3]s\" }", sink.Addr, more, w.keydir.ready[0].Listen))
+	relay.command("key", "generate", "ann@example.org")
+	annPassword := strings.TrimSpace(relay.command("relay", "password", "ann@example.org"))
+	mtaPassword := strings.TrimSpace(relay.command("relay", "password", "mta@example.org"))
+	relay.serve(1)
+	trust := &tls.Config{ServerName: "127.0.0.1", RootCAs: peer.Pool(t, filepath.Join(w.state, "relay", "ca.pem"))}
+	signed := clientCert(t, "mta", &ca)
+	for _, tt := range []struct {
+		name           string
+		cert           *tls.Certificate
+		user, password string
+		from           string
+		want           string // "" is accepted
+	}{
+		{"nobody", nil, "", "", "ann@example.org", "530"},
+		{"a stranger's certificate", &strange, "", "", "ann@example.org", "530"},
+		{"a wrong password", nil, "ann@example.org", "guess", "ann@example.org", "535"},
+		{"a login, as itself", nil, "ann@example.org", annPassword, "ann@example.org", ""},
+		{"a login, as another", nil, "ann@example.org", annPassword, "boss@example.org", "550"},
+		{"an MTA's login, as anybody", nil, "mta@example.org", mtaPassword, "boss@example.org", ""},
+		{"a known certificate, as itself", &mine, "", "", "app@example.org", ""},
+		{"a known certificate, as another", &mine, "", "", "boss@example.org", "550"},
+		{"a certificate of the authority", &signed, "", "", "boss@example.org", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := len(sink.Received())
+			c, err := smtp.Dial(relay.ready[0].Listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			own := trust.Clone()
+			if tt.cert != nil {
+				own.Certificates = []tls.Certificate{*tt.cert}
+			}
+			if err := c.StartTLS(own); err != nil {
+				t.Fatal(err)
+			}
+			err = nil
+			if tt.user != "" {
+				err = c.Auth(smtp.PlainAuth("", tt.user, tt.password, "127.0.0.1"))
+			}
+			if err == nil {
+				err = c.Mail(tt.from)
+			}
+			if err == nil {
+				err = c.Rcpt(known)
+			}
+			if err == nil {
+				wc, derr := c.Data()
+				if err = derr; err == nil {
+					wc.Write(relayMail(tt.from, known, ""))
+					err = wc.Close()
+				}
+			}
+			if tt.want != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), tt.want) || len(sink.Received()) != before {
+					t.Fatalf("got %v, want %q", err, tt.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := sink.Received()[before]
+			if clear(got) || got.From != tt.from {
+				t.Errorf("from %s, in clear %v", got.From, clear(got))
+			}
+			proto := "with UTF8SMTPS id" // net/smtp asks for SMTPUTF8
+			if tt.from != "boss@example.org" {
+				proto = "with UTF8SMTPSA id"
+			}
+			if !strings.Contains(string(got.Raw), proto) {
+				t.Errorf("the trace doesn't say %q: %.300s", proto, got.Raw)
+			}
+			// Only Ann has a key here, and only her own login proves her.
+			if strings.Contains(string(got.Raw), "Autocrypt: addr=ann@example.org") != (tt.from == "ann@example.org") {
+				t.Error("signed by whom?")
+			}
+		})
+	}
+}
