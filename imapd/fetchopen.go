@@ -324,6 +324,9 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 			if len(dynamic) >= maxItems {
 				return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
 			}
+			if wire.EqualFold(item.Name, "MODSEQ") {
+				j.box.sawModSeq(item.Value)
+			}
 			dynamic = append(dynamic, dynamicItem{bytes.Clone(item.Name), bytes.Clone(item.Value)})
 		case wire.EqualFold(item.Name, "BODY[]") && k.raw == nil && item.Literal:
 			if k.raw, err = j.s.spool(f, nil, item.Size); err != nil {
@@ -398,7 +401,7 @@ func (j *fetchJob) write(k *kept, row *index.Row, m *render.Message) {
 }
 
 func (j *fetchJob) writeItems(w *responseWriter, k *kept, row *index.Row, m *render.Message) error {
-	if j.wantUID {
+	if j.wantUID || row == nil { // RFC 7162, Section 3.2.3: what nobody asked for has its UID
 		if err := w.text([]byte("UID"), []byte(itoa(int64(k.uid)))); err != nil {
 			return err
 		}

@@ -64,11 +64,11 @@ func (j *fetchJob) replay(w *responseWriter, g *gathering) error {
 		w.held = uid
 	}
 	for _, d := range g.dynamic {
-		value := d.value
 		if wire.EqualFold(d.name, "FLAGS") {
-			value = w.flags(value)
+			w.holdFlags(d.value)
+			continue
 		}
-		if err := w.text(d.name, value); err != nil {
+		if err := w.text(d.name, d.value); err != nil {
 			return err
 		}
 	}

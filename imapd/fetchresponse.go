@@ -66,6 +66,7 @@ type responseWriter struct {
 	// given without it, not what the upstream tells beside (RFC 7162, Section 3.2.3).
 	held  []byte
 	said  bool         // something of content was written
+	told  []byte       // FLAGS as the upstream has them, not written yet
 	masks *index.Masks // nil: ask the library
 }
 
@@ -85,6 +86,11 @@ func (w *responseWriter) next() *output {
 
 // end finishes the response; one without items is none.
 func (w *responseWriter) end() error {
+	if w.told != nil {
+		if err := w.text([]byte("FLAGS"), w.flags(w.told)); err != nil {
+			return err
+		}
+	}
 	if w.o == nil {
 		return nil
 	}
@@ -125,7 +131,8 @@ func (w *responseWriter) item(f *wire.FetchReader, item wire.Item) error {
 		}
 		return w.text(name, item.Value)
 	case wire.EqualFold(name, "FLAGS"):
-		return w.text(name, w.flags(item.Value))
+		w.holdFlags(item.Value)
+		return nil
 	case dynamic(name):
 		name = bytes.Clone(name)
 		value, ok, err := dynamicValue(f, item)
@@ -193,6 +200,13 @@ func (w *responseWriter) flags(value []byte) []byte {
 		ours = lib.Keywords(w.uid)
 	}
 	return maskFlags(value, ours)
+}
+
+// holdFlags keeps FLAGS until the end of the response: a MODSEQ beside them must
+// have been seen before it is looked which keywords there are.
+func (w *responseWriter) holdFlags(value []byte) {
+	w.s.relay.flags = append(w.s.relay.flags[:0], value...)
+	w.told = w.s.relay.flags
 }
 
 // shown tells whether the message is one that is shown as it arrived.

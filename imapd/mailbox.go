@@ -129,9 +129,6 @@ func (s *session) selectMailbox(c *wire.Command) error {
 		box.readOnly.Store(bytes.Contains(bytes.ToUpper(line[:min(len(line), 40)]), []byte("[READ-ONLY]")))
 		if m := box.lib.Load(); m != nil {
 			box.watch = m.Watch()
-			if q := box.modseq.Load(); q > 0 {
-				m.SawModSeq(q)
-			}
 		}
 	}
 	if status == "OK" {
@@ -296,6 +293,7 @@ func (s *session) openLibrary(box *selected, uidvalidity uint32) error {
 		s.log.Error("the index of a mailbox cannot be read", "reason", reason(err))
 		return nil
 	}
+	m.SawModSeq(box.modseq.Load()) // which may have come before
 	box.lib.Store(m)
 	return nil
 }

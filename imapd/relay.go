@@ -31,6 +31,7 @@ type relay struct {
 	working atomic.Int64             // messages being opened for the client
 
 	holding bool      // of the responder: it holds the output
+	flags   []byte    // of the responder: FLAGS of the response under way
 	busy    time.Time // guarded by mu: since when the client waits
 }
 

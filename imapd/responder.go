@@ -120,8 +120,13 @@ func (r *relay) completed(h wire.Head) error {
 		return fmt.Errorf("%w: answer to nothing", wire.ErrDesync)
 	}
 	p.status, p.line = name, line
-	if box := r.s.selected(); box != nil && p.copyTo != "" {
-		r.s.copied(box, p.copyTo, line)
+	if box := r.s.selected(); box != nil {
+		if p.copyTo != "" {
+			r.s.copied(box, p.copyTo, line)
+		}
+		if code, _ := responseCode(line); code == "HIGHESTMODSEQ" {
+			_ = r.s.learnCode(box, line)
+		}
 	}
 	r.s.forgetNow()
 	if p.tagged != nil {

@@ -104,6 +104,9 @@ func (s *session) learnCode(box *selected, line []byte) error {
 		return s.openLibrary(box, uint32(n))
 	case "HIGHESTMODSEQ":
 		box.modseq.Store(n)
+		if lib := box.lib.Load(); lib != nil {
+			lib.SawModSeq(n)
+		}
 	}
 	return nil
 }

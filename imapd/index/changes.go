@@ -1,26 +1,61 @@
 package index
 
-import "slices"
+import (
+	"context"
+	"slices"
+
+	"letterlock.org/letterlock/internal/store"
+)
 
 // watcher gathers what changed until its session looks.
 type watcher struct {
 	uids map[uint32]bool
 }
 
-// set puts an entry into memory and tells the watchers if keywords changed.
-func (m *Mailbox) set(uid uint32, e entry) {
+// set puts an entry into memory and tells the watchers if keywords changed. It is
+// false, and does nothing, if a client was told of a higher MODSEQ while the
+// entry was stored: what changes must be filed under it.
+func (m *Mailbox) set(uid uint32, e entry) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changed := m.entries[uid].state&kwAll != e.state&kwAll
-	m.entries[uid] = e
-	if !changed {
-		return
+	if changed && e.modseq < m.newest() {
+		return false
 	}
+	m.entries[uid] = e
+	if changed {
+		m.tell(uid)
+	}
+	return true
+}
+
+// tell tells the watchers that keywords changed. The caller holds m.mu.
+func (m *Mailbox) tell(uid uint32) {
 	for wake, w := range m.watchers {
 		w.uids[uid] = true
 		select {
 		case wake <- struct{}{}:
 		default:
+		}
+	}
+}
+
+// change stores an entry by write, which may run more than once, and sets it.
+func (m *Mailbox) change(ctx context.Context, uid uint32, e entry, write func(store.Tx, entry) error) error {
+	for {
+		m.mu.RLock()
+		old := m.entries[uid]
+		e.modseq = old.modseq
+		// Flags may have been told of a message while it was unclassified.
+		if old.state&kwAll != e.state&kwAll {
+			e.modseq = m.newest()
+		}
+		m.mu.RUnlock()
+		if err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error { return write(tx, e) }); err != nil {
+			return err
+		}
+		if m.set(uid, e) {
+			return nil
 		}
 	}
 }
@@ -59,21 +94,56 @@ func (w *Watch) Take() []uint32 {
 	return uids
 }
 
-// Stop ends watching.
+// Stop ends watching. What was not taken counts as changed now: the client may
+// know of a MODSEQ that came after it.
 func (w *Watch) Stop() {
-	w.m.mu.Lock()
-	delete(w.m.watchers, w.wake)
-	w.m.mu.Unlock()
+	m := w.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if mine := m.watchers[w.wake]; mine != nil {
+		for uid := range mine.uids {
+			if e, known := m.entries[uid]; known && e.modseq != 0 {
+				e.modseq = m.newest()
+				m.entries[uid] = e
+			}
+		}
+	}
+	delete(m.watchers, w.wake)
+}
+
+// unseen is the MODSEQ of what changed when the upstream's highest was not
+// known: more than any, until it is.
+const unseen = 1 << 62
+
+// newest is the MODSEQ that what changes now is filed under. The caller holds
+// m.mu.
+func (m *Mailbox) newest() uint64 {
+	if m.modseq == 0 {
+		return unseen
+	}
+	return m.modseq
 }
 
 // SawModSeq tells the mailbox of a HIGHESTMODSEQ or MODSEQ that the upstream
-// gave, before a client is told of it (RFC 7162, Section 3.1). Keywords that
-// change are filed under the highest, so that a client which asks for changes
-// since any it was ever told gets them.
+// gave, before a client is told of it (RFC 7162, Section 3.1), and before it is
+// told keywords that it may take for those of that moment. Keywords that change
+// are filed under the highest, so that a client which asks for changes since any
+// it was ever told gets them.
 func (m *Mailbox) SawModSeq(modseq uint64) {
 	m.mu.Lock()
-	m.modseq = max(m.modseq, modseq)
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	if modseq == 0 || modseq <= m.modseq || modseq >= unseen {
+		return
+	}
+	if m.modseq == 0 {
+		for uid, e := range m.entries {
+			if e.modseq == unseen {
+				e.modseq = modseq
+				m.entries[uid] = e
+			}
+		}
+	}
+	m.modseq = modseq
 }
 
 // ChangedSince is the UIDs whose keywords changed when the upstream's highest

@@ -29,6 +29,9 @@ func (m *Mailbox) Copy(ctx context.Context, dst *Mailbox, pairs []Pair) error {
 				continue
 			}
 			e.modseq = 0
+			if e.state&kwAll != 0 { // flags of the copy may have been told already
+				e.modseq = unseen
+			}
 			masks, _ := m.Masks(p.From)
 			if err := dst.add(tx, p.To, e, masks); err != nil {
 				return err
@@ -48,6 +51,10 @@ func (m *Mailbox) Copy(ctx context.Context, dst *Mailbox, pairs []Pair) error {
 	for uid, c := range done {
 		if dst.entries[uid].class != pgp.Unclassified {
 			continue
+		}
+		if c.e.modseq != 0 {
+			c.e.modseq = dst.newest()
+			dst.tell(uid)
 		}
 		dst.entries[uid] = c.e
 		if c.masks.Ranges != nil {

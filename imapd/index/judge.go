@@ -151,19 +151,10 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 	if same && before.Size == o.row.Size && m.entry(uid).state == o.state {
 		return nil // opened again after its rendering was evicted
 	}
-	m.mu.RLock()
-	old := m.entries[uid]
-	e := entry{class: o.opened.Class, state: o.state, modseq: old.modseq}
-	// Flags may have been told of a message while it was unclassified.
-	if old.state&kwAll != e.state&kwAll {
-		e.modseq = max(m.modseq, 1)
-	}
-	m.mu.RUnlock()
-	err = m.lib.c.Store.Update(ctx, func(tx store.Tx) error { return m.write(tx, e, o) })
-	if err != nil {
+	e := entry{class: o.opened.Class, state: o.state}
+	if err := m.change(ctx, uid, e, func(tx store.Tx, e entry) error { return m.write(tx, e, o) }); err != nil {
 		return err
 	}
-	m.set(uid, e)
 	if o.first && before == nil {
 		m.lib.observeOpened(ctx, o)
 	}

@@ -135,17 +135,15 @@ func (m *Mailbox) recheck(ctx context.Context) error {
 		}
 		m.mu.RLock()
 		e, known := m.entries[r.UID]
-		changed := e.state&^kwAll | keywordsOf(r.Class, r.Verdict, identity)
-		same := !known || changed == e.state
-		e.state, e.modseq = changed, max(m.modseq, 1)
 		m.mu.RUnlock()
-		if same {
+		changed := e.state&^kwAll | keywordsOf(r.Class, r.Verdict, identity)
+		if !known || changed == e.state {
 			continue
 		}
-		if err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error { return m.put(tx, r.UID, e, "") }); err != nil {
+		e.state = changed
+		if err := m.change(ctx, r.UID, e, func(tx store.Tx, e entry) error { return m.put(tx, r.UID, e, "") }); err != nil {
 			return err
 		}
-		m.set(r.UID, e)
 	}
 	return nil
 }
