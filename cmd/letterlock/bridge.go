@@ -188,8 +188,9 @@ func (b *bridges) smtp(ctx context.Context, account address.Address, password st
 	up := br.SMTP.Server
 	a := &smtpd.Account{
 		Addresses: addresses(br), Find: b.s.resolver, Opened: library,
-		Signer: func(ctx context.Context, from address.Address) (pgp.Signer, error) { return b.s.signer(ctx, br, from) },
-		Rules:  func() *policy.Rules { return b.s.cfg.Load().Rules },
+		Passwords: &smtpd.Passwords{Agreed: b.s.passwords().Find},
+		Signer:    func(ctx context.Context, from address.Address) (pgp.Signer, error) { return b.s.signer(ctx, br, from) },
+		Rules:     func() *policy.Rules { return b.s.cfg.Load().Rules },
 		Upstream: smtpd.Upstream{
 			Dial: up.DialTCP, Mode: tlsModes[up.Security], User: br.UpstreamUser, Password: password, Name: up.HostPort(),
 		},

@@ -18,19 +18,20 @@ import (
 type cli struct {
 	Config string `help:"Configuration file; default: LETTERLOCK_CONFIG, or letterlock/letterlock.toml in the XDG configuration directory, or in /etc." placeholder:"FILE"`
 
-	Demo    demoCmd    `cmd:"" help:"Try it: an upstream, a key directory, and Alice and Bob with a bridge each, in this process."`
-	Serve   serveCmd   `cmd:"" help:"Run every role that the configuration has."`
-	Setup   setupCmd   `cmd:"" help:"Make an account ready: configuration, key, passwords."`
-	Account accountCmd `cmd:"" help:"Accounts: add, show, password."`
-	Relay   relayCmd   `cmd:"" help:"The organisation's gateway: init, password."`
-	Status  statusCmd  `cmd:"" help:"How everything stands."`
-	Explain explainCmd `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
-	Conf    configCmd  `cmd:"" name:"config" help:"The configuration file: check, describe."`
-	Key     keyCmd     `cmd:"" help:"Own keys: generate, import, export, list, show."`
-	Cert    certCmd    `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
-	Keydir  keydirCmd  `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export."`
-	Queue   queueCmd   `cmd:"" help:"Mail that is on its way: list."`
-	Reload  reloadCmd  `cmd:"" hidden:"" help:"Have a running serve read its configuration again."`
+	Demo    demoCmd     `cmd:"" help:"Try it: an upstream, a key directory, and Alice and Bob with a bridge each, in this process."`
+	Serve   serveCmd    `cmd:"" help:"Run every role that the configuration has."`
+	Setup   setupCmd    `cmd:"" help:"Make an account ready: configuration, key, passwords."`
+	Account accountCmd  `cmd:"" help:"Accounts: add, show, password."`
+	Relay   relayCmd    `cmd:"" help:"The organisation's gateway: init, password."`
+	Status  statusCmd   `cmd:"" help:"How everything stands."`
+	Explain explainCmd  `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
+	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
+	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show."`
+	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
+	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export."`
+	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list."`
+	Pass    passwordCmd `cmd:"" name:"password" help:"Passwords agreed with people who have no certificate: set, list, forget."`
+	Reload  reloadCmd   `cmd:"" hidden:"" help:"Have a running serve read its configuration again."`
 }
 
 // A command is one of two kinds. A localCommand runs in this process. A

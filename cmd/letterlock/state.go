@@ -20,6 +20,7 @@ import (
 	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/pgp/keyring"
+	"letterlock.org/letterlock/smtpd"
 	"letterlock.org/letterlock/smtpd/queue"
 )
 
@@ -55,7 +56,7 @@ type listening struct {
 }
 
 // schemas are the tables of every package that keeps any.
-var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema}
+var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema, smtpd.PasswordSchema}
 
 const (
 	storeName = "letterlock.db"
