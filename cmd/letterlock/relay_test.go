@@ -40,7 +40,7 @@ hostname = "relay.example.org"
 domains = ["example.org"]
 %s
 [discovery]
-wkd_override = { "example.net" = "http://%[3]s", "example.com" = "http://%[3]s", "bücher.example" = "http://%[3]s" }`, smarthost, more, w.keydir.ready[0].Listen))
+wkd_override = { "example.org" = "http://%[3]s", "example.net" = "http://%[3]s", "example.com" = "http://%[3]s", "bücher.example" = "http://%[3]s" }`, smarthost, more, w.keydir.ready[0].Listen))
 	return w, relay
 }
 
@@ -60,7 +60,7 @@ func TestPostfixBeforeAndAfterTheRelay(t *testing.T) {
 	relay.serve(1)
 	before := peer.StartMTA(t, "relayhost = ["+strings.Replace(relay.ready[0].Listen, ":", "]:", 1)+"\nsmtp_send_xforward_command = yes\n")
 	throughPostfix(t, before, sink)
-	noCanaryIn(t, w, after)
+	noCanaryIn(t, w)
 }
 
 // TestContentFilter: one Postfix sends through the relay as its content filter,
@@ -170,9 +170,8 @@ func utf8(t *testing.T, mta *peer.MTA, from, to string) {
 	}
 }
 
-// noCanaryIn: neither the relay's state and log nor the second Postfix's queue
-// has seen what was encrypted; unknown's mail has left its queue.
-func noCanaryIn(t *testing.T, w *world, _ *peer.MTA) {
+// noCanaryIn: neither the relay's state nor its log has anything of what passed.
+func noCanaryIn(t *testing.T, w *world) {
 	t.Helper()
 	if logs := w.stop(); strings.Contains(string(logs), relayCanary) {
 		t.Error("a log has the canary")
@@ -185,4 +184,46 @@ func noCanaryIn(t *testing.T, w *world, _ *peer.MTA) {
 		}
 		return nil
 	})
+}
+
+// TestEximBeforeTheRelay: another MTA hands mail in, and its refusals and delays
+// are Exim's to tell of.
+func TestEximBeforeTheRelay(t *testing.T) {
+	sink := peer.StartSink(t)
+	w, relay := newRelayWorld(t, sink.Addr, "[policy]\nmixed = \"split\"\n[[policy.rule]]\nname = \"strict\"\nto = [\"strict@example.com\"]\nmode = \"require\"")
+	relay.serve(1)
+	exim := peer.StartExim(t, relay.ready[0].Listen)
+	send := func(mail []byte, to ...string) {
+		t.Helper()
+		if err := smtp.SendMail(exim.Addr, nil, "ann@example.org", to, mail); err != nil {
+			t.Fatalf("Exim: %v", err)
+		}
+	}
+	send(relayMail("ann@example.org", known+", "+unknown, ""), known, unknown)
+	all := sink.Await(t, 2)
+	if a, b := peer.To(all, known), peer.To(all, unknown); len(a) != 1 || len(b) != 1 || clear(a[0]) || !clear(b[0]) {
+		t.Errorf("%d and %d copies", len(a), len(b))
+	}
+	// The policy refuses one of two: he is reported, the other is served.
+	send(relayMail("ann@example.org", known+", strict@example.com", ""), known, "strict@example.com")
+	all = sink.Await(t, 4)
+	if report := peer.To(all, "ann@example.org"); len(report) != 1 || !strings.Contains(string(report[0].Raw), "strict@example.com") {
+		t.Errorf("%d reports", len(report))
+	}
+	if got := peer.To(all[2:], known); len(got) != 1 || clear(got[0]) {
+		t.Errorf("who was not refused got %d copies", len(got))
+	}
+	if len(peer.To(all, "strict@example.com")) > 0 {
+		t.Error("who may not get it in clear got it")
+	}
+	// A smarthost that defers.
+	sink.Refuse(func(string) error {
+		return &gosmtp.SMTPError{Code: 451, EnhancedCode: gosmtp.EnhancedCode{4, 3, 0}, Message: "later"}
+	})
+	send(relayMail("ann@example.org", known, ""), known)
+	sink.Refuse(nil)
+	if got := sink.Await(t, 5)[4]; clear(got) {
+		t.Error("after a delay: in clear")
+	}
+	noCanaryIn(t, w)
 }
