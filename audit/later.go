@@ -122,13 +122,14 @@ type Status struct {
 	Pending int           // records that are not on disk yet
 	Lag     time.Duration // how long the oldest of them has waited
 	Lost    int64         // records lost since the start
+	Failing bool          // the store didn't take the last ones
 }
 
 // Status tells how the Book keeps up.
 func (b *Book) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Status{Pending: len(b.pending), Lost: b.lost}
+	s := Status{Pending: len(b.pending), Lost: b.lost, Failing: b.failing}
 	if s.Pending > 0 {
 		s.Lag = b.c.Now().Sub(b.pending[0].at)
 	}

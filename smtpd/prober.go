@@ -27,12 +27,13 @@ type Prober struct {
 
 	mu   sync.Mutex
 	caps []*Capabilities // of each upstream, the last that was heard
+	gone []bool          // whether the last attempt at each failed
 }
 
 // Run asks all upstreams until ctx ends.
 func (p *Prober) Run(ctx context.Context) {
 	p.mu.Lock()
-	p.caps = make([]*Capabilities, len(p.Upstreams))
+	p.caps, p.gone = make([]*Capabilities, len(p.Upstreams)), make([]bool, len(p.Upstreams))
 	p.mu.Unlock()
 	for {
 		wait := p.Every
@@ -41,6 +42,9 @@ func (p *Prober) Run(ctx context.Context) {
 		}
 		for i, u := range p.Upstreams {
 			caps, err := Probe(ctx, u, p.Timeouts)
+			p.mu.Lock()
+			p.gone[i] = err != nil
+			p.mu.Unlock()
 			if err != nil {
 				wait = min(wait, time.Minute)
 				if p.Logger != nil && ctx.Err() == nil {
@@ -76,4 +80,16 @@ func (p *Prober) Capabilities() Capabilities {
 		all = all.Both(*c)
 	}
 	return all
+}
+
+// Gone is how many upstreams could not be reached when they were last asked.
+func (p *Prober) Gone() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.gone {
+		if g {
+			n++
+		}
+	}
+	return n
 }

@@ -103,6 +103,7 @@ func (b *bridges) library(br *config.Bridge) (*index.Library, error) {
 		Keys:         func(ctx context.Context) (pgp.Decrypter, error) { return b.s.keys.Decrypter(ctx, own...) },
 		Certificates: b.s.resolver,
 		Observe:      func(ctx context.Context, o keydir.Observation) { b.observe(ctx, o) },
+		Open:         b.s.open,
 		Spool:        b.spool(), Logger: b.s.log, Now: b.s.now,
 	})
 	if err != nil {
@@ -187,7 +188,7 @@ func (b *bridges) smtp(ctx context.Context, account address.Address, password st
 	}
 	up := br.SMTP.Server
 	a := &smtpd.Account{
-		Addresses: addresses(br), Find: b.s.resolver, Opened: library,
+		Addresses: addresses(br), Find: b.s.finder(), Opened: library,
 		Passwords: &smtpd.Passwords{Agreed: b.s.passwords().Find},
 		Signer:    func(ctx context.Context, from address.Address) (pgp.Signer, error) { return b.s.signer(ctx, br, from) },
 		Rules:     func() *policy.Rules { return b.s.cfg.Load().Rules },

@@ -19,7 +19,7 @@ var onlyFor = map[string]string{
 	"internal/config":          "cmd",
 	"internal/endpoint":        "cmd, internal/config",
 	"internal/login":           "cmd",
-	"internal/mailtest":        "cmd",
+	"internal/mailtest":        "cmd, internal/mailtest/peer",
 	"internal/mailtest/peer":   "",
 	"internal/metrics":         "cmd",
 	"internal/store/storetest": "",

@@ -133,7 +133,8 @@ func (r *relay) listen(ctx context.Context) error {
 
 // serve adds the relay to the mail server that is about to start.
 func (r *relay) serve(ctx context.Context, to *roles, c *smtpd.Config) {
-	p := &smtpd.Prober{Logger: r.s.log, Upstreams: []smtpd.Upstream{probed(r.c.Server)}}
+	p := &smtpd.Prober{Logger: r.s.log, Every: r.s.probing(), Upstreams: []smtpd.Upstream{probed(r.c.Server)}}
+	to.probers = append(to.probers, p)
 	to.work.Go(func() { p.Run(ctx) })
 	c.Domain = r.host
 	for _, o := range r.listeners {
@@ -249,7 +250,7 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 	up.User, up.Password = r.c.SmarthostUser, r.password
 	a := &smtpd.Account{
 		Addresses: []address.Address{{Local: "postmaster", Domain: r.c.Domains[0]}},
-		Find:      r.s.resolver,
+		Find:      r.s.finder(),
 		Rules:     func() *policy.Rules { return r.s.cfg.Load().Rules },
 		Upstream:  up,
 		Passwords: &smtpd.Passwords{Agreed: r.s.passwords().Find},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letterlock.org/letterlock/imapd"
@@ -26,6 +27,11 @@ type roles struct {
 	cancel context.CancelFunc // of what runs beside the servers
 	work   sync.WaitGroup
 	stops  []func(context.Context) error
+	last   []func(context.Context) error // stopped when all others have
+
+	draining atomic.Bool
+	probers  []*smtpd.Prober
+	sessions map[string][]func() int // by protocol
 }
 
 // opened is one listener and the accounts that are reached by it.
@@ -59,7 +65,7 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 		return nil, errors.Join(err, closeAll(listeners))
 	}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &roles{failed: make(chan error, 1), cancel: cancel}
+	r := &roles{failed: make(chan error, 1), cancel: cancel, sessions: map[string][]func() int{}}
 	if err := s.startSMTP(inner, r, listeners, certs); err != nil {
 		cancel()
 		r.work.Wait()
@@ -69,11 +75,16 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 	for _, web := range webs {
 		s.startKeydir(r, web, cfg.Keydir)
 	}
-	if err := s.startIndexers(inner, r, cfg); err != nil {
+	err = s.startIndexers(inner, r, cfg)
+	if err == nil {
+		err = s.startMetrics(inner, r)
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.stop(ctx))
 	}
 	r.work.Go(func() { s.refresh(inner) })
 	r.work.Go(func() { s.extend(inner) })
+	r.work.Go(func() { s.book.Run(inner) })
 	return r, nil
 }
 
@@ -163,20 +174,23 @@ func (s *state) startIMAP(ctx context.Context, r *roles, listeners []*opened, ce
 		srv := imapd.New(imapd.Config{Login: s.bridges.imapLogin(o.at), TLS: certs, Logger: s.log})
 		r.run("imap", func() error { return srv.Serve(ctx, o.Listener, o.at.Security == endpoint.TLS) })
 		r.stops = append(r.stops, srv.Shutdown)
+		r.sessions["imap"] = append(r.sessions["imap"], srv.Sessions)
 		r.announce(o)
 	}
 }
 
 func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, certs *tls.Config) error {
-	c := smtpd.Config{TLS: certs, Queue: s.queue, Account: s.bridges.queued, Logger: s.log, Now: s.now, Spool: s.bridges.spool()}
+	c := smtpd.Config{TLS: certs, Queue: s.queue, Account: s.bridges.queued, Logger: s.log, Now: s.now, Spool: s.bridges.spool(),
+		Count: s.count, Audit: s.audit, Meter: s.meter}
 	for _, o := range listeners {
 		if o.at.Protocol != endpoint.SMTP {
 			continue
 		}
-		p := &smtpd.Prober{Logger: s.log}
+		p := &smtpd.Prober{Logger: s.log, Every: s.probing()}
 		for _, u := range o.servers {
 			p.Upstreams = append(p.Upstreams, probed(u))
 		}
+		r.probers = append(r.probers, p)
 		r.work.Go(func() { p.Run(ctx) })
 		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,
 			Login: s.bridges.smtpLogin(o.at), Capabilities: p.Capabilities})
@@ -202,6 +216,7 @@ func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, ce
 	}
 	r.run("smtp", func() error { return srv.Serve(ctx) })
 	r.stops = append(r.stops, srv.Shutdown)
+	r.sessions["smtp"] = append(r.sessions["smtp"], srv.Sessions)
 	return nil
 }
 
@@ -235,14 +250,27 @@ func (s *state) startKeydir(r *roles, l net.Listener, c *config.Keydir) {
 	r.ready = append(r.ready, newReadyLine("keydir", "http", strings.Join(c.Domains, ","), l.Addr()))
 }
 
+// probing is how often upstreams are asked what they offer; more often where
+// readiness is served, which tells whether they answer. 0 is the usual.
+func (s *state) probing() time.Duration {
+	if len(s.cfg.Load().Metrics.Addresses) > 0 {
+		return 2 * time.Minute
+	}
+	return 0
+}
+
 // stop drains the servers until ctx ends, then what runs beside them.
 func (r *roles) stop(ctx context.Context) (err error) {
+	r.draining.Store(true)
 	var all sync.WaitGroup
 	errs := make([]error, len(r.stops))
 	for i, stop := range r.stops {
 		all.Go(func() { errs[i] = stop(ctx) })
 	}
 	all.Wait()
+	for _, stop := range r.last {
+		errs = append(errs, stop(ctx))
+	}
 	r.cancel()
 	r.work.Wait()
 	for _, e := range errs {

@@ -31,6 +31,7 @@ type cli struct {
 	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export."`
 	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list."`
 	Pass    passwordCmd `cmd:"" name:"password" help:"Passwords agreed with people who have no certificate: set, list, forget."`
+	Audit   auditCmd    `cmd:"" help:"The record of who wrote to whom, under which rule: export."`
 	Reload  reloadCmd   `cmd:"" hidden:"" help:"Have a running serve read its configuration again."`
 }
 

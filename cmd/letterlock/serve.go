@@ -134,6 +134,9 @@ func restartFor(old, next *config.Config) (out []string) {
 	differ("discovery", old.Discovery, next.Discovery)
 	differ("keydir", old.Keydir, next.Keydir)
 	differ("relay", old.Relay, next.Relay)
+	differ("store", old.Store, next.Store)
+	differ("audit", old.Audit, next.Audit)
+	differ("metrics", old.Metrics, next.Metrics)
 	listen := func(c *config.Config) (l []string) {
 		for _, b := range c.Bridges {
 			for _, s := range []*config.Service{b.IMAP, b.SMTP} {

@@ -11,10 +11,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
 	"letterlock.org/letterlock/internal/login"
+	"letterlock.org/letterlock/internal/metrics"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/keydir/server"
@@ -38,6 +42,10 @@ type state struct {
 	queue    *queue.Queue
 	keydir   *server.Directory
 	bridges  *bridges
+	book     *audit.Book
+	audit    audit.Log // book, or one that keeps nothing where audit is off
+	meter    *metrics.Registry
+	node     string // what this process is called among those that share a store
 
 	cfg   atomic.Pointer[config.Config]
 	close []func() error
@@ -56,7 +64,7 @@ type listening struct {
 }
 
 // schemas are the tables of every package that keeps any.
-var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema, smtpd.PasswordSchema}
+var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema, smtpd.PasswordSchema, audit.Schema}
 
 const (
 	storeName = "letterlock.db"
@@ -103,12 +111,12 @@ func openLocked(ctx context.Context, cfg *config.Config, file string, exists boo
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(file, key, schemas...)
+	st, where, err := openStore(ctx, cfg, file, key)
 	if errors.Is(err, store.ErrKey) {
-		return nil, fmt.Errorf("%s: %w (it was made with another key; look at unlock in %s)", file, err, cfg.File)
+		return nil, fmt.Errorf("%s: %w (it was made with another key; look at unlock in %s)", where, err, cfg.File)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", file, err)
+		return nil, fmt.Errorf("opening %s: %w", where, err)
 	}
 	s, err := newState(ctx, cfg, st, log, now)
 	if err != nil {
@@ -117,9 +125,25 @@ func openLocked(ctx context.Context, cfg *config.Config, file string, exists boo
 	return s, nil
 }
 
+// connectTime bounds reaching a shared store and bringing its tables up to date.
+const connectTime = time.Minute
+
+// openStore opens the store of a configuration and tells where that is, without
+// the password that the URL of a shared one may have.
+func openStore(ctx context.Context, cfg *config.Config, file string, key [32]byte) (store.Store, string, error) {
+	if !cfg.Store.Shared() {
+		st, err := store.Open(file, key, schemas...)
+		return st, file, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	st, err := store.OpenPostgres(ctx, cfg.Store.DSN, key, schemas...)
+	return st, cfg.Store.Where(), err
+}
+
 // newState puts together what works on an open store, which it closes at its end.
 func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog.Logger, now func() time.Time) (*state, error) {
-	s := &state{log: log, now: now, store: st, keys: keyring.NewAt(st, now), close: []func() error{st.Close}}
+	s := &state{log: log, now: now, store: st, keys: keyring.NewAt(st, now), meter: metrics.New(version()), node: nodeName(), close: []func() error{st.Close}}
 	s.cfg.Store(cfg)
 	var err error
 	if s.resolver, err = keydir.New(keydir.Config{
@@ -132,7 +156,15 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	if s.tls, err = endpoint.OpenAuthority(ctx, st, now()); err != nil {
 		return nil, err
 	}
-	if s.queue, err = queue.New(queue.Config{Store: st, Logger: log, Now: now}); err != nil {
+	if err = s.newBook(cfg.Audit); err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, s.book.Close)
+	qc := queue.Config{Store: st, Logger: log, Now: now, Audit: s.audit, Meter: s.meter}
+	if !cfg.Store.Shared() {
+		qc.Free = func() (int64, error) { return freeBytes(cfg.StateDir) }
+	}
+	if s.queue, err = queue.New(qc); err != nil {
 		return nil, err
 	}
 	s.close = append(s.close, s.queue.Close)
@@ -201,4 +233,20 @@ func runWithState(ctx context.Context, e *env, c *cli, args []string, command st
 		return err
 	}
 	return errors.Join(command.runState(ctx, e, s), s.Close())
+}
+
+// nodeName tells this process from others on the same store, and from earlier
+// ones of the same host.
+func nodeName() string {
+	host, _ := os.Hostname()
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}
+
+// freeBytes is how much the disk of a folder still takes.
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("looking how full the disk is: %w", err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }

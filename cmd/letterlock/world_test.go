@@ -25,7 +25,8 @@ type world struct {
 	t *testing.T
 	// imap and smtp are the listen and upstream values of every bridge.
 	imap, smtp       string
-	more             string // further settings of every [[bridge]]
+	more             string // further settings of every [[bridge]], and sections
+	lines            int    // further ready lines that they give
 	domain           string
 	dir, state, temp string
 	keydir           *bridge
@@ -103,7 +104,7 @@ wkd_override = { %q = "http://%s" }`, address, w.imap, w.smtp, w.more, w.domain,
 	b.command("setup", address, "--password-file", password)
 	os.Remove(password)
 	w.keydir.command("keydir", "add", address, w.file("cert", b.command("key", "export", address)))
-	b.serve(2)
+	b.serve(2 + w.lines)
 	var account struct{ User, Password, CA string }
 	if err := json.Unmarshal([]byte(b.command("account", "show", address, "--json")), &account); err != nil {
 		w.t.Fatal(err)

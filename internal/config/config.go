@@ -73,6 +73,10 @@ type Keydir struct {
 // Store is where state lies.
 type Store struct {
 	URL string `toml:"url"`
+
+	// DSN is the URL of a shared store, its password included; "" for the
+	// embedded one.
+	DSN string `toml:"-" json:"-"`
 }
 
 // Discovery is how certificates are found.

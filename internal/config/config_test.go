@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -141,7 +142,10 @@ domains`, `x.toml:29: keydir.listen: "127.0.0.1" is not HOST:PORT`},
 		{"an audit that is required and off", "[log]", "[audit]\nenabled = false\nrequired = true\n[log]", `audit.required: true, but audit is off; write enabled = true`},
 		{"an audit kept for no time", "[log]", "[audit]\nkeep = \"90 days\"\n[log]", `audit.keep: "90 days" is no length of time; write for example "90d"`},
 		{"figures off loopback", `listen = ""`, `listen = "0.0.0.0:9464"`, `metrics.listen: 0.0.0.0:9464 shows other machines how much mail goes`},
-		{"PostgreSQL", `"sqlite:"`, `"postgres://db/x"`, `x.toml:33: store.url: only "sqlite:" (in state_dir) is built so far`},
+		{"a shared store without a database", `"sqlite:"`, `"postgres://user:hunter2@db"`, `x.toml:33: store.url: names no host or no database; write for example "postgres://letterlock@`},
+		{"a shared store in clear if need be", `"sqlite:"`, `"postgres://db/x?sslmode=prefer"`, `store.url: sslmode=prefer lets whoever is on the wire choose cleartext`},
+		{"a shared store for a person's bridge", `"sqlite:"`, `"postgres://db/x"`, `store.url: a [[bridge]] keeps its mail's index for itself`},
+		{"another database", `"sqlite:"`, `"mysql://db/x"`, `store.url: is neither "sqlite:" nor postgres://`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			text := strings.Replace(good, tt.old, tt.new, 1)
@@ -247,5 +251,39 @@ func TestKeySources(t *testing.T) {
 	}
 	if other, _ := key("passphrase-file:"+file("pass2", "correct hors\n"), true); other == first {
 		t.Error("another passphrase gives the same key")
+	}
+}
+
+func TestSharedStore(t *testing.T) {
+	dir := t.TempDir()
+	url := filepath.Join(dir, "url")
+	if err := os.WriteFile(url, []byte("postgres://ll:hunter2@db.example.org/mail\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	parse := func(unlock, url string) (*config.Config, error) {
+		return config.Parse("x.toml", fmt.Sprintf("state_dir = %q\nunlock = %q\n[store]\nurl = %q\n", dir, unlock, url))
+	}
+	c, err := parse("key-file:/k", "file:"+url)
+	if err != nil || !c.Store.Shared() || c.Store.DSN != "postgres://ll:hunter2@db.example.org/mail" {
+		t.Fatalf("%v, %+v", err, c)
+	}
+	if w := c.Store.Where(); w != "postgres://db.example.org/mail" {
+		t.Errorf("told as %s", w)
+	}
+	if _, err := parse("passphrase-file:/p", "file:"+url); err == nil || !strings.Contains(err.Error(), "all nodes of a shared store need the same key") {
+		t.Errorf("a passphrase: %v", err)
+	}
+	if _, err := parse("key-file:/k", "postgres://ll:hunter2@db:port/x y"); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("the password is told, or nothing: %v", err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	if err := os.WriteFile(filepath.Join(dir, "pass"), []byte("correct horse"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = parse("credential:pass", "file:"+url); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Key(false); !errors.Is(err, config.ErrLocked) || !strings.Contains(err.Error(), "64 hex digits") {
+		t.Errorf("a passphrase in a credential: %v", err)
 	}
 }

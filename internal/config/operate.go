@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -78,29 +79,69 @@ func (d *decoder) metrics(m *Metrics) {
 	}
 }
 
-// postgresBuilt: todo, with store.OpenPostgres.
-const postgresBuilt = false
+const urlExample = "postgres://letterlock@db.example.org/letterlock?sslmode=verify-full"
 
+// store checks where state lies. The URL may hold a password, so it is never told
+// and may come from a file or a credential.
 func (d *decoder) store(c *Config) {
-	switch {
-	case c.Store.URL == "sqlite:":
-	case strings.HasPrefix(c.Store.URL, "sqlite:"):
-		d.add("store.url", `%q: the embedded store lies in state_dir; write "sqlite:"`, c.Store.URL)
-	case c.Store.Shared() && !postgresBuilt:
-		d.add("store.url", `only "sqlite:" (in state_dir) is built so far; PostgreSQL is not`)
-	case c.Store.Shared():
-		if u, err := url.Parse(c.Store.URL); err != nil {
-			// The error would quote the password.
-			d.add("store.url", `is no URL; write for example "postgres://letterlock@db.example.org/letterlock?sslmode=verify-full"`)
-		} else if u.Host == "" && u.Query().Get("host") == "" || strings.Trim(u.Path, "/") == "" {
-			d.add("store.url", `names no host or no database; write for example "postgres://letterlock@db.example.org/letterlock?sslmode=verify-full"`)
+	s := &c.Store
+	kind, where, _ := strings.Cut(s.URL, ":")
+	switch kind {
+	case "sqlite":
+		if where != "" {
+			d.add("store.url", `%q: the embedded store lies in state_dir; write "sqlite:"`, s.URL)
 		}
+		return
+	case "postgres", "postgresql":
+		s.DSN = s.URL
+	case "file", "credential":
+		text, err := secretText(kind, where)
+		if err != nil {
+			d.add("store.url", "%v", err)
+			return
+		}
+		s.DSN = text
 	default:
-		d.add("store.url", `is neither "sqlite:" nor postgres://…`)
+		d.add("store.url", `is neither "sqlite:" nor %s; nor file:/path or credential:NAME that hold such a URL`, urlExample)
+		return
+	}
+	u, err := url.Parse(s.DSN)
+	switch {
+	case err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql": // the error would quote the password
+		d.add("store.url", "is no URL of a database; write for example %q", urlExample)
+	case u.Host == "" && u.Query().Get("host") == "" || strings.Trim(u.Path, "/") == "":
+		d.add("store.url", "names no host or no database; write for example %q", urlExample)
+	case u.Query().Get("sslmode") == "prefer" || u.Query().Get("sslmode") == "allow":
+		d.add("store.url", "sslmode=%s lets whoever is on the wire choose cleartext; write sslmode=verify-full", u.Query().Get("sslmode"))
+	}
+	if unlock, _, _ := splitUnlock(c.Unlock); unlock == "passphrase-file" {
+		d.add("unlock", "all nodes of a shared store need the same key, and a passphrase gives each another; write key-file:/path, with 64 hex digits in the file")
+	}
+	if len(c.Bridges) > 0 {
+		d.add("store.url", "a [[bridge]] keeps its mail's index for itself and can't share a store; run it by a configuration of its own, with \"sqlite:\"")
 	}
 }
 
+// secretText is a line that stands in a file or credential.
+func secretText(kind, where string) (string, error) {
+	var b []byte
+	var err error
+	if kind == "file" {
+		b, err = os.ReadFile(where)
+	} else {
+		b, err = Credential(where)
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
 // Shared tells whether several processes may use the store.
-func (s Store) Shared() bool {
-	return strings.HasPrefix(s.URL, "postgres://") || strings.HasPrefix(s.URL, "postgresql://")
+func (s Store) Shared() bool { return s.DSN != "" }
+
+// Where is the store for a person to read: its URL without user and password.
+func (s Store) Where() string {
+	u, err := url.Parse(s.DSN)
+	if err != nil || s.DSN == "" {
+		return "the store"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -71,6 +71,9 @@ func (c *Config) Key(exists bool) (key [32]byte, err error) {
 	if key, ok := hexKey(b); ok {
 		return key, nil
 	}
+	if c.Store.Shared() {
+		return key, fmt.Errorf("%w: the credential %s does not hold 64 hex digits, which a store that several nodes share needs", ErrLocked, where)
+	}
 	return c.stretch(b, exists)
 }
 

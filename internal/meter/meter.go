@@ -25,21 +25,11 @@ const (
 	Accept  Timer = "accept"  // from the end of DATA to the reply
 )
 
-// Gauge is how much there is of something right now.
-type Gauge string
-
-const (
-	SMTPSessions Gauge = "smtp_sessions"
-	IMAPSessions Gauge = "imap_sessions"
-)
-
 // Meter takes figures. It is called concurrently and must not block.
 type Meter interface {
 	// Count adds one; classes are as many as the Counter's comment names.
 	Count(c Counter, classes ...string)
 	Took(t Timer, d time.Duration)
-	// Add changes a gauge: +1 for a session that begins, -1 when it ends.
-	Add(g Gauge, delta int)
 }
 
 // Discard takes figures and forgets them.
@@ -49,4 +39,3 @@ type discard struct{}
 
 func (discard) Count(Counter, ...string)  {}
 func (discard) Took(Timer, time.Duration) {}
-func (discard) Add(Gauge, int)            {}

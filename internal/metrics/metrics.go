@@ -22,7 +22,6 @@ type Registry struct {
 	prom     *prometheus.Registry
 	counters map[meter.Counter]*prometheus.CounterVec
 	timers   map[meter.Timer]prometheus.Histogram
-	gauges   map[meter.Gauge]prometheus.Gauge
 }
 
 // label is a label of a counter and what it may be; anything else is "other".
@@ -53,15 +52,10 @@ var timers = map[meter.Timer]string{
 	meter.Accept:  "Time from the end of a message to our answer.",
 }
 
-var gauges = map[meter.Gauge]string{
-	meter.SMTPSessions: "Connections of SMTP clients.",
-	meter.IMAPSessions: "Connections of IMAP clients.",
-}
-
 // New makes a Registry with figures of the process and of the Go runtime.
 func New(version string) *Registry {
 	r := &Registry{prom: prometheus.NewRegistry(), counters: map[meter.Counter]*prometheus.CounterVec{},
-		timers: map[meter.Timer]prometheus.Histogram{}, gauges: map[meter.Gauge]prometheus.Gauge{}}
+		timers: map[meter.Timer]prometheus.Histogram{}}
 	r.prom.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "letterlock_info", Help: "The version that runs.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
@@ -83,10 +77,6 @@ func New(version string) *Registry {
 		r.timers[name] = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "letterlock_" + string(name) + "_seconds", Help: help,
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}})
 		r.prom.MustRegister(r.timers[name])
-	}
-	for name, help := range gauges {
-		r.gauges[name] = prometheus.NewGauge(prometheus.GaugeOpts{Name: "letterlock_" + string(name), Help: help})
-		r.prom.MustRegister(r.gauges[name])
 	}
 	return r
 }
@@ -110,12 +100,5 @@ func (r *Registry) Count(c meter.Counter, classes ...string) {
 func (r *Registry) Took(t meter.Timer, d time.Duration) {
 	if h := r.timers[t]; h != nil {
 		h.Observe(d.Seconds())
-	}
-}
-
-// Add implements meter.Meter.
-func (r *Registry) Add(g meter.Gauge, delta int) {
-	if v := r.gauges[g]; v != nil {
-		v.Add(float64(delta))
 	}
 }

@@ -25,9 +25,6 @@ func TestFiguresAreServed(t *testing.T) {
 	r.Count(meter.Submissions, "sent")
 	r.Count(meter.Lookups, "found", "wkd-direct")
 	r.Took(meter.Protect, 3*time.Millisecond)
-	r.Add(meter.SMTPSessions, 1)
-	r.Add(meter.SMTPSessions, 1)
-	r.Add(meter.SMTPSessions, -1)
 	r.Figures(metrics.Figure{Name: "audit_lag_seconds", Help: "x", Read: func() float64 { return 7 }})
 	r.Queue([]string{"waiting", "held"}, func(context.Context) (metrics.States, error) {
 		return metrics.States{"waiting": {Entries: 3, Age: time.Minute}, "strange@example.org": {Entries: 1}}, nil
@@ -38,7 +35,7 @@ func TestFiguresAreServed(t *testing.T) {
 	}
 	for _, want := range []string{`letterlock_submissions_total{outcome="sent"} 2`, `letterlock_submissions_total{outcome="queued"} 0`,
 		`letterlock_lookups_total{outcome="found",source="wkd-direct"} 1`, `letterlock_protect_seconds_bucket{le="0.005"} 1`, `letterlock_protect_seconds_bucket{le="0.0025"} 0`,
-		`letterlock_smtp_sessions 1`, `letterlock_audit_lag_seconds 7`, `letterlock_queue_entries{state="waiting"} 3`, `letterlock_queue_oldest_seconds{state="waiting"} 60`,
+		`letterlock_audit_lag_seconds 7`, `letterlock_queue_entries{state="waiting"} 3`, `letterlock_queue_oldest_seconds{state="waiting"} 60`,
 		`letterlock_queue_entries{state="held"} 0`, `letterlock_info{version="v1"} 1`, "go_gc_duration_seconds", "process_resident_memory_bytes"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s", want)

@@ -1,0 +1,8 @@
+package smtpd
+
+// Sessions is how many clients are connected.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
