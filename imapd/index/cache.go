@@ -97,6 +97,17 @@ func (c *cache) remove(m *Mailbox, uids []uint32) {
 	}
 }
 
+// removeAll drops every rendering of a mailbox.
+func (c *cache) removeAll(mailbox int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, e := range c.byKey {
+		if key.mailbox == mailbox {
+			c.drop(e)
+		}
+	}
+}
+
 func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

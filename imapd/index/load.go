@@ -67,6 +67,9 @@ func (l *Library) mailboxID(ctx context.Context, key mailboxKey) (id int64, err 
 		}
 		return tx.Row(find, args, &id)
 	})
+	// The number may be that of a mailbox which was swept: nothing that is cached
+	// under it is of this one.
+	l.cache.removeAll(id)
 	return id, err
 }
 
