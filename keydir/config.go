@@ -75,6 +75,8 @@ type Network struct {
 type Resolver struct {
 	store     store.Store
 	wkd       *wkdClient // nil where wkd is no source
+	probe     *wkdClient // the same where it is none, for Examine
+	network   Network
 	autocrypt bool
 	own       func() []*pgp.Certificate
 	now       func() time.Time
@@ -116,6 +118,7 @@ func New(c Config) (*Resolver, error) {
 	problems = append(problems, err)
 	wkd, err := newWKDClient(c.Network, c.Proxy, overrides)
 	problems = append(problems, err)
+	r.probe, r.network = wkd, c.Network
 	if slices.Contains(sources, "wkd") {
 		r.wkd = wkd
 	}

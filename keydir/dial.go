@@ -73,19 +73,24 @@ func checkControl(network, addr string, _ syscall.RawConn) error {
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
+// lookupOf resolves names as n says.
+func lookupOf(n Network) func(ctx context.Context, host string) ([]netip.Addr, error) {
+	if n.Lookup != nil {
+		return n.Lookup
+	}
+	// StrictErrors: without it an AAAA that fails beside an A without data is
+	// told as "no such host". PreferGo: the C library tells less.
+	resolver := &net.Resolver{PreferGo: true, StrictErrors: true}
+	return func(ctx context.Context, host string) ([]netip.Addr, error) {
+		return resolver.LookupNetIP(ctx, "ip", host)
+	}
+}
+
 // publicDialer connects to public addresses only. It resolves the name once and
 // connects to the very addresses that it checked, so that a name that resolves
 // differently the next time gains nothing.
 func publicDialer(n Network) dialFunc {
-	lookup := n.Lookup
-	if lookup == nil {
-		// StrictErrors: without it an AAAA that fails beside an A without data is
-		// told as "no such host". PreferGo: the C library tells less.
-		resolver := &net.Resolver{PreferGo: true, StrictErrors: true}
-		lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return resolver.LookupNetIP(ctx, "ip", host)
-		}
-	}
+	lookup := lookupOf(n)
 	dial := n.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Control: checkControl, Timeout: 5 * time.Second}).DialContext

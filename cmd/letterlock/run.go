@@ -24,6 +24,7 @@ type cli struct {
 	Account accountCmd  `cmd:"" help:"Accounts: add, show, password."`
 	Relay   relayCmd    `cmd:"" help:"The organisation's gateway: init, password."`
 	Status  statusCmd   `cmd:"" help:"How everything stands."`
+	Doctor  doctorCmd   `cmd:"" help:"Look at a domain's key directory from outside, and say what to mend."`
 	Explain explainCmd  `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
 	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
 	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show."`
