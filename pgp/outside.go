@@ -20,6 +20,9 @@ func (p Protection) outside(f field) string {
 	value := f.unfolded()
 	switch n {
 	case "subject":
+		if p.SubjectOutside {
+			return f.value
+		}
 		return " [...]"
 	case "from":
 		if v := addressesOnly(f.value, value, true); v != "" {

@@ -26,6 +26,8 @@ type Protection struct {
 	// Autocrypt is our own certificate and address for the Autocrypt header,
 	// outside and inside; nil for none.
 	Autocrypt *Certificate
+	// SubjectOutside leaves the subject readable by everyone.
+	SubjectOutside bool
 	// From is the sender's address; if zero, that of the From field.
 	From address.Address
 	// Now is the time of the signature, and at which certificates must be

@@ -152,6 +152,14 @@ type Decision struct {
 	Would Action
 }
 
+// Known are the certificates that we would encrypt to, whatever the rules say.
+func (d Decision) Known() []*pgp.Certificate {
+	if len(d.Certificates) > 0 {
+		return d.Certificates
+	}
+	return d.Finding.Certificates
+}
+
 // Message is the facts of a message that rules need beyond its envelope.
 type Message struct {
 	From address.Address

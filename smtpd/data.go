@@ -13,7 +13,7 @@ import (
 
 // submission is one message as the client gave it.
 type submission struct {
-	src       *message.Spool
+	src       spooled
 	root      *message.Part
 	from      address.Address // the first author
 	messageID string

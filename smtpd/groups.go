@@ -13,12 +13,13 @@ import (
 
 // group is the recipients who may share one copy: one transaction upstream.
 type group struct {
-	action policy.Action
-	rcpts  []recipient
-	certs  []*pgp.Certificate
-	body   message.Source
-	spool  *message.Spool // behind body; nil where body is the submission's
-	eight  bool           // body has bytes beyond ASCII
+	action  policy.Action
+	options policy.Options
+	rcpts   []recipient
+	certs   []*pgp.Certificate
+	body    message.Source
+	spool   *message.Spool // behind body; nil where body is the submission's
+	eight   bool           // body has bytes beyond ASCII
 }
 
 func (g *group) close() {
@@ -32,21 +33,26 @@ func (g *group) close() {
 // the packets of a shared one would name his key to the others. Clear and passed
 // copies are the same for all, blind or not.
 func (s *session) plan(sub submission, rcpts []recipient, decisions []policy.Decision) []*group {
-	seen := visible(sub.root.Header)
+	seen, apart := visible(sub.root.Header), s.opensFor(sub)
 	var groups []*group
-	shared := map[policy.Action]*group{}
+	type kind struct {
+		policy.Action
+		policy.Options
+	}
+	shared := map[kind]*group{}
 	for _, r := range rcpts {
 		d := decisions[r.named]
 		if d.Action == policy.PassUnchanged {
 			s.log.Info("dry run", "recipient", r.address.String(), "would", d.Would, "rule", d.Rule, "reason", d.Reason)
 		}
-		g := shared[d.Action]
-		alone := d.Action == policy.Encrypt && !seen[r.address.Key()]
+		k := kind{d.Action, d.Options}
+		g := shared[k]
+		alone := d.Action == policy.Encrypt && !seen[r.address.Key()] || apart
 		if g == nil || alone {
-			g = &group{action: d.Action}
+			g = &group{action: d.Action, options: d.Options}
 			groups = append(groups, g)
 			if !alone {
-				shared[d.Action] = g
+				shared[k] = g
 			}
 		}
 		g.rcpts = append(g.rcpts, r)
@@ -74,6 +80,12 @@ func (g *group) add(c *pgp.Certificate) {
 
 // protect makes the copy of a group.
 func (s *session) protect(ctx context.Context, sub submission, g *group) (err error) {
+	if s.account.inbound() != nil {
+		return s.inside(ctx, sub, g)
+	}
+	if sub, err = sub.stripped(g.options.Strip); err != nil {
+		return err
+	}
 	switch g.action {
 	case policy.Encrypt, policy.SignOnly:
 		if err = s.encrypt(ctx, sub, g); err != nil { // Protect gives 7 bits, whatever it gets
@@ -82,6 +94,9 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 		return s.vouch(ctx, sub, g)
 	case policy.SendClear:
 		g.body = message.Concat(s.autocrypt(ctx, sub), without(sub.src, sub.root, s.kept(private)))
+		if g.body, err = withFooter(g.body, g.options.Footer); err != nil {
+			return err
+		}
 		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
 	case policy.PassSealed:
 		g.body = without(sub.src, sub.root, s.kept(blind))
@@ -118,7 +133,7 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 	if g.action == policy.SignOnly {
 		g.certs = nil
 	}
-	p, err := s.protection(ctx, sub)
+	p, err := s.protection(ctx, sub, g.options)
 	if err != nil {
 		return err
 	}
@@ -129,10 +144,10 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 }
 
 // protection is how a message is signed, whoever it is for.
-func (s *session) protection(ctx context.Context, sub submission) (pgp.Protection, error) {
-	p := pgp.Protection{From: sub.from, Now: s.server.c.Now(), Spool: s.server.c.Spool}
+func (s *session) protection(ctx context.Context, sub submission, o policy.Options) (pgp.Protection, error) {
+	p := pgp.Protection{From: sub.from, SubjectOutside: o.SubjectVisible, Now: s.server.c.Now(), Spool: s.server.c.Spool}
 	if s.account.Relay != nil {
-		return p, s.relayProtection(ctx, sub, &p)
+		return p, s.relayProtection(ctx, sub, o.SignAs, &p)
 	}
 	signer, err := s.account.Signer(ctx, sub.from)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/policy"
 )
 
 // Passwords is how an account sends to people who have no certificate, by
@@ -88,7 +89,7 @@ func (s *session) lock(ctx context.Context, sub submission, rcpts []recipient) (
 	if err != nil {
 		return l, err
 	}
-	p, err := s.protection(ctx, sub)
+	p, err := s.protection(ctx, sub, policy.Options{})
 	if err != nil {
 		return l, err
 	}

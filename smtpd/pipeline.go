@@ -88,7 +88,8 @@ func ambiguous(recipients []string) error {
 
 // settle asks the rules about the message as a whole.
 func (s *session) settle(ctx context.Context, sub submission) ([]policy.Decision, error) {
-	m := policy.Message{From: sub.from}
+	rules := s.account.Rules()
+	m := sub.facts(rules)
 	var err error
 	if m.AnswersDecrypted, err = answersDecrypted(ctx, s.account.Opened, sub.src, sub.root); err != nil {
 		return nil, s.fault("looking whether this answers an encrypted message", err)
@@ -100,12 +101,12 @@ func (s *session) settle(ctx context.Context, sub submission) ([]policy.Decision
 	if m.Sealed = sealed.Kind != pgp.NotSealed; m.Sealed {
 		m.Covers = map[string]bool{}
 		for _, d := range s.env.named {
-			m.Covers[d.Recipient.Key()] = slices.ContainsFunc(d.Certificates, func(c *pgp.Certificate) bool {
+			m.Covers[d.Recipient.Key()] = slices.ContainsFunc(d.Known(), func(c *pgp.Certificate) bool {
 				return pgp.Covers(sealed.KeyIDs, c)
 			})
 		}
 	}
-	decisions := s.account.Rules().Message(m, s.env.named)
+	decisions := rules.Message(m, s.env.named)
 	for _, r := range s.env.rcpts {
 		if err := s.denied(decisions[r.named]); err != nil {
 			return nil, err

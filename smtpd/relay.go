@@ -8,6 +8,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/policy"
 )
 
 // RelayKey is the key by which the journal and the queue know the relay's mail,
@@ -49,6 +50,8 @@ type Relay struct {
 	DomainKey func(ctx context.Context) (pgp.Signer, error)
 	// DKIM signs what we changed; nil for none.
 	DKIM *DKIM
+	// Inbound decrypts what comes in; nil for what leaves.
+	Inbound *Inbound
 }
 
 // anySender tells whether the account may send as anybody.
@@ -106,15 +109,15 @@ func (s *session) proven(h message.Header) address.Address {
 }
 
 // relayProtection says how the relay signs a message: with its author's own key,
-// the domain's, or not at all.
-func (s *session) relayProtection(ctx context.Context, sub submission, p *pgp.Protection) error {
+// the domain's, or not at all. A rule may want the domain's in any case.
+func (s *session) relayProtection(ctx context.Context, sub submission, as policy.SignAs, p *pgp.Protection) error {
 	r := s.account.Relay
 	who := s.proven(sub.root.Header)
 	p.Gateway = &pgp.Gateway{Sender: who}
 	if soleAuthor(sub.root.Header).IsZero() {
 		p.From = address.Address{} // of several authors none is the sender
 	}
-	if !who.IsZero() && r.SenderKey != nil {
+	if !who.IsZero() && r.SenderKey != nil && as != policy.SignAsDomain {
 		k, err := r.SenderKey(ctx, who)
 		if err == nil {
 			p.Signer, p.Autocrypt = k, k.Certificate()
