@@ -1,6 +1,11 @@
 package store_test
 
 import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"letterlock.org/letterlock/internal/mailtest/peer"
@@ -23,4 +28,226 @@ func TestPostgres(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store {
 		return openPostgres(t, server.Fresh(), 1, storetest.Schema)
 	})
+	t.Run("a wrong key changes nothing", func(t *testing.T) { wrongPostgresKey(t, server) })
+	t.Run("text that PostgreSQL refuses is kept", func(t *testing.T) { oddText(t, server.Fresh()) })
+	t.Run("bytes are looked up", func(t *testing.T) { lookup(t, server.Fresh()) })
+	t.Run("bytes survive their table's rebuilding", func(t *testing.T) { rebuilt(t, server.Fresh()) })
+	t.Run("bytes without a column are refused", func(t *testing.T) { strayBytes(t, server.Fresh()) })
+	t.Run("steps", func(t *testing.T) { postgresSteps(t, server.Fresh()) })
+	t.Run("a node goes on while another is upgraded", func(t *testing.T) { rollingUpgrade(t, server.Fresh()) })
+	t.Run("bytes moved to another column are not opened", func(t *testing.T) { movedBytes(t, server) })
+	t.Run("what lies in its files", func(t *testing.T) { postgresFiles(t, server) })
+}
+
+func wrongPostgresKey(t *testing.T, server *peer.PostgresServer) {
+	url := server.Fresh()
+	openPostgres(t, url, 1, storetest.Schema)
+	more := store.Schema{Name: "more", Steps: []string{"CREATE TABLE more (id INTEGER)"}}
+	if _, err := store.OpenPostgres(ctx, url, key(2), more); !errors.Is(err, store.ErrKey) {
+		t.Errorf("got %v, want ErrKey", err)
+	}
+	schema := url[strings.LastIndexByte(url, '=')+1:]
+	if n := server.SQL("SELECT count(*) FROM pg_tables WHERE schemaname = '" + schema + "' AND tablename = 'more'"); n != "0" {
+		t.Error("a table was made with a wrong key")
+	}
+	if _, err := store.OpenPostgres(ctx, url, key(1), more); err != nil {
+		t.Error(err)
+	}
+}
+
+var things = store.Schema{Name: "things", Steps: []string{
+	`CREATE TABLE things_thing (owner TEXT NOT NULL, hash BLOB NOT NULL, text BLOB, other BLOB, PRIMARY KEY (owner, hash)) WITHOUT ROWID`,
+}}
+
+func oddText(t *testing.T, url string) {
+	s := openPostgres(t, url, 1, things)
+	for _, text := range []string{"", "a\x00b", "\xff\xfe", "\uf8ffhex:61", "'; --", "ünï"} {
+		var got string
+		err := s.Update(ctx, func(tx store.Tx) error {
+			if _, err := tx.Exec("INSERT INTO things_thing (owner, hash) VALUES (?, ?)", text, []byte("h")); err != nil {
+				return err
+			}
+			return tx.Row("SELECT owner FROM things_thing WHERE owner = ?", []any{text}, &got)
+		})
+		if err != nil || got != text {
+			t.Errorf("%q came back as %q, %v", text, got, err)
+		}
+	}
+}
+
+func lookup(t *testing.T, url string) {
+	s := openPostgres(t, url, 1, things)
+	put := func(hash, text string) (n int64) {
+		t.Helper()
+		err := s.Update(ctx, func(tx store.Tx) (err error) {
+			n, err = tx.Exec("INSERT INTO things_thing (owner, hash, text) VALUES ('o', ?, ?) ON CONFLICT DO NOTHING", []byte(hash), []byte(text))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if put("one", "same") != 1 || put("two", "same") != 1 || put("one", "other") != 0 {
+		t.Error("a key of bytes doesn't work")
+	}
+	err := s.Update(ctx, func(tx store.Tx) error {
+		n, err := tx.Exec("UPDATE things_thing SET other = ?, text = ? WHERE hash = ?", []byte("new"), nil, []byte("two"))
+		if err != nil || n != 1 {
+			t.Errorf("%d rows, %v", n, err)
+		}
+		var hash, other []byte
+		if err := tx.Row("SELECT hash, other FROM things_thing AS x WHERE text IS NULL", nil, &hash, &other); err != nil || string(hash) != "two" || string(other) != "new" {
+			t.Errorf("got %q, %q, %v", hash, other, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func rebuilt(t *testing.T, url string) {
+	s := openPostgres(t, url, 1, things)
+	fill := func(tx store.Tx) error {
+		_, err := tx.Exec("INSERT INTO things_thing (owner, hash, text) VALUES ('o', ?, ?)", []byte("h"), []byte("kept"))
+		return err
+	}
+	if err := s.Update(ctx, fill); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	newer := store.Schema{Name: "things", Steps: append(things.Steps[:1:1],
+		`CREATE TABLE things_new (owner TEXT NOT NULL, hash BLOB NOT NULL, text BLOB, more INTEGER NOT NULL DEFAULT 0);
+		 INSERT INTO things_new (owner, hash, text) SELECT owner, hash, text FROM things_thing;
+		 DROP TABLE things_thing;
+		 ALTER TABLE things_new RENAME TO things_thing`)}
+	s = openPostgres(t, url, 1, newer)
+	var text []byte
+	if err := s.View(ctx, func(tx store.Tx) error {
+		return tx.Row("SELECT text FROM things_thing WHERE owner = 'o'", nil, &text)
+	}); err != nil || string(text) != "kept" {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+func strayBytes(t *testing.T, url string) {
+	s := openPostgres(t, url, 1, things)
+	for _, query := range []string{
+		"INSERT INTO things_thing (owner, hash) SELECT 'o', ?",
+		"INSERT INTO things_thing (owner, hash) VALUES ('o', ? || 'x')",
+		"SELECT 1 FROM things_thing WHERE text < ?",
+		"UPDATE things_thing SET text = COALESCE(?, text)",
+	} {
+		if err := s.Update(ctx, func(tx store.Tx) error { _, err := tx.Exec(query, []byte("plaintext")); return err }); err == nil {
+			t.Errorf("%s: no error", query)
+		}
+	}
+}
+
+func movedBytes(t *testing.T, server *peer.PostgresServer) {
+	url := server.Fresh()
+	s := openPostgres(t, url, 1, things)
+	if err := s.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("INSERT INTO things_thing (owner, hash, text) VALUES ('o', ?, ?)", []byte("h"), []byte("t"))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	server.SQL("UPDATE " + url[strings.LastIndexByte(url, '=')+1:] + ".things_thing SET other = text")
+	var b []byte
+	if err := s.View(ctx, func(tx store.Tx) error {
+		return tx.Row("SELECT other FROM things_thing", nil, &b)
+	}); !errors.Is(err, store.ErrTampered) {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+// postgresFiles looks for what was stored in everything that the server wrote.
+func postgresFiles(t *testing.T, server *peer.PostgresServer) {
+	s := openPostgres(t, server.Fresh(), 1, things)
+	if err := s.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("INSERT INTO things_thing (owner, hash, text) VALUES ('readable owner', ?, ?)", []byte("canary key"), bytes.Repeat([]byte("canary text"), 10))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	server.SQL("CHECKPOINT")
+	readable := false
+	err := filepath.WalkDir(server.Dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // files come and go
+		}
+		b, _ := os.ReadFile(path)
+		if bytes.Contains(b, []byte("canary")) {
+			t.Errorf("bytes lie in the clear in %s", path)
+		}
+		readable = readable || bytes.Contains(b, []byte("readable owner"))
+		return nil
+	})
+	if err != nil || !readable {
+		t.Errorf("not even text was found: the test shows nothing (%v)", err)
+	}
+}
+
+func postgresSteps(t *testing.T, url string) {
+	stepsTest(t, func(schemas ...store.Schema) (store.Store, error) {
+		return store.OpenPostgres(ctx, url, key(1), schemas...)
+	})
+}
+
+func rollingUpgrade(t *testing.T, url string) {
+	step := "-- additive\nALTER TABLE things_thing ADD COLUMN more BLOB; ALTER TABLE things_thing ADD COLUMN n INTEGER NOT NULL DEFAULT 0; CREATE TABLE things_more (id INTEGER)"
+	newer := store.Schema{Name: "things", Steps: append(things.Steps[:1:1], step)}
+	put := func(s store.Store, owner string) {
+		t.Helper()
+		err := s.Update(ctx, func(tx store.Tx) error {
+			_, err := tx.Exec("INSERT INTO things_thing (owner, hash, text) VALUES (?, ?, ?)", owner, []byte("h"), []byte(owner))
+			return err
+		})
+		if err != nil {
+			t.Errorf("%s: %v", owner, err)
+		}
+		n := 0
+		err = s.View(ctx, func(tx store.Tx) error {
+			return tx.Rows("SELECT owner, text FROM things_thing", nil, func(scan func(...any) error) error {
+				var o, text string
+				err := scan(&o, &text)
+				if o != text {
+					t.Errorf("%s reads %q of %s", owner, text, o)
+				}
+				n++
+				return err
+			})
+		})
+		if err != nil || n == 0 {
+			t.Errorf("%s: %d rows, %v", owner, n, err)
+		}
+	}
+	old := openPostgres(t, url, 1, things)
+	put(old, "old, alone")
+	upgraded := openPostgres(t, url, 1, newer)
+	put(upgraded, "new")
+	put(old, "old, beside")
+	put(openPostgres(t, url, 1, things), "old, restarted")
+	final := store.Schema{Name: "things", Steps: append(newer.Steps[:2:2], "DROP TABLE things_more")}
+	openPostgres(t, url, 1, final)
+	for _, schema := range []store.Schema{things, newer} {
+		if _, err := store.OpenPostgres(ctx, url, key(1), schema); err == nil || !strings.Contains(err.Error(), "newer") {
+			t.Errorf("a program of %d steps met a step that isn't additive: %v", len(schema.Steps), err)
+		}
+	}
+}
+
+func TestPostgresURL(t *testing.T) {
+	for _, url := range []string{
+		"", "sqlite:", "host=/tmp", "mysql://a@127.0.0.1/b", "postgres://u:secret%@127.0.0.1/d",
+		"postgres://u:secret@127.0.0.1:1/d?sslmode=prefer", "postgres://u:secret@127.0.0.1:1/d?sslmode=allow",
+		"postgres://u:secret@127.0.0.1:1/d", "postgres://u:secret@127.0.0.1:1/d?sslmode=nonsense",
+	} {
+		_, err := store.OpenPostgres(ctx, url, key(1))
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
 }

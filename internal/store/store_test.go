@@ -209,8 +209,14 @@ func TestNoPlaintextInFiles(t *testing.T) {
 
 func TestSchemaSteps(t *testing.T) {
 	path := t.TempDir() + "/s.db"
+	stepsTest(t, func(schemas ...store.Schema) (store.Store, error) { return store.Open(path, key(1), schemas...) })
+}
+
+// stepsTest opens one store again and again with other schemas.
+func stepsTest(t *testing.T, open func(schemas ...store.Schema) (store.Store, error)) {
 	schema := func(steps ...string) store.Schema { return store.Schema{Name: "x", Steps: steps} }
 	one, two := "CREATE TABLE x_a (id INTEGER)", "CREATE TABLE x_b (id INTEGER)"
+	additive := "-- additive\nCREATE INDEX x_a_id ON x_a (id)"
 	tests := []struct {
 		name    string
 		schemas []store.Schema
@@ -226,9 +232,14 @@ func TestSchemaSteps(t *testing.T) {
 		{"a step that ends the transaction", []store.Schema{schema(one, two, "COMMIT")}, false},
 		{"none", nil, true},
 		{"still there", []store.Schema{schema(one, two)}, true},
+		{"an additive one", []store.Schema{schema(one, two, additive)}, true},
+		{"a program without it", []store.Schema{schema(one, two)}, true},
+		{"a program without more than that", []store.Schema{schema(one)}, false},
+		{"one after it", []store.Schema{schema(one, two, additive, "DROP TABLE x_b")}, true},
+		{"a program without both", []store.Schema{schema(one, two)}, false},
 	}
 	for _, tt := range tests {
-		s, err := store.Open(path, key(1), tt.schemas...)
+		s, err := open(tt.schemas...)
 		if (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 		}
