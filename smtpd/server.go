@@ -198,7 +198,10 @@ func (s *Server) account(ctx context.Context, key string) (*Account, error) {
 }
 
 func (a *Account) key() string {
-	if a.Relay != nil {
+	switch {
+	case a.inbound() != nil:
+		return InboundKey
+	case a.Relay != nil:
 		return RelayKey
 	}
 	return a.Addresses[0].Key()
