@@ -56,8 +56,9 @@ func (s *Server) admit(c net.Conn) *conn {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.conns, k)
+		s.strangers.Remove(k.stranger)
 	})
-	s.conns[k] = false
+	s.conns[k], k.stranger = false, s.strangers.PushBack(k)
 	s.sessions.Add(1)
 	return k
 }
@@ -65,16 +66,19 @@ func (s *Server) admit(c net.Conn) *conn {
 // makeRoom ends the connection that has waited longest without logging in, if
 // there is one: whoever only connects keeps nobody out. The caller holds s.mu.
 func (s *Server) makeRoom() {
-	var oldest *conn
-	for k := range s.conns {
-		if !k.loggedIn.Load() && (oldest == nil || k.since.Before(oldest.since)) {
-			oldest = k
-		}
+	if first := s.strangers.Front(); first != nil {
+		k := s.strangers.Remove(first).(*conn)
+		delete(s.conns, k)
+		go k.close()
 	}
-	if oldest != nil {
-		delete(s.conns, oldest)
-		go oldest.close()
-	}
+}
+
+// known tells that a connection is no stranger's any more.
+func (s *Server) known(k *conn) {
+	k.loggedIn.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.strangers.Remove(k.stranger)
 }
 
 // serve runs one connection. A panic in it ends it only.

@@ -142,7 +142,7 @@ func (s *session) trusted() bool {
 // enter opens an account to the session.
 func (s *session) enter(a *Account) {
 	s.account = a
-	s.conn.loggedIn.Store(true)
+	s.server.known(s.conn)
 	s.log = s.log.With("account", a.key())
 	s.server.remember(a)
 }

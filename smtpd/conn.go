@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -37,6 +38,7 @@ type conn struct {
 	since    time.Time     // it began
 	login    time.Duration // from then to the login
 	loggedIn atomic.Bool   // its client has an account
+	stranger *list.Element // in Server.strangers, or was
 	ended    atomic.Bool   // nothing more is read
 	begun    bool          // something was read
 	message  bool          // within a message: then bytes count and not reads

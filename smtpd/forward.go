@@ -90,7 +90,7 @@ func (s *session) xclient(as []wire.Attribute) error {
 	}
 	s.logout()
 	s.account, s.log = nil, s.log.With("client", addr.String())
-	s.conn.loggedIn.Store(true) // the MTA may stay; whom it speaks for has no account yet
+	s.server.known(s.conn) // the MTA may stay; whom it speaks for has no account yet
 	// TLS, and a certificate, is the MTA's and says nothing of its client.
 	s.peer = Peer{Remote: &addr, Via: s.conn.raw.RemoteAddr(), Helo: helo, Login: login}
 	s.greeted, s.extended = false, false

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,12 @@ type Server struct {
 	mu       sync.Mutex // guards what follows
 	accounts map[string]*Account
 	conns    map[*conn]bool // to whether a message is being worked on
-	draining bool
-	sessions sync.WaitGroup
-	serving  sync.WaitGroup
-	stop     context.CancelFunc // of Serve
+	// strangers are the *conn of those who have not logged in, the oldest first.
+	strangers list.List
+	draining  bool
+	sessions  sync.WaitGroup
+	serving   sync.WaitGroup
+	stop      context.CancelFunc // of Serve
 }
 
 // New checks c and makes a server.

@@ -3,20 +3,22 @@ package wire
 import "bytes"
 
 // Stuffer doubles the dots at beginnings of lines (RFC 5321, Section 4.5.2) of
-// a message that is written in pieces. Beginnings of lines are after any LF, as
-// who reads it may take a bare one for a line's end. Its zero value is at the
-// beginning of a message.
+// a message that is written in pieces. A line begins after any LF, as who reads
+// it may take a bare one for a line's end. The zero value is at the beginning of
+// a message.
 type Stuffer struct {
-	tail [2]byte // the last bytes; zero before the first
+	begun bool
+	tail  [2]byte // the last bytes
 }
 
-// Next takes the next bytes of a message: cuts calls write for each piece of
-// them, dots added. Where no dot is to be doubled that is p itself.
+// Next calls write with the next bytes of a message, dots added, in pieces; where
+// no dot is to be doubled that is p itself.
 func (s *Stuffer) Next(p []byte, write func([]byte) error) error {
 	if len(p) == 0 {
 		return nil
 	}
-	start := s.tail[1] == '\n' || s.tail == [2]byte{}
+	start := s.tail[1] == '\n' || !s.begun
+	s.begun = true
 	from := 0
 	for at := 0; ; {
 		i := bytes.IndexByte(p[at:], '.')
@@ -42,7 +44,7 @@ func (s *Stuffer) Next(p []byte, write func([]byte) error) error {
 
 // End is what a message lacks for its last line to be whole.
 func (s *Stuffer) End() string {
-	if t := string(s.tail[:]); t == "\r\n" || t == "\x00\x00" {
+	if !s.begun || string(s.tail[:]) == "\r\n" {
 		return ""
 	}
 	return "\r\n"

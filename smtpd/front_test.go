@@ -1,0 +1,352 @@
+package smtpd_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/policy"
+	"letterlock.org/letterlock/smtpd"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// TestDialogue holds conversations about what SMTP itself asks for.
+func TestDialogue(t *testing.T) {
+	for _, tt := range []struct{ name, script string }{
+		{"HELO has no extensions", `
+			S: 220 letterlock.invalid ESMTP
+			C: HELO x
+			S: 250 letterlock.invalid
+			C: AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHB3
+			S: 503 5.5.1`},
+		{"EHLO needs a name", `
+			S: 220
+			C: EHLO
+			S: 501 5.5.4
+			C: MAIL FROM:<alice@example.org>
+			S: 503 5.5.1 EHLO first`},
+		{"EHLO again ends the transaction", `
+			LOGIN
+			C: MAIL FROM:<alice@example.org>
+			S: 250
+			C: EHLO y
+			S: 250
+			C: RCPT TO:<bob@example.net>
+			S: 503 5.5.1
+			C: MAIL FROM:<alice@example.org>
+			S: 250`},
+		{"commands that ask for nothing", `
+			S: 220
+			C: NOOP anything goes
+			S: 250 2.0.0
+			C: VRFY bob
+			S: 252 2.5.0
+			C: EXPN list
+			S: 502 5.5.1
+			C: HELP
+			S: 214 2.0.0
+			C: rset
+			S: 250 2.0.0
+			C: RSET now
+			S: 501 5.5.4
+			C: TURN
+			S: 500 5.5.1
+			C: QUIT
+			S: 221 2.0.0
+			S: (EOF)`},
+		{"a line that is too long is skipped", `
+			LOGIN
+			C: NOOP LONG
+			S: 500 5.5.2 line too long
+			C: NOOP
+			S: 250`},
+		{"a login with an initial response", `
+			S: 220
+			C: EHLO x
+			S: 250
+			C: AUTH LOGIN YWxpY2VAZXhhbXBsZS5vcmc=
+			S: 334 UGFzc3dvcmQ6
+			C: cHc=
+			S: 235 2.7.0
+			C: AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHB3
+			S: 503 5.5.1 you are logged in already
+			C: STARTTLS
+			S: 502`},
+		{"a login in steps, given up, malformed, unknown", `
+			S: 220
+			C: EHLO x
+			S: 250
+			C: AUTH PLAIN
+			S: 334 
+			C: *
+			S: 501 5.7.0
+			C: AUTH PLAIN ???
+			S: 501 5.5.2
+			C: AUTH PLAIN =
+			S: 501 5.5.2
+			C: AUTH GSSAPI
+			S: 504 5.5.4
+			C: AUTH PLAIN
+			S: 334 
+			C: AGFsaWNlQGV4YW1wbGUub3JnAHB3
+			S: 235`},
+		{"too many failed logins", `
+			S: 220
+			C: EHLO x
+			S: 250
+			C: AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAG5v
+			S: 535
+			C: AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAG5v
+			S: 535
+			C: AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAG5v
+			S: 535
+			S: (EOF)`},
+		{"too many bad commands", strings.Repeat(`
+			C: FOO
+			S: 500`, 10) + `
+			C: FOO
+			S: 421 4.7.0 too many errors
+			S: (EOF)`},
+		{"parameters", `
+			LOGIN
+			C: MAIL FROM:<alice@example.org> SIZE=1000 BODY=8BITMIME AUTH=<> SMTPUTF8 RET=FULL ENVID=x
+			S: 250 2.1.0
+			C: RCPT TO:<bob@example.net> NOTIFY=NEVER ORCPT=rfc822;bob@example.net
+			S: 250 2.1.5
+			C: RCPT TO:<bob@example.net> NOTIFY=SOMETIMES
+			S: 501 5.5.4
+			C: RCPT TO:<bob@example.net> RRVS=x
+			S: 555 5.5.4
+			C: RSET
+			S: 250
+			C: MAIL FROM:<alice@example.org> SIZE=many
+			S: 501 5.5.4
+			C: MAIL FROM:<alice@example.org> BODY=BINARYMIME
+			S: 501 5.5.4
+			C: MAIL FROM:<alice@example.org> HOLDFOR=3
+			S: 555 5.5.4
+			C: MAIL FROM:alice@example.org
+			S: 501 5.5.2
+			C: MAIL FROM:<alice@example.org>, <bob@example.net>
+			S: 501 5.5.2
+			C: MAIL FROM: <alice@example.org>
+			S: 250`},
+		{"letters beyond ASCII need SMTPUTF8", `
+			LOGIN
+			C: MAIL FROM:<alice@example.org>
+			S: 250
+			C: RCPT TO:<bäb@example.net>
+			S: 553 5.6.7
+			C: RSET
+			S: 250
+			C: MAIL FROM:<alice@example.org> SMTPUTF8
+			S: 250`},
+		{"DATA and BDAT out of order", `
+			LOGIN
+			C: DATA
+			S: 503 5.5.1
+			C: BDAT 0 LAST
+			S: 503 5.5.1
+			C: MAIL FROM:<alice@example.org>
+			S: 250
+			C: DATA
+			S: 503 5.5.1
+			C: RCPT TO:<bob@example.net>
+			S: 250
+			C: BDAT 0
+			S: 250
+			C: DATA
+			S: 503 5.5.1
+			C: RCPT TO:<carol@example.net>
+			S: 503 5.5.1
+			C: BDAT x
+			S: 501 5.5.4
+			S: (EOF)`},
+		{"nobody may use XCLIENT", `
+			LOGIN
+			C: XCLIENT ADDR=1.2.3.4
+			S: 550 5.7.0
+			C: XFORWARD ADDR=1.2.3.4
+			S: 550 5.7.0`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBridge(t, newUpstream(t))
+			script, k := strings.ReplaceAll(tt.script, "LONG", strings.Repeat("x", 3000)), (*talk)(nil)
+			if rest, ok := strings.CutPrefix(strings.TrimSpace(script), "LOGIN"); ok {
+				k, script = b.login(), rest
+			} else if k = b.dial(); !strings.Contains(script, "S: 220") {
+				k.run("S: 220")
+			}
+			k.run(script)
+		})
+	}
+}
+
+// TestBareLineEndsInCommands: what follows one is never executed.
+func TestBareLineEndsInCommands(t *testing.T) {
+	b := newBridge(t, newUpstream(t))
+	for _, cmd := range []string{"NOOP\nMAIL FROM:<alice@example.org>\r\n", "NOOP\rMAIL FROM:<alice@example.org>\r\n", "NOOP\r\r\nRSET\r\n", "\nNOOP\r\n"} {
+		k := b.login()
+		k.send(cmd)
+		rest, _ := io.ReadAll(k.r)
+		if got := string(rest); !strings.HasPrefix(got, "500 5.5.2") || strings.Contains(got, "250") {
+			t.Errorf("%q: got %q", cmd, got)
+		}
+	}
+}
+
+// TestPipelining: commands in one go get their replies in one go, and what
+// follows the end of a message in the same packet is executed.
+func TestPipelining(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u)
+	k := b.login()
+	k.send("MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nRCPT TO:<nobody\r\nDATA\r\n")
+	k.run("S: 250\nS: 250\nS: 501\nS: 354")
+	k.send(wired(letter("1", "bob@example.net")) + ".\r\nMAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n" +
+		wired(letter("2", "bob@example.net")) + ".\r\nQUIT\r\n")
+	k.run("S: 250 2.0.0 sent\nS: 250\nS: 250\nS: 354\nS: 250 2.0.0 sent\nS: 221\nS: (EOF)")
+	if n := len(u.received()); n != 2 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+func TestCommandsBeforeTLSEndTheSession(t *testing.T) {
+	server, _ := certify(t)
+	b := newBridge(t, newUpstream(t), func(c *smtpd.Config, _ *smtpd.Account, _ *queue.Config) { c.TLS = server })
+	k := b.dial()
+	k.run("S: 220\nC: EHLO x\nS: 250")
+	k.send("STARTTLS\r\nMAIL FROM:<alice@example.org>\r\n")
+	k.run("S: 554 5.5.1\nS: (EOF)")
+}
+
+// forwarding is a bridge whose clients come from an MTA that speaks for others.
+func forwarding(t *testing.T, peers *[]smtpd.Peer) *bridge {
+	return newBridge(t, newUpstream(t), withRules(policy.Config{}), func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+		c.Listeners[0].Forward = func(p smtpd.Peer) bool { return p.Via == nil && p.Remote.(*net.TCPAddr).IP.IsLoopback() }
+		c.Listeners[0].Open = func(_ context.Context, p smtpd.Peer) *smtpd.Account {
+			*peers = append(*peers, p)
+			if p.Remote.(*net.TCPAddr).IP.String() == "192.0.2.7" || p.Remote.(*net.TCPAddr).IP.IsLoopback() {
+				return a
+			}
+			return nil
+		}
+	})
+}
+
+func TestXCLIENT(t *testing.T) {
+	var peers []smtpd.Peer
+	k := forwarding(t, &peers).dial()
+	got := k.run("S: 220\nC: EHLO mta\nS: 250")
+	if !strings.Contains(got, "XCLIENT NAME ADDR") || !strings.Contains(got, "XFORWARD NAME ADDR") {
+		t.Errorf("EHLO: %q", got)
+	}
+	k.run(`
+		C: XCLIENT ADDR=203.0.113.9 PORT=77 HELO=evil+2Eexample NAME=[UNAVAILABLE]
+		S: 220
+		C: MAIL FROM:<alice@example.org>
+		S: 503
+		C: EHLO evil.example
+		S: 250
+		C: MAIL FROM:<alice@example.org>
+		S: 530 5.7.0
+		C: XCLIENT ADDR=IPV6:2001:db8::1
+		S: 220
+		C: XCLIENT ADDR=nowhere
+		S: 501 5.5.4
+		C: XCLIENT FOO=bar
+		S: 501 5.5.4
+		C: XCLIENT ADDR=192.0.2.7 LOGIN=carol
+		S: 220
+		C: EHLO good.example
+		S: 250
+		C: MAIL FROM:<alice@example.org>
+		S: 250
+		C: XCLIENT ADDR=192.0.2.8
+		S: 503`)
+	last := peers[len(peers)-1]
+	if last.Login != "carol" || last.Helo != "good.example" || last.Via == nil || last.TLS != nil {
+		t.Errorf("peer %+v", last)
+	}
+}
+
+func TestXFORWARD(t *testing.T) {
+	var peers []smtpd.Peer
+	b := forwarding(t, &peers)
+	k := b.dial()
+	k.run(`
+		S: 220
+		C: EHLO mta
+		S: 250
+		C: XFORWARD NAME=spike.example ADDR=192.0.2.9 PROTO=ESMTP
+		S: 250
+		C: XFORWARD HELO=spike+2B SOURCE=REMOTE IDENT=4711 PORT=25
+		S: 250
+		C: XFORWARD FOO=1
+		S: 501
+		C: MAIL FROM:<alice@example.org>
+		S: 250
+		C: XFORWARD ADDR=192.0.2.10
+		S: 503`)
+	want := smtpd.Forwarded{Name: "spike.example", Addr: "192.0.2.9", Port: "25", Proto: "ESMTP", Helo: "spike+", Ident: "4711", Source: "REMOTE"}
+	if len(peers) != 1 || peers[0].Forwarded != want {
+		t.Errorf("peers %+v", peers)
+	}
+}
+
+// TestDeadlines: whoever doesn't log in is sent away after a while, however
+// busy; a message that drips is given up.
+func TestDeadlines(t *testing.T) {
+	b := newBridge(t, newUpstream(t), func(c *smtpd.Config, _ *smtpd.Account, _ *queue.Config) {
+		c.Timeouts.Login, c.Timeouts.Client = 300*time.Millisecond, 30*time.Second
+	})
+	start := time.Now()
+	k := b.dial()
+	k.run("S: 220")
+	said := ""
+	for !strings.HasPrefix(said, "421") && !strings.HasPrefix(said, "(") && time.Since(start) < 20*time.Second {
+		k.send("NOOP\r\n")
+		said = k.reply()
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("a busy stranger stayed for %v; last reply %q", d, said)
+	}
+	in := b.login()
+	eventually(t, "the time for the login is over", func() bool { return time.Since(start) > 700*time.Millisecond })
+	in.run("C: NOOP\nS: 250")
+}
+
+func TestADrippingMessageIsGivenUp(t *testing.T) {
+	b := newBridge(t, newUpstream(t), func(c *smtpd.Config, _ *smtpd.Account, _ *queue.Config) { c.Timeouts.Client = 400 * time.Millisecond })
+	k := b.login()
+	k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250\nC: DATA\nS: 354")
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { // a byte at a time, always in time
+		for tick := time.NewTicker(20 * time.Millisecond); ; {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				if _, err := io.WriteString(k.c, "x"); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	if got := k.reply(); !strings.HasPrefix(got, "421 4.4.2") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestTenThousandConnections: each costs little while it waits, and none keeps
+// who logs in out.
+func TestTenThousandConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens 10,000 connections")
+	}
+	crowd(t, 10000)
+}
