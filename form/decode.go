@@ -29,7 +29,7 @@ func (r *reader) decode(w io.Writer, p *message.Part) error {
 	decoder := message.Reader(body)
 	switch encoding {
 	case "base64":
-		decoder = base64.NewDecoder(base64.StdEncoding, &base64Only{r: decoder})
+		decoder = wholeQuanta(base64.NewDecoder(base64.StdEncoding, &base64Only{r: decoder}))
 	case "quoted-printable":
 		decoder = quotedprintable.NewReader(decoder)
 	}
@@ -37,23 +37,26 @@ func (r *reader) decode(w io.Writer, p *message.Part) error {
 	return err
 }
 
-// decodeText writes the body of a text part as UTF-8.
-func (r *reader) decodeText(b *bytes.Buffer, p *message.Part) error {
+// decodeText gives the body of a text part as UTF-8, its lines ended by LF.
+func (r *reader) decodeText(p *message.Part) (string, error) {
 	var raw bytes.Buffer
 	if err := r.decode(&raw, p); err != nil {
-		return err
+		return "", err
 	}
 	text := raw.Bytes()
 	name := strings.ToLower(p.Params["charset"])
 	if name != "" && name != "utf-8" && name != "us-ascii" {
-		if c, err := charset.Reader(name, &raw); err == nil {
-			if text, err = io.ReadAll(c); err != nil {
-				return err
+		if c, err := charset.Reader(name, bytes.NewReader(text)); err == nil {
+			if decoded, err := io.ReadAll(c); err == nil {
+				text = decoded
 			}
 		}
 	}
-	b.Write(bytes.ToValidUTF8(text, []byte("\uFFFD")))
-	return nil
+	s := strings.ReplaceAll(strings.ToValidUTF8(string(text), "\uFFFD"), "\r\n", "\n")
+	if p.Is("text/plain") && strings.EqualFold(p.Params["format"], "flowed") {
+		s = unflow(s, strings.EqualFold(p.Params["delsp"], "yes"))
+	}
+	return s, nil
 }
 
 // watched ends reading when the context does.
@@ -69,6 +72,17 @@ func (r *reader) watched(from io.Reader) io.Reader {
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// wholeQuanta ends where base64 breaks off within a byte.
+func wholeQuanta(from io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		n, err := from.Read(p)
+		if err == io.ErrUnexpectedEOF {
+			err = io.EOF
+		}
+		return n, err
+	})
+}
 
 // base64Only leaves out what isn't base64, as decoders have to (RFC 2045,
 // Section 6.8), and what follows the padding, and adds padding that is missing.
@@ -121,5 +135,7 @@ func (f *base64Only) keep(p []byte) (n int) {
 
 func (f *base64Only) end() {
 	f.ended = true
-	f.pad = (4 - f.n%4) % 4
+	if f.pad = (4 - f.n%4) % 4; f.pad == 3 {
+		f.pad = 0 // six bits alone are nothing; see wholeQuanta
+	}
 }

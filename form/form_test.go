@@ -70,9 +70,22 @@ func openPage(page, password string) (o opened, err error) {
 	if err != nil {
 		return o, err
 	}
-	n := binary.BigEndian.Uint32(plain)
-	if err := json.Unmarshal(plain[4:4+n], &o); err != nil {
+	return o, o.split(plain)
+}
+
+// parted is content as a page gets it.
+func parted(c *form.Content) (o opened, err error) {
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
 		return o, err
+	}
+	return o, o.split(b.Bytes())
+}
+
+func (o *opened) split(plain []byte) error {
+	n := binary.BigEndian.Uint32(plain)
+	if err := json.Unmarshal(plain[4:4+n], o); err != nil {
+		return err
 	}
 	plain = plain[4+n:]
 	take := func(n int) []byte { b := plain[:n]; plain = plain[n:]; return b }
@@ -81,9 +94,9 @@ func openPage(page, password string) (o opened, err error) {
 		o.data = append(o.data, take(f.Size))
 	}
 	if len(plain) != 0 {
-		return o, errPage
+		return errPage
 	}
-	return o, nil
+	return nil
 }
 
 func openChunks(key, sealed []byte, bound string) (plain []byte, err error) {

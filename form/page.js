@@ -125,6 +125,13 @@
     if (about.date) row("Date", new Date(about.date).toLocaleString(undefined, { dateStyle: "full", timeStyle: "short" }));
   };
 
+  // The frame can't be measured from here; a short message needs no tall one.
+  const height = html => {
+    if (/<img\b/i.test(html)) return 60;
+    const lines = html.split(/<(?:br|p|div|tr|li|h[1-6]|pre)\b/i).length + html.slice(html.indexOf("<body>")).replace(/<[^>]*>/g, "").length / 40;
+    return Math.max(8, Math.round(lines * 2.2));
+  };
+
   const body = m => {
     const pre = element("pre", undefined, $("body"));
     for (const piece of m.text.split(/(https?:\/\/[^\s<>"\u0000-\u001f]*[^\s<>"'.,;:!?)\]}\u0000-\u001f])/)) {
@@ -137,6 +144,7 @@
     frame.referrerPolicy = "no-referrer";
     frame.title = "The message as its sender formatted it";
     frame.srcdoc = m.html;
+    frame.style.height = `min(65vh, ${height(m.html)}rem)`;
     $("body").append(frame);
     pre.hidden = true;
     if (!m.text) return;
@@ -173,6 +181,7 @@
     files(m);
     for (const url of m.about.links || []) link(url, element("p", undefined, $("links")));
     $("linked").hidden = !(m.about.links || []).length;
+    $("linked").open = (m.about.links || []).length <= 3;
     sealed.remove();
     $("ask").remove();
     $("message").hidden = false;

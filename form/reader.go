@@ -134,14 +134,16 @@ func (r *reader) text() ([]byte, error) {
 			}
 			continue
 		}
+		text, err := r.decodeText(s.part)
+		if err != nil {
+			return nil, err
+		}
 		if b.Len() > 0 {
 			b.WriteString("\n\n")
 		}
-		if err := r.decodeText(&b, s.part); err != nil {
-			return nil, err
-		}
+		b.WriteString(text)
 	}
-	return bytes.ReplaceAll(b.Bytes(), []byte("\r\n"), []byte("\n")), nil
+	return b.Bytes(), nil
 }
 
 // html is the view of HTML; empty where the message has none.
@@ -154,15 +156,15 @@ func (r *reader) html() ([]byte, error) {
 			continue
 		}
 		some = some || !plain
-		var body bytes.Buffer
-		if err := r.decodeText(&body, s.part); err != nil {
+		body, err := r.decodeText(s.part)
+		if err != nil {
 			return nil, err
 		}
 		if plain {
-			fmt.Fprintf(&c.out, "<pre>%s</pre>\n", html.EscapeString(body.String()))
+			fmt.Fprintf(&c.out, "<pre>%s</pre>\n", html.EscapeString(body))
 			continue
 		}
-		whole, err := c.clean(&body)
+		whole, err := c.clean(strings.NewReader(body))
 		if err != nil {
 			return nil, err
 		}
