@@ -10,6 +10,11 @@ import (
 
 // commit sends the final dots and settles what came of them.
 func (d *delivery) commit(ctx context.Context) error {
+	if err := d.s.server.c.Audit.Before(ctx, d.records(d.open)...); err != nil {
+		d.abort()
+		d.forget()
+		return d.s.fault("writing the audit log", err)
+	}
 	for i, f := range d.open {
 		failpoint(fmt.Sprintf("commit %d", i))
 		r, err := d.final(f)
@@ -33,9 +38,7 @@ func (d *delivery) commit(ctx context.Context) error {
 			return d.failed(ctx, r, err)
 		}
 	}
-	for _, f := range d.later {
-		f.entry.State = queue.Waiting
-	}
+	d.settleLater()
 	return d.done(ctx)
 }
 
@@ -64,6 +67,7 @@ func (d *delivery) failed(ctx context.Context, r reply, err error) error {
 		d.s.server.c.Count("upstream-refused")
 		return upstreamReply(r)
 	}
+	d.s.server.c.Audit.Append(d.records(d.open[:1])...)
 	changes := []queue.Change{{Entry: first.entry}}
 	for _, f := range append(d.open[1:], d.later...) {
 		changes = append(changes, queue.Change{Entry: f.entry, Forget: true})
@@ -92,13 +96,14 @@ func (d *delivery) done(ctx context.Context) error {
 	waiting, failed := 0, 0
 	for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {
 		switch f.entry.State {
-		case queue.Waiting:
+		case queue.Waiting: // of a notice it has no recipients
 			waiting += len(f.g.rcpts)
 		case queue.Failed:
 			failed += len(f.g.rcpts)
 		}
 	}
-	if waiting+failed+len(d.unknown) == 0 && len(d.groups) == 1 {
+	held := d.held()
+	if waiting+failed+len(d.unknown)+len(d.later) == 0 && len(d.groups) == 1 {
 		q.SettleLater(d.changes())
 	} else if err := q.Settle(ctx, d.changes()); err != nil {
 		// The journal knows who has it, or that we don't: a repetition goes to
@@ -107,18 +112,19 @@ func (d *delivery) done(ctx context.Context) error {
 		return temporary("4.3.0", "only some recipients got the message and the others could not be kept in the queue; send it again unchanged, it goes to nobody twice")
 	}
 	failpoint("settled")
-	d.log(waiting, failed)
+	d.record()
+	d.log(waiting, failed, held)
 	if len(d.unknown) > 0 {
 		return ambiguous(d.unknown)
 	}
-	if waiting+failed > 0 {
-		return answer(250, "2.0.0", fmt.Sprintf("sent to %d recipients; %d wait in the queue, %d were refused and are reported by mail", d.sent, waiting, failed))
+	if waiting+failed+held > 0 {
+		return answer(250, "2.0.0", fmt.Sprintf("sent to %d recipients; %d wait in the queue, %d are held until they have a certificate, %d were refused; mail tells more", d.sent, waiting, held, failed))
 	}
 	return answer(250, "2.0.0", "sent")
 }
 
 // log states the transaction's outcome on one line, without content.
-func (d *delivery) log(waiting, failed int) {
+func (d *delivery) log(waiting, failed, held int) {
 	outcome := "sent"
 	switch {
 	case len(d.unknown) > 0:
@@ -127,6 +133,8 @@ func (d *delivery) log(waiting, failed int) {
 		outcome = "queued"
 	case failed > 0:
 		outcome = "partly-refused"
+	case held > 0:
+		outcome = "partly-held"
 	}
 	actions := map[policy.Action]int{}
 	for _, g := range d.groups {
@@ -134,6 +142,6 @@ func (d *delivery) log(waiting, failed int) {
 	}
 	s := d.s
 	s.server.c.Count(outcome)
-	s.log.Info("submission", "outcome", outcome, "recipients", d.sent, "waiting", waiting, "failed", failed, "unknown", len(d.unknown),
+	s.log.Info("submission", "outcome", outcome, "recipients", d.sent, "waiting", waiting, "held", held, "failed", failed, "unknown", len(d.unknown),
 		"groups", len(d.groups), "actions", fmt.Sprint(actions), "size", d.sub.src.Size(), "took", s.server.c.Now().Sub(s.env.started))
 }

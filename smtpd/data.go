@@ -13,7 +13,7 @@ import (
 
 // submission is one message as the client gave it.
 type submission struct {
-	src       spooled
+	src       message.Source
 	root      *message.Part
 	from      address.Address // the first author
 	messageID string
@@ -144,7 +144,7 @@ func (s *session) receive(in *intake) error {
 	if err != nil {
 		return err
 	}
-	release, ok := s.server.c.Queue.Claim(sub.key)
+	release, ok := s.server.c.Queue.Claim(sub.key, s.env.keys()...)
 	if !ok {
 		return temporary("4.4.5", "the same message is being sent right now; try again in a minute")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/queue"
 )
 
@@ -21,10 +22,13 @@ var failpoint = func(step string) {}
 // aborts everything and is the client's answer. After it nothing may be refused
 // anymore, as the client would send to everyone again: what failed for a while
 // goes to the queue, what failed for good is reported.
+//
+// What is held, and what the sender is told beside, shares the fate of the
+// groups: it is in the journal before the first commit, and counts after it.
 type delivery struct {
 	s       *session
 	sub     submission
-	groups  []*group
+	groups  []*group  // to be sent
 	open    []*flight // held open, in the order of groups
 	later   []*flight // for the queue
 	unknown []string  // recipients of whom nobody knows
@@ -36,23 +40,47 @@ type flight struct {
 	g     *group
 	c     *client // its transaction, open; nil for the queue
 	entry queue.Entry
+	body  message.Source // what the queue needs of it
+	// after is what becomes of one of the queue as soon as another is committed.
+	after queue.State
+}
+
+func (s *session) newDelivery(sub submission, groups []*group, unknown []string) *delivery {
+	d := &delivery{s: s, sub: sub, unknown: unknown}
+	for _, g := range groups {
+		if g.action == policy.Hold {
+			d.later = append(d.later, &flight{g: g, body: g.body, entry: s.heldEntry(sub, g), after: queue.Held})
+			continue
+		}
+		d.groups = append(d.groups, g)
+		if g.notice != nil {
+			d.later = append(d.later, &flight{g: &group{}, body: g.notice, entry: s.noticeEntry(g), after: queue.Waiting})
+		}
+	}
+	return d
 }
 
 func (d *delivery) run(ctx context.Context) error {
 	q := d.s.server.c.Queue
-	if len(d.groups) > 1 {
-		var total int64
+	var total int64
+	if len(d.groups)+len(d.later) > 1 {
 		for _, g := range d.groups {
 			total += g.body.Size()
 		}
-		release, err := q.Reserve(total)
-		if err != nil {
-			return d.s.fault("making room in the queue", err)
-		}
-		defer release()
+	}
+	for _, f := range d.later {
+		total += f.body.Size()
+	}
+	release, err := q.Reserve(total)
+	if err != nil {
+		return d.s.fault("making room in the queue", err)
+	}
+	defer release()
+	if len(d.groups) == 0 {
+		return d.hold(ctx)
 	}
 	defer d.finish()
-	if len(d.groups) == 1 {
+	if len(d.groups) == 1 && len(d.later) == 0 {
 		return d.single(ctx)
 	}
 	for i, g := range d.groups {
@@ -73,7 +101,7 @@ func (d *delivery) run(ctx context.Context) error {
 // single is the usual case: its journal is written while the body is on its way.
 func (d *delivery) single(ctx context.Context) error {
 	g := d.groups[0]
-	f := &flight{g: g, entry: d.entry(g, queue.Sending)}
+	f := &flight{g: g, entry: d.s.entry(d.sub, g, queue.Sending)}
 	d.open = []*flight{f}
 	begun := make(chan error, 1)
 	go func() { begun <- d.s.server.c.Queue.Begin(ctx, d.changes()) }()
@@ -98,7 +126,7 @@ func (d *delivery) start(ctx context.Context, i int, g *group) error {
 	if i < maxOpen {
 		c, err := d.s.open(ctx, g, i == 0)
 		if err == nil {
-			d.open = append(d.open, &flight{g: g, c: c, entry: d.entry(g, queue.Sending)})
+			d.open = append(d.open, &flight{g: g, c: c, body: g.body, entry: d.s.entry(d.sub, g, queue.Sending)})
 			if err = c.hold(); err == nil {
 				return nil
 			}
@@ -107,40 +135,26 @@ func (d *delivery) start(ctx context.Context, i int, g *group) error {
 			return err
 		}
 	}
-	d.later = append(d.later, &flight{g: g, entry: d.entry(g, queue.Prepared)})
+	d.later = append(d.later, &flight{g: g, body: g.body, entry: d.s.entry(d.sub, g, queue.Prepared), after: queue.Waiting})
 	return nil
-}
-
-// entry is the journal's row for a group.
-func (d *delivery) entry(g *group, state queue.State) queue.Entry {
-	s, now := d.s, d.s.server.c.Now()
-	e := queue.Entry{
-		ID: queue.NewID(), Account: s.account.key(), Submission: d.sub.key, From: s.envelopeFrom(), MessageID: d.sub.messageID,
-		Clear: clearCopy(g.action), EightBit: g.eight, UTF8: s.env.opts.UTF8, Ret: s.env.opts.Return, Envid: s.env.opts.EnvelopeID,
-		State: state, Created: now, Next: now, Expires: now.Add(s.server.c.Queue.Lifetime()), Size: g.body.Size(),
-	}
-	rs := queue.Waiting
-	if state == queue.Sending {
-		rs = queue.Sending
-	}
-	for _, r := range g.rcpts {
-		e.Recipients = append(e.Recipients, queue.Recipient{Address: r.address.String(), Key: r.address.Key(), Notify: r.notify, Orcpt: r.orcpt, State: rs})
-	}
-	return e
 }
 
 // changes are the journal's rows as they stand, with bodies where the queue
 // will need them.
 func (d *delivery) changes() (cs []queue.Change) {
 	for _, f := range d.open {
-		var body message.Source
+		c := queue.Change{Entry: f.entry, Bare: true}
 		if f.entry.State == queue.Waiting {
-			body = f.g.body
+			c.Body = f.g.body
 		}
-		cs = append(cs, queue.Change{Entry: f.entry, Body: body, Bare: true})
+		cs = append(cs, c)
 	}
 	for _, f := range d.later {
-		cs = append(cs, queue.Change{Entry: f.entry, Body: f.g.body})
+		c := queue.Change{Entry: f.entry, Body: f.body}
+		if f.entry.State == queue.Held {
+			c.Notice = queue.NoticeHeld
+		}
+		cs = append(cs, c)
 	}
 	return cs
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/policy"
@@ -19,12 +20,19 @@ type group struct {
 	certs   []*pgp.Certificate
 	body    message.Source
 	spool   *message.Spool // behind body; nil where body is the submission's
-	eight   bool           // body has bytes beyond ASCII
+	notice  *message.Spool // for the sender, to go with it; nil for none
+	notify  address.Address
+	signer  pgp.Fingerprint // of who signed; "" for nobody
+	eight   bool            // body has bytes beyond ASCII
 }
 
-func (g *group) close() {
-	if g.spool != nil {
-		g.spool.Close()
+func closeGroups(groups []*group) {
+	for _, g := range groups {
+		for _, s := range []*message.Spool{g.spool, g.notice} {
+			if s != nil {
+				s.Close()
+			}
+		}
 	}
 }
 
@@ -32,9 +40,8 @@ func (g *group) close() {
 // Cc share one ciphertext; whoever got a blind copy has one of his own, since
 // the packets of a shared one would name his key to the others. Clear and passed
 // copies are the same for all, blind or not.
-func (s *session) plan(sub submission, rcpts []recipient, decisions []policy.Decision) []*group {
+func (s *session) plan(ctx context.Context, sub submission, rcpts []recipient, decisions []policy.Decision) (groups []*group, err error) {
 	seen, apart := visible(sub.root.Header), s.opensFor(sub)
-	var groups []*group
 	type kind struct {
 		policy.Action
 		policy.Options
@@ -46,10 +53,20 @@ func (s *session) plan(sub submission, rcpts []recipient, decisions []policy.Dec
 			s.log.Info("dry run", "recipient", r.address.String(), "would", d.Would, "rule", d.Rule, "reason", d.Reason)
 		}
 		k := kind{d.Action, d.Options}
+		alone := (d.Action == policy.Encrypt || d.Action == policy.Password) && !seen[r.address.Key()] || apart
+		switch d.Action {
+		case policy.Hold: // nothing is made of it yet
+			k.Options, alone = policy.Options{}, false
+		case policy.Password:
+			shares, err := s.sharesPassword(ctx, sub, r.address)
+			if err != nil {
+				return nil, err
+			}
+			alone = alone || !shares
+		}
 		g := shared[k]
-		alone := d.Action == policy.Encrypt && !seen[r.address.Key()] || apart
 		if g == nil || alone {
-			g = &group{action: d.Action, options: d.Options}
+			g = &group{action: k.Action, options: k.Options}
 			groups = append(groups, g)
 			if !alone {
 				shared[k] = g
@@ -68,7 +85,7 @@ func (s *session) plan(sub submission, rcpts []recipient, decisions []policy.Dec
 			}
 		}
 	}
-	return groups
+	return groups, nil
 }
 
 func (g *group) add(c *pgp.Certificate) {
@@ -99,8 +116,17 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 		}
 		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
 	case policy.PassSealed:
-		g.body = without(sub.src, sub.root, s.kept(blind))
+		g.body = without(sub.src, sub.root, s.kept(ours))
+	case policy.Password:
+		l, err := s.lock(ctx, sub, g.rcpts)
+		if err != nil {
+			return err
+		}
+		g.body, g.spool, g.notice, g.notify = l.body, l.body, l.notice, l.notify
+		return s.vouch(ctx, sub, g)
 	case policy.PassUnchanged:
+		g.body = without(sub.src, sub.root, carriesPassword)
+	case policy.Hold: // as it was submitted
 		g.body = sub.src
 	default:
 		return fmt.Errorf("%q is no way to send a message", g.action)
@@ -137,6 +163,9 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 	if err != nil {
 		return err
 	}
+	if !p.Unsigned && p.Signer != nil {
+		g.signer = p.Signer.Certificate().Fingerprint()
+	}
 	p.Recipients = g.certs
 	g.spool = message.NewSpool(s.server.c.Spool)
 	g.body = g.spool
@@ -159,8 +188,9 @@ func (s *session) protection(ctx context.Context, sub submission, o policy.Optio
 
 // protectFault is the reply where a copy could not be made. Nothing was sent.
 func (s *session) protectFault(err error) error {
-	var text string
+	text := passwordRefusal(err)
 	switch {
+	case text != "":
 	case errors.Is(err, pgp.ErrUnfit):
 		text = "this message can't be protected as it is: its structure is malformed"
 	case errors.Is(err, pgp.ErrExpired), errors.Is(err, pgp.ErrRevoked), errors.Is(err, pgp.ErrWeak), errors.Is(err, pgp.ErrUnusable):

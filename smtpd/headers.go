@@ -64,8 +64,13 @@ func visible(h message.Header) map[string]bool {
 // private tells whether a header field must not leave in clear copies: blind
 // recipients, our own fields, and what Thunderbird notes for itself.
 func private(name string) bool {
-	n := strings.ToLower(name)
-	return blind(n) || strings.HasPrefix(n, "letterlock-") || strings.HasPrefix(n, "x-mozilla-")
+	return ours(name) || strings.HasPrefix(strings.ToLower(name), "x-mozilla-")
+}
+
+// ours tells whether a header field must not leave even in a copy that the
+// sender's own program has sealed.
+func ours(name string) bool {
+	return blind(name) || strings.HasPrefix(strings.ToLower(name), "letterlock-")
 }
 
 func blind(name string) bool {
@@ -115,4 +120,6 @@ func eightBit(src message.Source) (bool, error) {
 }
 
 // clearCopy tells whether an action sends what the upstream can read.
-func clearCopy(a policy.Action) bool { return a == policy.SendClear || a == policy.SignOnly || a == policy.PassUnchanged }
+func clearCopy(a policy.Action) bool {
+	return a == policy.SendClear || a == policy.SignOnly || a == policy.PassUnchanged
+}

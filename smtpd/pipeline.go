@@ -23,33 +23,39 @@ func (s *session) submit(ctx context.Context, sub submission) error {
 	if err != nil {
 		return err
 	}
-	groups := s.plan(sub, rest, decisions)
-	defer func() {
-		for _, g := range groups {
-			g.close()
-		}
-	}()
+	groups, err := s.copies(ctx, sub, rest, decisions)
+	defer closeGroups(groups)
+	if err != nil {
+		return s.protectFault(err)
+	}
+	return s.newDelivery(sub, groups, unknown).run(ctx)
+}
+
+// copies makes the copy of each group. The caller closes the groups, whatever
+// the error.
+func (s *session) copies(ctx context.Context, sub submission, rcpts []recipient, decisions []policy.Decision) ([]*group, error) {
+	groups, err := s.plan(ctx, sub, rcpts, decisions)
 	for _, g := range groups {
-		if err := s.protect(ctx, sub, g); err != nil {
-			return s.protectFault(err)
+		if err == nil {
+			err = s.protect(ctx, sub, g)
 		}
 	}
-	d := &delivery{s: s, sub: sub, groups: groups, unknown: unknown}
-	return d.run(ctx)
+	return groups, err
 }
 
 // notYetSent looks into the journal for an earlier attempt at the same
 // submission: those who have it or will get it are left out; those of whom
 // nobody knows are told of, never sent to again.
 func (s *session) notYetSent(ctx context.Context, sub submission) (rest []recipient, unknown []string, err error) {
-	earlier, err := s.server.c.Queue.Earlier(ctx, sub.key)
+	earlier, err := s.server.c.Queue.Earlier(ctx, sub.key, s.env.keys()...)
 	if err != nil {
 		return nil, nil, err
 	}
 	state := map[string]queue.State{}
 	for _, e := range earlier {
 		for _, r := range e.Recipients {
-			if r.State != queue.Failed {
+			// What was only prepared nobody was promised: it goes, and this comes.
+			if e.State != queue.Prepared && r.State != queue.Failed {
 				state[r.Key] = r.State
 			}
 		}
@@ -86,8 +92,24 @@ func ambiguous(recipients []string) error {
 		"by itself; `letterlock queue list` shows it, `queue retry ID` lets it be sent once more, `queue drop ID` takes it as delivered", who))
 }
 
-// settle asks the rules about the message as a whole.
+// settle asks the rules about the message as a whole, and refuses what they
+// refuse.
 func (s *session) settle(ctx context.Context, sub submission) ([]policy.Decision, error) {
+	decisions, err := s.judge(ctx, sub)
+	if err != nil {
+		return nil, err
+	}
+	s.env.named = decisions
+	for _, r := range s.env.rcpts {
+		if err := s.denied(decisions[r.named]); err != nil {
+			return nil, err
+		}
+	}
+	return decisions, nil
+}
+
+// judge asks the rules about the message as a whole.
+func (s *session) judge(ctx context.Context, sub submission) ([]policy.Decision, error) {
 	rules := s.account.Rules()
 	m := sub.facts(rules)
 	var err error
@@ -106,11 +128,5 @@ func (s *session) settle(ctx context.Context, sub submission) ([]policy.Decision
 			})
 		}
 	}
-	decisions := rules.Message(m, s.env.named)
-	for _, r := range s.env.rcpts {
-		if err := s.denied(decisions[r.named]); err != nil {
-			return nil, err
-		}
-	}
-	return decisions, nil
+	return rules.Message(m, s.env.named), nil
 }

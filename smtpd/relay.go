@@ -143,7 +143,7 @@ func (s *session) relayProtection(ctx context.Context, sub submission, as policy
 // those of a person; what a relay passes on keeps every byte.
 func (s *session) kept(drop func(name string) bool) func(name string) bool {
 	if s.account.Relay != nil {
-		return func(string) bool { return false }
+		return carriesPassword
 	}
 	return drop
 }

@@ -72,6 +72,8 @@ func (s *session) fault(doing string, err error) error {
 		return permanent(554, "5.6.0", "the message has too many parts or too large a header to be protected")
 	case errors.Is(err, pgp.ErrLocked):
 		return temporary("4.7.0", "the signing key is locked; `letterlock status` tells how to unlock it")
+	case errors.Is(err, queue.ErrBusy):
+		return temporary("4.4.5", "the same message is being sent right now; try again in a minute")
 	case errors.Is(err, queue.ErrFull):
 		return answer(452, "4.3.1", "the queue has no room left; `letterlock queue list` shows what waits")
 	}

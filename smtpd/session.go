@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/wire"
@@ -53,6 +54,8 @@ type envelope struct {
 	// probe are the keys of the recipients that the open transaction of
 	// session.up has taken; nil if none is open.
 	probe []string
+	// sealedOthers: some who are not among rcpts got the message encrypted.
+	sealedOthers bool
 	// chunks are what BDAT has brought so far; nil before the first.
 	chunks *intake
 	checks wire.LineCheck // of chunks
@@ -63,6 +66,15 @@ type recipient struct {
 	address       address.Address
 	notify, orcpt string // RFC 3461
 	named         int    // its decision in envelope.named
+}
+
+// keys are the address.Keys of the recipients.
+func (e *envelope) keys() []string {
+	keys := make([]string, len(e.rcpts))
+	for i, r := range e.rcpts {
+		keys[i] = r.address.Key()
+	}
+	return keys
 }
 
 // reset ends the transaction, if there is one.
@@ -197,8 +209,10 @@ func (s *session) rcpt(to string, opts wire.RcptParams) error {
 		return err
 	}
 	r := recipient{address: a, notify: opts.Notify, orcpt: opts.ORCPT, named: at}
-	if err := s.probe(r); err != nil {
-		return err
+	if d.Action != policy.Hold { // it isn't sent now
+		if err := s.probe(r); err != nil {
+			return err
+		}
 	}
 	s.env.rcpts = append(s.env.rcpts, r)
 	return accepted
@@ -225,14 +239,16 @@ func (s *session) sender() address.Address {
 
 // denied is the reply to a decision that lets nothing go, or nil.
 func (s *session) denied(d policy.Decision) error {
-	switch d.Action {
-	case policy.Encrypt, policy.SignOnly, policy.SendClear, policy.PassSealed, policy.PassUnchanged:
+	if d.Action.Accepted() {
 		return nil
-	case policy.Defer, policy.Hold:
+	}
+	if d.Action == policy.Defer {
+		s.notTaken(d, audit.Deferred, 451, "4.4.3")
 		s.server.c.Count("deferred")
 		s.log.Info("submission", "outcome", "deferred", "recipient", d.Recipient.String(), "reason", d.Reason)
 		return temporary("4.4.3", d.Reason+". "+d.Hint)
 	}
+	s.notTaken(d, audit.Refused, 550, "5.7.1")
 	s.server.c.Count("refused")
 	s.log.Info("submission", "outcome", "refused", "recipient", d.Recipient.String(), "reason", d.Reason)
 	return permanent(550, "5.7.1", d.Reason+". "+d.Hint)

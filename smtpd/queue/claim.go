@@ -8,137 +8,136 @@ import (
 	"letterlock.org/letterlock/internal/store"
 )
 
-// claim is a submission that a session of this node works on.
+// claim is what one session works on: a submission, for some recipients. MTAs
+// hand in one message in several transactions at once, each for other people.
 type claim struct {
-	seen   []string // IDs of the entries that Earlier has given
-	stored bool     // the store has it too, for other nodes
+	submission string
+	recipients []string // address.Keys
+	seen       []string // IDs of the entries that Earlier has given
 }
 
-// Claim takes a submission for one session at a time, on whatever node; "" is
-// always free.
-func (q *Queue) Claim(key string) (release func(), ok bool) {
+// Claim takes a submission for those recipients (address.Key) for one session
+// of this node at a time; the key "" is always free.
+func (q *Queue) Claim(key string, recipients ...string) (release func(), ok bool) {
 	if key == "" {
 		return func() {}, true
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.claims[key] != nil {
-		return nil, false
-	}
-	q.claims[key] = &claim{}
-	return func() { q.unclaim(key) }, true
-}
-
-// unclaim ends a claim. The store's is gone already if the session settled what
-// it had begun.
-func (q *Queue) unclaim(key string) {
-	q.mu.Lock()
-	stored := q.claims[key].stored
-	delete(q.claims, key)
-	q.mu.Unlock()
-	if !stored {
-		return
-	}
-	q.async.Add(1)
-	q.writeLater(func(tx store.Tx) (int64, error) {
-		_, err := tx.Exec(`DELETE FROM queue_claim WHERE submission = ? AND node = ?`, key, q.c.Node)
-		return 0, err
-	}, func(err error) {
-		defer q.async.Done()
-		if err != nil {
-			q.c.Logger.Error("journal not written", "err", err)
+	for _, c := range q.claims[key] {
+		if overlap(c.recipients, recipients) {
+			return nil, false
 		}
-	})
+	}
+	c := &claim{submission: key, recipients: recipients}
+	q.claims[key] = append(q.claims[key], c)
+	return func() { q.unclaim(c) }, true
 }
 
-// Earlier returns the entries of the same submission, from an earlier attempt.
-// Of one that another node works on right now it is ErrBusy.
-func (q *Queue) Earlier(ctx context.Context, key string) (es []Entry, err error) {
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(a, func(x string) bool { return slices.Contains(b, x) })
+}
+
+func (q *Queue) unclaim(c *claim) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	left := slices.DeleteFunc(q.claims[c.submission], func(o *claim) bool { return o == c })
+	if q.claims[c.submission] = left; len(left) == 0 {
+		delete(q.claims, c.submission)
+	}
+}
+
+// claimOf is the claim of this node that covers those recipients, nil without.
+// The caller holds mu.
+func (q *Queue) claimOf(key string, recipients []string) *claim {
+	for _, c := range q.claims[key] {
+		if overlap(c.recipients, recipients) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Earlier returns the entries of the same submission, from earlier attempts,
+// whoever they are for. If another node sends it to one of recipients right now,
+// it is ErrBusy.
+func (q *Queue) Earlier(ctx context.Context, key string, recipients ...string) (es []Entry, err error) {
 	if key == "" {
 		return nil, nil
 	}
 	var ids []string
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
 		es, ids = nil, nil
-		if q.c.Shared {
-			if err := q.elsewhere(tx, key); err != nil {
-				return err
-			}
-		}
 		rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, hash(key))
 		for _, r := range rs {
-			if r.Submission == key {
-				es, ids = append(es, r.Entry), append(ids, r.ID)
+			if r.Submission != key {
+				continue
 			}
+			if elsewhere, err := q.elsewhere(tx, r, recipients); err != nil {
+				return err
+			} else if elsewhere {
+				return ErrBusy
+			}
+			es, ids = append(es, r.Entry), append(ids, r.ID)
 		}
 		return err
 	})
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if c := q.claims[key]; c != nil {
+	for i := range es { // what is settled, and not yet written
+		if e, ok := q.settled[es[i].ID]; ok {
+			es[i] = e
+		}
+	}
+	if c := q.claimOf(key, recipients); c != nil {
 		c.seen = ids
 	}
 	return es, err
 }
 
-// elsewhere is ErrBusy if another living node has claimed a submission.
-func (q *Queue) elsewhere(tx store.Tx, key string) error {
+// elsewhere tells whether another node that lives is sending an entry to one of
+// those recipients.
+func (q *Queue) elsewhere(tx store.Tx, r row, recipients []string) (bool, error) {
+	if r.node == "" || r.node == q.c.Node || r.State != Sending && r.State != Prepared || !overlap(keysOf(r.Entry), recipients) {
+		return false, nil
+	}
 	var one int64
-	err := tx.Row(`SELECT 1 FROM queue_claim c JOIN queue_node n ON n.node = c.node
-		WHERE c.submission = ? AND c.node <> ? AND n.until > ?`, []any{key, q.c.Node, q.c.Now().UnixMicro()}, &one)
+	err := tx.Row(`SELECT 1 FROM queue_node WHERE node = ? AND until > ?`, []any{r.node, q.c.Now().UnixMicro()}, &one)
 	if errors.Is(err, store.ErrNoRow) {
-		return nil
+		return false, nil
 	}
-	if err == nil {
-		err = ErrBusy
-	}
-	return err
+	return err == nil, err
 }
 
-// claimIn takes a submission for this node, in the transaction that begins to
-// send it. Whoever comes second sees either the claim or what became of it.
-func (q *Queue) claimIn(tx store.Tx, key string) error {
-	n, err := tx.Exec(`INSERT INTO queue_claim (submission, node) VALUES (?, ?) ON CONFLICT (submission) DO NOTHING`, key, q.c.Node)
-	if err != nil {
+func keysOf(e Entry) (keys []string) {
+	for _, r := range e.Recipients {
+		keys = append(keys, r.Key)
+	}
+	return keys
+}
+
+// alone makes sure, in the transaction that begins to send a submission, that
+// nothing has become of it since Earlier looked. The lock keeps other nodes out
+// until that transaction has ended; whoever comes second sees the first's rows.
+func (q *Queue) alone(tx store.Tx, key string, changes []Change) error {
+	if err := tx.Lock("queue " + key); err != nil {
 		return err
 	}
-	if n == 0 {
-		return ErrBusy
+	var ours, seen []string
+	for _, c := range changes {
+		ours = append(ours, keysOf(c.Entry)...)
+		seen = append(seen, c.Entry.ID)
 	}
 	q.mu.Lock()
-	var seen []string
-	if c := q.claims[key]; c != nil {
-		seen, c.stored = c.seen, true
+	if c := q.claimOf(key, ours); c != nil {
+		seen = append(seen, c.seen...)
 	}
 	q.mu.Unlock()
-	now, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, hash(key))
-	for _, r := range now {
-		if r.Submission == key && !slices.Contains(seen, r.ID) {
+	rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, hash(key))
+	for _, r := range rs {
+		if r.Submission == key && !slices.Contains(seen, r.ID) && overlap(keysOf(r.Entry), ours) {
 			return ErrBusy
 		}
 	}
 	return err
-}
-
-// unclaimIn ends the claims of what is settled by changes.
-func (q *Queue) unclaimIn(tx store.Tx, changes []Change) error {
-	if !q.c.Shared {
-		return nil
-	}
-	for i, c := range changes {
-		key := c.Entry.Submission
-		if key == "" || !c.Forget && (c.Entry.State == Sending || c.Entry.State == Prepared) || i > 0 && changes[i-1].Entry.Submission == key {
-			continue
-		}
-		q.mu.Lock()
-		_, ours := q.claims[key]
-		q.mu.Unlock()
-		if !ours {
-			continue
-		}
-		if _, err := tx.Exec(`DELETE FROM queue_claim WHERE submission = ? AND node = ?`, key, q.c.Node); err != nil {
-			return err
-		}
-	}
-	return nil
 }

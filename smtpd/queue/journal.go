@@ -39,7 +39,7 @@ func (q *Queue) Begin(ctx context.Context, changes []Change) error {
 	}
 	apply := q.apply(changes)
 	return q.write(ctx, func(tx store.Tx) (int64, error) {
-		if err := q.claimIn(tx, changes[0].Entry.Submission); err != nil {
+		if err := q.alone(tx, changes[0].Entry.Submission, changes); err != nil {
 			return 0, err
 		}
 		return apply(tx)
@@ -62,8 +62,19 @@ func (q *Queue) Settle(ctx context.Context, changes []Change) error {
 // It goes with the next write that somebody waits for.
 func (q *Queue) SettleLater(changes []Change) {
 	q.async.Add(1)
-	q.writeLater(q.apply(changes), func(err error) {
+	apply := q.apply(changes)
+	q.mu.Lock()
+	for _, c := range changes {
+		q.settled[c.Entry.ID] = c.Entry
+	}
+	q.mu.Unlock()
+	q.writeLater(apply, func(err error) {
 		defer q.async.Done()
+		q.mu.Lock()
+		for _, c := range changes {
+			delete(q.settled, c.Entry.ID)
+		}
+		q.mu.Unlock()
 		if err != nil {
 			q.c.Logger.Error("journal not written", "err", err)
 		}
@@ -114,7 +125,7 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 			}
 			grown += n
 		}
-		return grown, q.unclaimIn(tx, changes)
+		return grown, nil
 	}
 }
 

@@ -127,9 +127,6 @@ func (q *Queue) inherit(ctx context.Context, node string) error {
 		}
 		if len(ids) == 0 {
 			return q.update(ctx, func(tx store.Tx) error {
-				if _, err := tx.Exec(`DELETE FROM queue_claim WHERE node = ?`, node); err != nil {
-					return err
-				}
 				_, err := tx.Exec(`DELETE FROM queue_node WHERE node = ?`, node)
 				return err
 			})

@@ -93,16 +93,17 @@ type Queue struct {
 
 	// mu guards what follows.
 	mu       sync.Mutex
-	pending  []*write          // journal writes that will share the next sync
-	lazy     *time.Timer       // leads writes that nobody waits for; nil if none
-	leading  bool              // somebody is writing pending
-	claims   map[string]*claim // submissions that a session works on
-	reserved int64             // bytes that sessions may still put in
-	stored   int64             // bytes of bodies in the store
-	busy     map[string]bool   // IDs that a worker has
-	hints    map[lane]bool     // lanes in which something has begun to wait
-	hurried  []string          // accounts that may be tried again at once
-	decider  Decider           // nil unless Run has one
+	pending  []*write            // journal writes that will share the next sync
+	lazy     *time.Timer         // leads writes that nobody waits for; nil if none
+	leading  bool                // somebody is writing pending
+	claims   map[string][]*claim // by submission: what sessions work on
+	settled  map[string]Entry    // by ID: what SettleLater has not written yet
+	reserved int64               // bytes that sessions may still put in
+	stored   int64               // bytes of bodies in the store
+	busy     map[string]bool     // IDs that a worker has
+	hints    map[lane]bool       // lanes in which something has begun to wait
+	hurried  []string            // accounts that may be tried again at once
+	decider  Decider             // nil unless Run has one
 	async    sync.WaitGroup
 }
 
@@ -139,7 +140,7 @@ func New(c Config) (*Queue, error) {
 	c.Shared = c.Shared || c.Store.Shared()
 	c.Node = cmp.Or(c.Node, "node-"+NewID())
 	q := &Queue{c: c, bodies: c.Store.Key("queue bodies v1"), wake: make(chan struct{}, 1), tend: make(chan struct{}, 1),
-		claims: map[string]*claim{}, busy: map[string]bool{}, hints: map[lane]bool{}}
+		claims: map[string][]*claim{}, settled: map[string]Entry{}, busy: map[string]bool{}, hints: map[lane]bool{}}
 	for _, step := range []func(context.Context) error{q.renew, q.adopt, q.recover, q.count} {
 		if err := step(context.Background()); err != nil {
 			return nil, fmt.Errorf("settling the queue after the last run: %w", err)

@@ -372,7 +372,7 @@ func TestKeyNamesWhatWasSubmitted(t *testing.T) {
 	if queue.Key("a", "", [32]byte{1}) != "" {
 		t.Error("a message without Message-ID has a key")
 	}
-	release, ok := w0(t).Claim(k)
+	release, ok := w0(t).Claim(k, "bob@x")
 	if !ok {
 		t.Fatal("not free")
 	}
@@ -383,12 +383,17 @@ func w0(t *testing.T) *queue.Queue { return newWorld(t, queue.Config{}).q }
 
 func TestClaimIsForOneAtATime(t *testing.T) {
 	q := w0(t)
-	release, ok := q.Claim("k")
-	if _, again := q.Claim("k"); !ok || again {
+	release, ok := q.Claim("k", "bob@x")
+	if _, again := q.Claim("k", "bob@x"); !ok || again {
 		t.Errorf("claimed %v, again %v", ok, again)
 	}
+	other, ok := q.Claim("k", "carol@x") // an MTA hands in one message in parts
+	if !ok {
+		t.Error("other recipients are not free")
+	}
+	other()
 	release()
-	if _, ok := q.Claim("k"); !ok {
+	if _, ok := q.Claim("k", "bob@x"); !ok {
 		t.Error("not free after release")
 	}
 }

@@ -136,8 +136,8 @@ func everything(t *testing.T, st store.Store) {
 	}
 	c := queue.Config{Store: st, Now: w.time, Lease: 20 * time.Second}
 	w.open(c)
-	release, _ := w.q.Claim(queue.Key("alice@example.org", "<1@x>", [32]byte{4}))
-	if _, err := w.q.Earlier(t.Context(), queue.Key("alice@example.org", "<1@x>", [32]byte{4})); err != nil {
+	release, _ := w.q.Claim(queue.Key("alice@example.org", "<1@x>", [32]byte{4}), "bob@x")
+	if _, err := w.q.Earlier(t.Context(), queue.Key("alice@example.org", "<1@x>", [32]byte{4}), "bob@x"); err != nil {
 		t.Fatal(err)
 	}
 	w.put(queue.Waiting, "text", "bob@x")

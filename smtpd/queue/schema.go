@@ -17,8 +17,7 @@ import "letterlock.org/letterlock/internal/store"
 //
 // queue_piece holds bodies, sealed, in pieces, so that a large one never has to
 // be in memory as a whole. queue_waits names the addresses whose certificates
-// held entries wait for. queue_node and queue_claim are for several nodes on one
-// store: who lives, and which submissions are being worked on.
+// held entries wait for. queue_node says which of several nodes on one store live.
 var Schema = store.Schema{Name: "queue", Steps: []string{
 	`CREATE TABLE queue_entry (
 		id TEXT PRIMARY KEY, account TEXT NOT NULL, submission TEXT NOT NULL,
@@ -55,6 +54,4 @@ var Schema = store.Schema{Name: "queue", Steps: []string{
 		address TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (address, id))`,
 	`CREATE INDEX queue_waits_id ON queue_waits (id)`,
 	`CREATE TABLE queue_node (node TEXT PRIMARY KEY, until INTEGER NOT NULL)`,
-	`CREATE TABLE queue_claim (submission TEXT PRIMARY KEY, node TEXT NOT NULL)`,
-	`CREATE INDEX queue_claim_node ON queue_claim (node)`,
 }}

@@ -1,0 +1,44 @@
+package smtpd
+
+import (
+	"letterlock.org/letterlock/audit"
+	"letterlock.org/letterlock/policy"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// outcomes are what the audit log calls the states that a session leaves.
+var outcomes = map[queue.State]audit.Outcome{
+	queue.Sending: audit.Sending, queue.Sent: audit.Sent, queue.Waiting: audit.Queued,
+	queue.Held: audit.Held, queue.Unknown: audit.Unknown, queue.Failed: audit.Failed,
+}
+
+// records are the audit's records of some flights as they stand.
+func (d *delivery) records(fs []*flight) (rs []audit.Record) {
+	for _, f := range fs {
+		e := &f.entry
+		outcome, known := outcomes[e.State]
+		if !known || e.Report {
+			continue
+		}
+		for _, r := range e.Recipients {
+			record := audit.Record{Account: e.Account, Sender: e.From, Recipient: r.Address, Message: e.MessageID, Entry: e.ID,
+				Outcome: outcome, Code: r.Code, Status: r.Status}
+			if r.Decided != nil {
+				record.Decided = *r.Decided
+			}
+			rs = append(rs, record)
+		}
+	}
+	return rs
+}
+
+// record tells the audit log what has become of everything.
+func (d *delivery) record() {
+	d.s.server.c.Audit.Append(append(d.records(d.open), d.records(d.later)...)...)
+}
+
+// notTaken tells the audit log of a recipient whose mail was not taken.
+func (s *session) notTaken(dec policy.Decision, outcome audit.Outcome, code int, status string) {
+	s.server.c.Audit.Append(audit.Record{Account: s.account.key(), Sender: s.envelopeFrom(), Recipient: dec.Recipient.String(),
+		Decided: *decided(dec, &group{}), Outcome: outcome, Code: code, Status: status})
+}
