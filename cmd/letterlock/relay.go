@@ -37,6 +37,8 @@ type relay struct {
 	clientCA  *x509.CertPool // nil: none is trusted for its authority
 	login     *login.Checker
 	listeners []*opened
+	opener    *inbound  // what is known of mail that came in
+	inner     []*opened // listeners of what comes in
 }
 
 // newRelay reads what [relay] names, and opens no listener; nil without one.
@@ -45,6 +47,7 @@ func newRelay(ctx context.Context, s *state, cfg *config.Config) (*relay, error)
 		return nil, nil
 	}
 	r := &relay{s: s, c: cfg.Relay, host: hostname(cfg.Relay), token: installation(s.tls), login: relayLogin(s, cfg.Relay)}
+	r.opener = &inbound{s: s, token: r.token}
 	var err error
 	if r.password, err = r.c.ReadSmarthostPassword(); err != nil {
 		return nil, fmt.Errorf("%w: relay: %w", errConfig, err)
@@ -121,12 +124,23 @@ func (r *relay) serverTLS() (*tls.Config, error) {
 
 // listen opens the listeners.
 func (r *relay) listen(ctx context.Context) error {
-	for _, at := range r.c.Addresses {
+	err := open(ctx, &r.listeners, r.c.Addresses)
+	if err == nil && r.c.Inbound != nil {
+		err = open(ctx, &r.inner, r.c.Inbound.Addresses)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("relay: %w", err), closeAll(r.listeners), closeAll(r.inner))
+	}
+	return nil
+}
+
+func open(ctx context.Context, to *[]*opened, all []endpoint.Address) error {
+	for _, at := range all {
 		l, err := at.Listen(ctx)
 		if err != nil {
-			return errors.Join(fmt.Errorf("relay: %w", err), closeAll(r.listeners))
+			return err
 		}
-		r.listeners = append(r.listeners, &opened{Listener: l, at: at})
+		*to = append(*to, &opened{Listener: l, at: at})
 	}
 	return nil
 }
@@ -143,8 +157,10 @@ func (r *relay) serve(ctx context.Context, to *roles, c *smtpd.Config) {
 			l.Login = r.logIn
 		}
 		c.Listeners = append(c.Listeners, l)
-		protocol := map[endpoint.Security]string{endpoint.TLS: "submissions", endpoint.STARTTLS: "smtp"}[o.at.Security]
-		to.ready = append(to.ready, newReadyLine("relay", protocol, strings.Join(r.c.Domains, ","), o.Addr()))
+		to.ready = append(to.ready, newReadyLine("relay", relayProtocols[o.at.Security], strings.Join(r.c.Domains, ","), o.Addr()))
+	}
+	if r.c.Inbound != nil {
+		r.serveInside(ctx, to, c)
 	}
 	c.TLS = r.shownAt(c.TLS)
 }
@@ -152,7 +168,7 @@ func (r *relay) serve(ctx context.Context, to *roles, c *smtpd.Config) {
 // shownAt is base, with the relay's own certificate at its listeners.
 func (r *relay) shownAt(base *tls.Config) *tls.Config {
 	ports := map[int]bool{}
-	for _, o := range r.listeners {
+	for _, o := range append(r.listeners[:len(r.listeners):len(r.listeners)], r.inner...) {
 		ports[o.Addr().(*net.TCPAddr).Port] = true
 	}
 	both := base.Clone()
@@ -259,6 +275,9 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 			NoKey: func(err error) bool { return errors.Is(err, keyring.ErrNoKey) },
 		},
 	}
+	if r.c.Inbound != nil {
+		a.Opened = r.opener
+	}
 	if !c.Any {
 		a.Addresses, a.Relay.Proven = []address.Address{c.Name}, c.Name
 	}
@@ -276,8 +295,11 @@ func (r *relay) signsForDomain() bool { return r.c.Sign != "none" && !r.c.Signin
 // queued finds the account that the queue sends for.
 func (r *relay) queued(others func(context.Context, string) (*smtpd.Account, error)) func(context.Context, string) (*smtpd.Account, error) {
 	return func(ctx context.Context, key string) (*smtpd.Account, error) {
-		if key == smtpd.RelayKey {
+		switch {
+		case key == smtpd.RelayKey:
 			return r.account(config.RelayClient{Any: true}), nil
+		case key == smtpd.InboundKey && r.c.Inbound != nil:
+			return r.inside(), nil
 		}
 		return others(ctx, key)
 	}

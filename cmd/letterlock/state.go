@@ -64,7 +64,7 @@ type listening struct {
 }
 
 // schemas are the tables of every package that keeps any.
-var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema, smtpd.PasswordSchema, audit.Schema}
+var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema}
 
 const (
 	storeName = "letterlock.db"

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"letterlock.org/letterlock/imapd/render"
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/pgp/keyring"
+	"letterlock.org/letterlock/policy"
+	"letterlock.org/letterlock/smtpd"
+)
+
+// inboundSchema is what the gateway remembers of mail that it decrypted. Both
+// tables hold hashes alone.
+var inboundSchema = store.Schema{Name: "inbound", Steps: []string{
+	`CREATE TABLE inbound_packet (
+		packet BLOB PRIMARY KEY, -- of the encrypted data, per mailbox
+		origin BLOB NOT NULL     -- From and Message-ID that it first came with
+	)`,
+	`CREATE TABLE inbound_opened (
+		message BLOB PRIMARY KEY -- Message-ID: answers to it are never sent in clear
+	)`,
+}}
+
+// inbound decrypts what comes in for mailboxes whose keys are here.
+type inbound struct {
+	s     *state
+	token string
+}
+
+func (i *inbound) hash(parts ...string) []byte {
+	h := sha256.New()
+	for _, p := range append([]string{i.token}, parts...) {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return h.Sum(nil)
+}
+
+// open is smtpd.Inbound.Open. Mail that can't be opened, or isn't for a mailbox
+// with a key, passes as it came, but for header fields that imitate ours.
+func (i *inbound) open(ctx context.Context, to address.Address, src message.Source) (message.Source, *message.Spool, error) {
+	keys, err := i.s.keys.Decrypter(ctx, to)
+	if errors.Is(err, keyring.ErrNoKey) {
+		return masked(src), nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	opened, err := pgp.Open(ctx, src, pgp.Opening{
+		Keys: keys, Certificates: i.s.resolver, Own: []address.Address{to}, Now: i.s.now(), Spool: i.s.bridges.spool(),
+		Replayed: func(ctx context.Context, packet [32]byte, from, id string) (bool, error) {
+			return i.replayed(ctx, i.hash("packet", to.Key(), string(packet[:])), i.hash("origin", from, id))
+		},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	log := i.s.log.With("recipient", to.String(), "class", opened.Class)
+	if opened.Class != pgp.Encrypted {
+		log.Info("inbound", "outcome", "passed", "reason", opened.Reason)
+		return masked(src), nil, nil
+	}
+	if err := i.remember(ctx, opened.MessageID); err != nil {
+		opened.Rendering.Close()
+		return nil, nil, err
+	}
+	log.Info("inbound", "outcome", "decrypted", "signature", opened.Verdict.Signature, "identity", opened.Verdict.Identity)
+	return opened.Rendering, opened.Rendering, nil
+}
+
+// replayed notes where an encrypted packet came first, and tells whether that
+// was elsewhere.
+func (i *inbound) replayed(ctx context.Context, packet, origin []byte) (bool, error) {
+	var first []byte
+	err := i.s.store.Update(ctx, func(tx store.Tx) error {
+		if _, err := tx.Exec(`INSERT INTO inbound_packet (packet, origin) VALUES (?, ?) ON CONFLICT DO NOTHING`, packet, origin); err != nil {
+			return err
+		}
+		return tx.Row(`SELECT origin FROM inbound_packet WHERE packet = ?`, []any{packet}, &first)
+	})
+	return !bytes.Equal(first, origin), err
+}
+
+func (i *inbound) remember(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	return i.s.store.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO inbound_opened (message) VALUES (?) ON CONFLICT DO NOTHING`, i.hash("message", id))
+		return err
+	})
+}
+
+// WasOpened implements smtpd.OpenedRecord, for what leaves by the relay.
+func (i *inbound) WasOpened(ctx context.Context, id string) (bool, error) {
+	var one []byte
+	err := i.s.store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{i.hash("message", id)}, &one)
+	})
+	if errors.Is(err, store.ErrNoRow) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// masked is src with the names of header fields that imitate ours overwritten.
+func masked(src message.Source) message.Source {
+	h, err := message.ReadHeader(src, 0)
+	if err != nil {
+		return src // no header that a reader of ours would show
+	}
+	found := render.Imitations(h.Raw)
+	if len(found) == 0 {
+		return src
+	}
+	head := bytes.Clone(h.Raw)
+	render.Mask(head, 0, found)
+	n := int64(len(head))
+	return message.Concat(message.Bytes(head), message.Section(src, n, src.Size()-n))
+}
+
+// nobody has a certificate: what comes in is decided by no rule.
+type nobody struct{}
+
+func (nobody) Find(_ context.Context, a address.Address) (keydir.Finding, error) {
+	return keydir.Finding{Address: a, Outcome: keydir.Absent}, nil
+}
+
+// insideRules hand everything on.
+var insideRules = func() *policy.Rules {
+	r, err := policy.New(policy.Config{Default: policy.Cleartext})
+	if err != nil {
+		panic(err) // a constant
+	}
+	return r
+}()
+
+// inside is the account of what comes in.
+func (r *relay) inside() *smtpd.Account {
+	return &smtpd.Account{
+		Addresses: []address.Address{{Local: "postmaster", Domain: r.c.Domains[0]}},
+		Find:      nobody{}, Rules: func() *policy.Rules { return insideRules }, Upstream: probed(r.c.Inbound.Server),
+		Relay: &smtpd.Relay{Host: r.host, Token: r.token + "-in", Any: true, Inbound: &smtpd.Inbound{Open: r.opener.open}},
+	}
+}
+
+// openInside lets in who may send as anybody.
+func (r *relay) openInside(ctx context.Context, p smtpd.Peer) *smtpd.Account {
+	if a := r.open(ctx, p); a == nil || !a.Relay.Any {
+		return nil
+	}
+	return r.inside()
+}
+
+// serveInside adds the listeners of what comes in.
+func (r *relay) serveInside(ctx context.Context, to *roles, c *smtpd.Config) {
+	p := &smtpd.Prober{Logger: r.s.log, Upstreams: []smtpd.Upstream{probed(r.c.Inbound.Server)}}
+	to.work.Go(func() { p.Run(ctx) })
+	for _, o := range r.inner {
+		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,
+			Open: r.openInside, Forward: r.forward, Capabilities: p.Capabilities})
+		to.ready = append(to.ready, newReadyLine("relay-inbound", relayProtocols[o.at.Security], r.c.Domains[0], o.Addr()))
+	}
+}
+
+var relayProtocols = map[endpoint.Security]string{endpoint.TLS: "submissions", endpoint.STARTTLS: "smtp"}
