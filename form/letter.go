@@ -21,8 +21,7 @@ func (o Options) letter(outer []byte) string {
 	b.WriteString("To read it:\n\n" +
 		"1. Save the attached file message.html and open it in a web browser\n" +
 		"   (Firefox, Chrome, Edge or Safari; a preview in a mail program won't do).\n" +
-		"2. Enter the password. It does not come by mail: " + addr + "\n" +
-		"   tells it to you in another way, by telephone for example.\n\n" +
+		"2. Enter the password. " + o.whence(addr) + "\n\n" +
 		"The page needs no connection and sends nothing. It asks for that password\n" +
 		"only: never enter the one of your mail account or any other there. If you\n" +
 		"expect nothing of this kind, ask the sender first, not by mail.\n\n")
@@ -32,6 +31,14 @@ func (o Options) letter(outer []byte) string {
 	}
 	b.WriteString("An answer to this mail is not protected: everyone on its way can read it.\n")
 	return b.String()
+}
+
+// whence says where the password comes from.
+func (o Options) whence(addr string) string {
+	if o.Password.Made() {
+		return "It does not come by mail: " + addr + "\n   tells it to you in another way, by telephone for example."
+	}
+	return "It is the one that you and " + addr + "\n   have agreed upon; it does not come by mail."
 }
 
 // writer is the one author of the header outside; the name is "" where it has none, or

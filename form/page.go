@@ -42,12 +42,12 @@ func WritePage(ctx context.Context, w io.Writer, c *Content, password Password) 
 	if err != nil {
 		return err
 	}
-	kind := "agreed"
+	kind, hint := "agreed", "It is the password that you and the sender have agreed upon; it never comes by mail."
 	if password.Made() {
-		kind = "made"
+		kind, hint = "made", "The sender tells you the password of this message in another way, never by mail."
 	}
 	filled := strings.NewReplacer(
-		"{policy}", policy, "{style}", pageCSS, "{script}", pageJS, "{sender}", ascii(c.author), "{kind}", kind,
+		"{policy}", policy, "{style}", pageCSS, "{script}", pageJS, "{sender}", ascii(c.author), "{kind}", kind, "{hint}", hint,
 		"{rounds}", strconv.Itoa(rounds), "{chunk}", strconv.Itoa(chunkSize),
 		"{salt}", base64.StdEncoding.EncodeToString(p.salt[:]), "{check}", base64.StdEncoding.EncodeToString(p.check[:]),
 	)
