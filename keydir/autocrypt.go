@@ -115,7 +115,7 @@ func (r *Resolver) Observe(ctx context.Context, o Observation) error {
 		signed = now
 	}
 	var cert *pgp.Certificate
-	if r.autocrypt {
+	if r.asked().autocrypt {
 		cert = o.believable(now)
 	}
 	p, state, err := r.load(ctx, o.From)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -74,10 +75,8 @@ type Network struct {
 // Resolver finds certificates. It is safe for concurrent use.
 type Resolver struct {
 	store     store.Store
-	wkd       *wkdClient // nil where wkd is no source
-	probe     *wkdClient // the same where it is none, for Examine
+	discovery atomic.Pointer[discovery]
 	network   Network
-	autocrypt bool
 	own       func() []*pgp.Certificate
 	now       func() time.Time
 	log       *slog.Logger
@@ -111,22 +110,41 @@ func New(c Config) (*Resolver, error) {
 	if c.Store == nil {
 		problems = append(problems, errors.New("keydir: no store"))
 	}
-	sources, err := parseSources(c.Sources)
-	problems = append(problems, err)
-	r.autocrypt = slices.Contains(sources, "autocrypt")
-	overrides, err := parseOverrides(c.Override)
-	problems = append(problems, err)
-	wkd, err := newWKDClient(c.Network, c.Proxy, overrides)
-	problems = append(problems, err)
-	r.probe, r.network = wkd, c.Network
-	if slices.Contains(sources, "wkd") {
-		r.wkd = wkd
-	}
+	r.network = c.Network
+	problems = append(problems, r.Replace(c.Sources, c.Proxy, c.Override))
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
 	r.base, r.cancel = context.WithCancel(context.Background())
 	return r, nil
+}
+
+// discovery is who is asked, and how.
+type discovery struct {
+	wkd       *wkdClient // nil where wkd is no source
+	probe     *wkdClient // the same where it is none, for Examine
+	autocrypt bool
+}
+
+// asked is who is asked now.
+func (r *Resolver) asked() *discovery { return r.discovery.Load() }
+
+// Replace changes whom to ask from now on, as Config's fields of these names say.
+// Look-ups under way end as they began. After an error, which joins everything
+// that is wrong, nothing has changed.
+func (r *Resolver) Replace(sources []string, proxy string, override map[string]string) error {
+	sources, errSources := parseSources(sources)
+	overrides, errOverrides := parseOverrides(override)
+	wkd, err := newWKDClient(r.network, proxy, overrides)
+	if err := errors.Join(errSources, errOverrides, err); err != nil {
+		return err
+	}
+	d := &discovery{probe: wkd, autocrypt: slices.Contains(sources, "autocrypt")}
+	if slices.Contains(sources, "wkd") {
+		d.wkd = wkd
+	}
+	r.discovery.Store(d)
+	return nil
 }
 
 // Close ends look-ups under way and waits for them.

@@ -44,7 +44,7 @@ const expiresSoon = 30 * 24 * time.Hour
 // Overrides of the configuration count, so that a directory can be looked at
 // before it is public.
 func (r *Resolver) Examine(ctx context.Context, a address.Address) []Check {
-	e := &examination{ctx: ctx, w: r.probe, now: r.now(), a: a, network: r.network}
+	e := &examination{ctx: ctx, w: r.asked().probe, now: r.now(), a: a, network: r.network}
 	if base, ok := e.w.overrides[a.Domain]; ok {
 		e.add(Note, "method", "discovery.wkd_override of this configuration sends the look-ups of "+a.Domain+" to "+base.Redacted(), "")
 		f := e.w.local

@@ -29,7 +29,7 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 	if err != nil || !ask {
 		return f, err
 	}
-	if r.wkd == nil {
+	if r.asked().wkd == nil {
 		switch {
 		case !f.Known:
 			f.Outcome, f.Detail = NoDirectory, "no directory is asked (discovery.sources)"
@@ -154,7 +154,11 @@ func (r *Resolver) lookup(a address.Address, sending bool) lookup {
 	out := lookup{answer: answer{outcome: Unavailable, detail: "too many directories are being asked"}}
 	release, err := r.flights.slot(ctx)
 	if err == nil {
-		out.answer, out.attempts = r.wkd.lookup(ctx, a)
+		if wkd := r.asked().wkd; wkd != nil {
+			out.answer, out.attempts = wkd.lookup(ctx, a)
+		} else { // since Replace
+			out.answer.detail = "no directory is asked any more (discovery.sources)"
+		}
 		release()
 	}
 	ctx, cancel = context.WithTimeout(r.base, 10*time.Second)

@@ -42,7 +42,7 @@ func (r *Resolver) Accept(ctx context.Context, a address.Address, f pgp.Fingerpr
 		if !p.known() {
 			return false, ErrUnknown
 		}
-		open := !p.Gone.IsZero() || p.Problem != "" || r.wkd == nil && p.fromDirectory()
+		open := !p.Gone.IsZero() || p.Problem != "" || r.asked().wkd == nil && p.fromDirectory()
 		switch {
 		case f == "" && !p.Gone.IsZero() && p.Problem == "" && len(p.Candidates) > 0:
 			return false, ErrSeveral

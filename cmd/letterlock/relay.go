@@ -195,7 +195,7 @@ func (r *relay) trusts(a net.Addr) bool {
 		return false
 	}
 	ip = ip.Unmap()
-	for _, n := range r.c.Networks {
+	for _, n := range r.s.cfg.Load().Relay.Networks { // a reload changes them
 		if n.Contains(ip) {
 			return true
 		}

@@ -96,8 +96,9 @@ func (s *state) onHangup(ctx context.Context) {
 	}
 }
 
-// reloadFrom puts another configuration in place. What is about listeners, the
-// store and discovery needs a restart, and is said to.
+// reloadFrom puts another configuration in place: rules, accounts, discovery, the
+// networks that the relay trusts, the level of the log. What is about listeners
+// and the store needs a restart, and is said to.
 func (s *state) reloadFrom(file string) error {
 	notify("RELOADING=1\nMONOTONIC_USEC=" + monotonic())
 	defer notify("READY=1")
@@ -112,8 +113,12 @@ func (s *state) reloadFrom(file string) error {
 	for _, what := range restartFor(old, next) {
 		s.log.Warn("this change takes a restart", "setting", what)
 	}
+	if err := s.resolver.Replace(next.Discovery.Sources, next.Discovery.Proxy, next.Discovery.WKDOverride); err != nil {
+		return err
+	}
 	// What is open stays what is told of.
-	next.StateDir, next.Unlock, next.Discovery, next.Keydir, next.Relay = old.StateDir, old.Unlock, old.Discovery, old.Keydir, old.Relay
+	next.StateDir, next.Unlock, next.Keydir, next.Store, next.Audit, next.Metrics = old.StateDir, old.Unlock, old.Keydir, old.Store, old.Audit, old.Metrics
+	next.Relay = relayAfter(old.Relay, next.Relay)
 	s.login.Replace(logins(next))
 	s.cfg.Store(next)
 	s.log.Info("configuration read again", "file", file)
@@ -131,9 +136,8 @@ func restartFor(old, next *config.Config) (out []string) {
 	}
 	differ("state_dir", old.StateDir, next.StateDir)
 	differ("unlock", old.Unlock, next.Unlock)
-	differ("discovery", old.Discovery, next.Discovery)
 	differ("keydir", old.Keydir, next.Keydir)
-	differ("relay", old.Relay, next.Relay)
+	differ("relay, but for trusted", untrusting(old.Relay), untrusting(next.Relay))
 	differ("store", old.Store, next.Store)
 	differ("audit", old.Audit, next.Audit)
 	differ("metrics", old.Metrics, next.Metrics)
@@ -149,6 +153,26 @@ func restartFor(old, next *config.Config) (out []string) {
 	}
 	differ("bridge listeners", listen(old), listen(next))
 	return out
+}
+
+// untrusting is a relay without what a reload changes.
+func untrusting(r *config.Relay) *config.Relay {
+	if r == nil {
+		return nil
+	}
+	without := *r
+	without.Trusted, without.Networks = nil, nil
+	return &without
+}
+
+// relayAfter is the relay that runs, with the networks that are trusted next.
+func relayAfter(old, next *config.Relay) *config.Relay {
+	if old == nil || next == nil {
+		return old
+	}
+	now := *old
+	now.Trusted, now.Networks = next.Trusted, next.Networks
+	return &now
 }
 
 // readyLine says that a listener accepts connections.
