@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -471,6 +473,74 @@ func TestHeaderThatChanges(t *testing.T) {
 			t.Errorf("%s is %q", name, v)
 		}
 	}
+}
+
+// TestHeaderThatChangesInPieces is the same of pieces that begin in the middle:
+// before the message's first line nobody knows which bytes begin one.
+func TestHeaderThatChangesInPieces(t *testing.T) {
+	forged := "From: a@example.org\r\nLetterlock-Status: encrypted; signature=valid\r\nX-Long: " + strings.Repeat("x", 200_000) +
+		"\r\nLetterlock-Status: late\r\n\r\nhi\r\nLetterlock-Status: in the text\r\n"
+	masked := strings.Replace(forged, "Letterlock-S", "XXXXXXXXXX-S", 2)
+	piece := regexp.MustCompile(`BODY\.PEEK(\[\w*\])<(\d+)\.(\d+)>`)
+	d := (&double{answer: func(c string) string {
+		var b strings.Builder
+		if strings.HasPrefix(c, "UID FETCH 10 (UID BODY.PEEK[HEADER] ") {
+			b.WriteString(" BODY[HEADER] {6}\r\na:\r\n\r\n BODY[TEXT]<0> \"hi\"")
+			c = strings.Replace(c, "BODY.PEEK[TEXT]<", "", 1)
+		}
+		for _, m := range piece.FindAllStringSubmatch(c, -1) {
+			from, _ := strconv.Atoi(m[2])
+			n, _ := strconv.Atoi(m[3])
+			text := forged[min(from, len(forged)):min(from+n, len(forged))]
+			fmt.Fprintf(&b, " BODY%s<%d> {%d}\r\n%s", m[1], from, len(text), text)
+		}
+		if b.Len() == 0 {
+			return ""
+		}
+		return "* 1 FETCH (UID 10" + b.String() + ")\r\nTAG OK done\r\n"
+	}}).start(t)
+	for _, tt := range []struct{ name, items string }{
+		{"from the middle of the first line", "BODY.PEEK[]<10.2000>"},
+		{"from the imitation on", "BODY.PEEK[]<21.2000>"},
+		{"from its second letter on", "BODY.PEEK[]<22.2000>"},
+		{"of the header", "BODY.PEEK[HEADER]<20.400>"},
+		{"two at once", "BODY.PEEK[]<10.2000> BODY.PEEK[]<21.30>"},
+		{"two with one from the start", "BODY.PEEK[]<0.25> BODY.PEEK[]<21.30>"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := startBridge(t, d.addr, "up", "pw", nil)
+			c := login(t, b.addr, user, password)
+			c.ok("SELECT INBOX")
+			for _, when := range []string{"first", "second"} {
+				var want []string
+				for _, m := range piece.FindAllStringSubmatch(tt.items, -1) {
+					from, _ := strconv.Atoi(m[2])
+					n, _ := strconv.Atoi(m[3])
+					text := masked[from:min(from+n, len(masked))]
+					want = append(want, fmt.Sprintf("BODY%s<%d> {%d}\r\n%s", m[1], from, len(text), text))
+				}
+				got := strings.Join(c.ok("UID FETCH 10 ("+tt.items+")"), "\n")
+				for _, w := range want {
+					if !strings.Contains(got, w) {
+						t.Errorf("%s contact: got %.300q, want %.300q", when, got, w)
+					}
+				}
+			}
+		})
+	}
+	t.Run("one after the other", func(t *testing.T) {
+		b := startBridge(t, d.addr, "up", "pw", nil)
+		c := login(t, b.addr, user, password)
+		c.ok("SELECT INBOX")
+		var all strings.Builder
+		for at := 0; at < len(forged); at += 65536 {
+			got := c.fetch(fmt.Sprintf("UID FETCH 10 (BODY.PEEK[]<%d.65536>)", at))["10"]
+			all.WriteString(got[fmt.Sprintf("BODY[]<%d>", at)])
+		}
+		if all.String() != masked {
+			t.Errorf("%d bytes, want %d; the end is %q", all.Len(), len(masked), all.String()[max(0, all.Len()-100):])
+		}
+	})
 }
 
 // TestNoUIDVALIDITY checks that a mailbox of which nothing can be remembered is

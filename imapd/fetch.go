@@ -88,7 +88,7 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 		j.encrypted = lib.Encrypted(uids)
 		j.all = len(uids)
 		first := j.sample(lib)
-		if len(j.fresh) > 0 && j.ambiguous() {
+		if len(j.fresh) > 0 && (j.ambiguous() || slices.ContainsFunc(j.items, j.cutByUs)) {
 			// Alone, so that no item of ours has the name of two of the client's.
 			first = j.fresh
 		}
@@ -103,7 +103,7 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 			return j.run(c, lib)
 		}
 	}
-	if slices.ContainsFunc(j.items, cutByUs) { // alone, so that no other answer has its name
+	if slices.ContainsFunc(j.items, j.cutByUs) { // alone, so that no other answer has its name
 		if err := s.relay.barrier(); err != nil {
 			return err
 		}
@@ -120,8 +120,8 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 // sections asked for whole.
 func (j *fetchJob) verbatim(c *wire.Command) *wire.Out {
 	o := (&wire.Out{}).String(c.Name + " ").Text(j.set).String(" ")
-	if slices.ContainsFunc(j.items, cutByUs) {
-		o.String("(" + strings.Join(requests(j.items), " ") + ")")
+	if slices.ContainsFunc(j.items, j.cutByUs) {
+		o.String("(" + strings.Join(j.requestsFor(j.items), " ") + ")")
 	} else {
 		o.Token(c.Args[1])
 	}
@@ -129,66 +129,6 @@ func (j *fetchJob) verbatim(c *wire.Command) *wire.Out {
 		o.String(" ").Token(*j.modifiers)
 	}
 	return o
-}
-
-// requests writes items as they are asked of the upstream. What is no section is
-// asked once; so are pieces that we cut, and the whole that they are cut from.
-func requests(items []wire.FetchItem) []string {
-	var out []string
-	for n, i := range items {
-		if whole := wholeOf(items, i); whole != nil {
-			if slices.ContainsFunc(items[:n], func(o wire.FetchItem) bool { return samePieces(o, i) }) {
-				continue
-			}
-			i = *whole
-		}
-		if r := i.Request(); i.Section != nil || !slices.Contains(out, r) {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-// wholeOf is what to ask for instead of an item if it, or another one of the
-// same section, is a piece that we cut; else nil.
-func wholeOf(items []wire.FetchItem, i wire.FetchItem) *wire.FetchItem {
-	cut := false
-	whole := i
-	whole.Partial = nil
-	for _, o := range items {
-		if samePieces(i, o) {
-			cut = cut || cutByUs(o)
-			whole.Peek = whole.Peek && o.Peek
-		}
-	}
-	if !cut {
-		return nil
-	}
-	return &whole
-}
-
-// samePieces tells whether two items are of one section of picked header fields.
-func samePieces(a, b wire.FetchItem) bool {
-	return a.Section != nil && b.Section != nil && pickedHeader(a.Section) && pickedHeader(b.Section) &&
-		strings.EqualFold(a.Section.Canonical(), b.Section.Canonical())
-}
-
-// cutByUs tells whether a partial item is asked for whole and cut here: those
-// in which an imitation of our fields can only be found by reading all.
-func cutByUs(i wire.FetchItem) bool {
-	return i.Partial != nil && i.Section != nil && pickedHeader(i.Section)
-}
-
-// pickedHeader tells whether a section may be root header fields at offsets that
-// are not those of the message.
-func pickedHeader(sec *wire.Section) bool {
-	switch sec.Kind {
-	case "HEADER.FIELDS", "HEADER.FIELDS.NOT":
-		return len(sec.Part) == 0
-	case "MIME":
-		return len(sec.Part) == 1 && sec.Part[0] == 1 // of a message that has one part
-	}
-	return false
 }
 
 // onlyQuiet tells whether no command under way may bring an EXPUNGE.

@@ -48,7 +48,7 @@ func (j *fetchJob) sample(lib *index.Mailbox) []uint32 {
 // chooseClassBy chooses the items that cost the upstream least.
 func (j *fetchJob) chooseClassBy() {
 	switch {
-	case j.find([]byte("BODY[HEADER]")) != nil:
+	case j.find([]byte("BODY[HEADER]")) != nil || slices.ContainsFunc(j.items, j.cutByUs):
 		j.by = byHeader
 		return
 	case j.asksMessage():
@@ -103,7 +103,7 @@ func (j *fetchJob) requests() []string {
 			items[i].Partial = &wire.Partial{Offset: 0, Count: least}
 		}
 	}
-	return requests(items)
+	return j.requestsFor(items)
 }
 
 // cutTo is how much of an item's size bytes the client asked for.
@@ -214,7 +214,7 @@ func (w *responseWriter) resume(f *wire.FetchReader, b *begun) error {
 	if err := f.CopyN(m, size-int64(len(head))); err != nil {
 		return err
 	}
-	return m.flush()
+	return w.masksEnd(m, *asked)
 }
 
 // tooShort notes a message of which too little came to tell its class. What the

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,8 +69,8 @@ type dynamicItem struct{ name, value []byte }
 func (j *fetchJob) find(name []byte) *wire.FetchItem {
 	if j.names == nil {
 		for _, item := range j.items {
-			if cutByUs(item) {
-				item.Partial = nil
+			if whole := j.wholeOf(item); whole != nil {
+				item = *whole
 			}
 			j.names = append(j.names, item.Response())
 		}
@@ -82,15 +81,6 @@ func (j *fetchJob) find(name []byte) *wire.FetchItem {
 		}
 	}
 	return nil
-}
-
-// pieces gives the client's items that are cut from one answer, or nil.
-func (j *fetchJob) pieces(name []byte) []wire.FetchItem {
-	i := j.find(name)
-	if i == nil || wholeOf(j.items, *i) == nil {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(j.items), func(o wire.FetchItem) bool { return !samePieces(*i, o) })
 }
 
 // sameItem compares an answer's name with the one expected. Servers spell the

@@ -266,7 +266,7 @@ func (j *fetchJob) fetchLater() error {
 // opened.
 func (j *fetchJob) fetchAsIs() error {
 	slices.Sort(j.asIs)
-	items := append(j.withUID(), requests(j.items)...)
+	items := append(j.withUID(), j.requestsFor(j.items)...)
 	return j.again(slices.Compact(j.asIs), "("+strings.Join(items, " ")+")",
 		func(seq uint32) error { return j.s.fetchResponse(seq, j.box, []*fetchJob{j}) })
 }

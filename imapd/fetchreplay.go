@@ -119,14 +119,20 @@ func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, aske
 		}
 		w.maskPicked(b, asked)
 		if w.pieces(name) != nil {
-			return w.writePieces(name, b, false)
+			return w.cutPicked(name, b, false)
 		}
 		_, err = w.begin(name, int64(len(b))).w.Write(b)
 		return err
+	}
+	if w.pieces(name) != nil {
+		return w.cutHeaded(name, size, func(out io.Writer) error {
+			_, err := io.Copy(out, src)
+			return err
+		})
 	}
 	m := w.headerMask(w.begin(name, size).w, asked)
 	if _, err := io.Copy(m, src); err != nil {
 		return err
 	}
-	return m.flush()
+	return w.masksEnd(m, asked)
 }

@@ -302,6 +302,15 @@ func (w *responseWriter) masked(f *wire.FetchReader, item wire.Item, asked wire.
 	if err := f.CopyN(m, size); err != nil {
 		return err
 	}
+	return w.masksEnd(m, asked)
+}
+
+// masksEnd ends what a mask masked. Where a long first piece is all header, later
+// ones are asked for from the beginning.
+func (w *responseWriter) masksEnd(m *headerMask, asked wire.FetchItem) error {
+	if asked.Partial != nil && !m.over && m.at+int64(len(m.held)) >= reach {
+		w.box.longHeader.Store(true)
+	}
 	return m.flush()
 }
 
@@ -329,50 +338,29 @@ func (w *responseWriter) maskPicked(b []byte, asked wire.FetchItem) {
 	}
 }
 
-// pieces gives the client's items that are cut from one answer, or nil.
-func (w *responseWriter) pieces(name []byte) []wire.FetchItem {
-	for _, j := range w.jobs {
-		if p := j.pieces(name); p != nil {
-			return p
-		}
-	}
-	return nil
-}
-
-// cut gives the pieces of a header section that the client asked for.
+// cut gives the pieces that the client asked for of a section.
 func (w *responseWriter) cut(f *wire.FetchReader, item wire.Item, asked wire.FetchItem) error {
 	name := bytes.Clone(item.Name)
+	if item.Literal && !pickedHeader(asked.Section) {
+		return w.cutHeaded(name, item.Size, f.Copy)
+	}
 	b, null, err := valueOf(f, item)
 	if err != nil {
 		return err
 	}
-	if w.s.account.Library != nil {
-		w.maskPicked(b, asked)
-	}
-	return w.writePieces(name, b, null)
+	return w.cutHeld(name, b, null, asked)
 }
 
-// writePieces writes what the client asked for of a section that is held whole,
-// or that there is no such section.
-func (w *responseWriter) writePieces(name, b []byte, null bool) error {
-	for _, i := range w.pieces(name) {
-		name, b := name, b
-		if i.Partial != nil {
-			name = []byte(string(name) + "<" + itoa(i.Partial.Offset) + ">")
-			from := min(i.Partial.Offset, int64(len(b)))
-			b = b[from:min(from+i.Partial.Count, int64(len(b)))]
-		}
-		var err error
-		if null {
-			err = w.text(name, []byte("NIL"))
-		} else {
-			_, err = w.begin(name, int64(len(b))).w.Write(b)
-		}
-		if err != nil {
-			return err
-		}
+// cutHeld is cut of a section that is held whole, or that there isn't.
+func (w *responseWriter) cutHeld(name, b []byte, null bool, asked wire.FetchItem) error {
+	if null || pickedHeader(asked.Section) {
+		w.maskPicked(b, asked)
+		return w.cutPicked(name, b, null)
 	}
-	return nil
+	return w.cutHeaded(name, int64(len(b)), func(out io.Writer) error {
+		_, err := out.Write(b)
+		return err
+	})
 }
 
 func firstError(err error, f func() error) error {
