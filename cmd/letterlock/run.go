@@ -26,6 +26,7 @@ type cli struct {
 	Status  statusCmd   `cmd:"" help:"How everything stands."`
 	Doctor  doctorCmd   `cmd:"" help:"Look at a domain's key directory from outside, and say what to mend."`
 	Explain explainCmd  `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
+	Policy  policyCmd   `cmd:"" help:"The rules: test."`
 	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
 	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show."`
 	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`

@@ -17,7 +17,8 @@ type decoder struct {
 	problems Problems
 }
 
-func valueOf(c *Config) reflect.Value { return reflect.ValueOf(c).Elem() }
+// structOf is the struct that p points to, to be filled.
+func structOf(p any) reflect.Value { return reflect.ValueOf(p).Elem() }
 
 // add records a problem at a key; it blames the line of the nearest key above
 // that the file has.

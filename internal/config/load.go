@@ -102,20 +102,12 @@ func Load(file string) (*Config, error) {
 func Parse(file, text string) (*Config, error) {
 	var raw map[string]any
 	if _, err := toml.Decode(text, &raw); err != nil {
-		p := Problem{File: file, Text: "not TOML: " + err.Error()}
-		var syntax toml.ParseError
-		if errors.As(err, &syntax) {
-			p.Line, p.Text = syntax.Position.Line, "not TOML: "+syntax.Message
-			if p.Text == "not TOML: " {
-				p.Text += err.Error()
-			}
-		}
-		return nil, Problems{p}
+		return nil, notTOML(file, err)
 	}
 	c := Default()
 	c.File = file
 	d := &decoder{file: file, lines: locate(text)}
-	d.table("", raw, valueOf(c))
+	d.table("", raw, structOf(c))
 	d.check(c)
 	if len(d.problems) > 0 {
 		slices.SortStableFunc(d.problems, func(a, b Problem) int { return a.Line - b.Line })

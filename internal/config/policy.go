@@ -129,7 +129,7 @@ func (d *decoder) settings(key string, s Settings) policy.Settings {
 		Missing: policy.Then(s.Missing), Unavailable: policy.Then(s.Unavailable), Expired: policy.Then(s.Expired), Revoked: policy.Then(s.Revoked),
 		Weak: policy.Then(s.Weak), Changed: policy.Then(s.Changed), Conflict: policy.Then(s.Conflict), Gone: policy.Then(s.Gone), Untrusted: policy.Then(s.Untrusted),
 		AcceptWKDAfter: d.acceptAfter(key+".accept_wkd_after", s.AcceptWKDAfter), HoldFor: d.span(key+".hold_for", s.HoldFor),
-		Mixed:          policy.Mixed(s.Mixed), Sign: policy.Signing(s.Sign), SignAs: policy.SignAs(s.SignAs), Headers: policy.HeaderMode(s.Headers), Footer: s.Footer,
+		Mixed: policy.Mixed(s.Mixed), Sign: policy.Signing(s.Sign), SignAs: policy.SignAs(s.SignAs), Headers: policy.HeaderMode(s.Headers), Footer: s.Footer,
 	}
 }
 
