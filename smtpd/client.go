@@ -15,9 +15,10 @@ type client struct {
 	auth      []string // mechanisms
 	starttls  bool
 	t         Timeouts
-	reused    bool // it carried a transaction before, and may be dead by now
-	dirty     bool // a transaction is open, or may be
-	broken    bool // it must not be used again
+	helo      string // our name
+	reused    bool   // it carried a transaction before, and may be dead by now
+	dirty     bool   // a transaction is open, or may be
+	broken    bool   // it must not be used again
 	idleSince time.Time
 }
 

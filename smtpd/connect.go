@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -15,7 +16,8 @@ import (
 // errLogin means that the upstream refused the account's user or password.
 var errLogin = errors.New("the mail server refused the login")
 
-// heloName is what we call ourselves: our host's name is nobody's business.
+// heloName is what we call ourselves where Upstream has no name for us: a
+// person's host is nobody's business.
 const heloName = "[127.0.0.1]"
 
 // dial connects to the upstream, through TLS and login.
@@ -49,7 +51,7 @@ func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 		}
 		conn = tc
 	}
-	c := &client{link: newLink(conn, t.Block), t: t}
+	c := &client{helo: cmp.Or(u.Helo, heloName), link: newLink(conn, t.Block), t: t}
 	if err := c.greet(ctx, u); err != nil {
 		c.close()
 		return nil, err
@@ -95,7 +97,7 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 
 func (c *client) ehlo() error {
 	c.caps, c.pipelines, c.auth, c.starttls = Capabilities{}, false, nil, false
-	if err := c.command("EHLO " + heloName); err != nil {
+	if err := c.command("EHLO " + c.helo); err != nil {
 		return err
 	}
 	if err := c.flush(); err != nil {

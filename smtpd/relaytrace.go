@@ -40,9 +40,12 @@ func (r *Relay) mark() string { return "(Letterlock " + r.Token + ")" }
 // received is the trace field of a message: RFC 5321, Section 4.4. It names no
 // recipient, as others may read of him.
 func (s *session) received() []byte {
-	r := s.account.Relay
+	r, id := s.account.Relay, strings.ToLower(rand.Text()[:16])
+	if f := s.peer.Forwarded; f != (Forwarded{}) { // what finds it in the log of the MTA before us
+		s.log.Info("relay", "trace", id, "ident", f.Ident, "client", f.Addr, "name", f.Name, "helo", f.Helo)
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s %s\r\n\twith %s id %s", traceName(s.peer.Helo), traceAddr(s.peer.Remote), r.Host, r.mark(), s.protocol(), strings.ToLower(rand.Text()[:16]))
+	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s %s\r\n\twith %s id %s", traceName(s.peer.Helo), traceAddr(s.peer.Remote), r.Host, r.mark(), s.protocol(), id)
 	fmt.Fprintf(&b, ";\r\n\t%s\r\n", s.server.c.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700"))
 	return []byte(b.String())
 }

@@ -164,6 +164,9 @@ type Upstream struct {
 	User, Password string
 	// Name tells upstreams apart in logs and pools, such as "host:port".
 	Name string
+	// Helo is our name in EHLO, for an organisation's relay; "" for an address
+	// literal of loopback, which tells nothing of a person's host.
+	Helo string
 }
 
 // Capabilities are what a submission server offers beyond the basics.

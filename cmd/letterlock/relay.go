@@ -263,7 +263,7 @@ func (r *relay) logIn(ctx context.Context, remote net.Addr, user, password strin
 // nobody in particular.
 func (r *relay) account(c config.RelayClient) *smtpd.Account {
 	up := probed(r.c.Server)
-	up.User, up.Password = r.c.SmarthostUser, r.password
+	up.User, up.Password, up.Helo = r.c.SmarthostUser, r.password, r.host
 	a := &smtpd.Account{
 		Addresses: []address.Address{{Local: "postmaster", Domain: r.c.Domains[0]}},
 		Find:      r.s.finder(),

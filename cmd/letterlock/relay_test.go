@@ -60,6 +60,10 @@ func TestPostfixBeforeAndAfterTheRelay(t *testing.T) {
 	relay.serve(1)
 	before := peer.StartMTA(t, "relayhost = ["+strings.Replace(relay.ready[0].Listen, ":", "]:", 1)+"\nsmtp_send_xforward_command = yes\n")
 	throughPostfix(t, before, sink)
+	// Postfix tells by XFORWARD what finds a message in its own log.
+	if log, _ := os.ReadFile(relay.log); !strings.Contains(string(log), "msg=relay") || !strings.Contains(string(log), "client=127.0.0.1") {
+		t.Error("the log has nothing of XFORWARD")
+	}
 	noCanaryIn(t, w)
 }
 
@@ -95,7 +99,7 @@ func throughPostfix(t *testing.T, mta *peer.MTA, sink *peer.Sink) {
 		t.Errorf("to %s: from %s in clear or not encrypted", known, got.From)
 	}
 	send("ann@example.org", relayMail("ann@example.org", unknown, ""), unknown)
-	if got := next(2)[1]; !clear(got) || !strings.Contains(string(got.Raw), "by relay.example.org (Letterlock ") {
+	if got := next(2)[1]; !clear(got) || !strings.Contains(string(got.Raw), "by relay.example.org (Letterlock ") || !strings.Contains(string(got.Raw), "from relay.example.org (") {
 		t.Errorf("to %s: %s", unknown, got.Raw)
 	}
 	// Several recipients, one transaction: two share a ciphertext, one gets it clear.

@@ -146,9 +146,11 @@ var insideRules = func() *policy.Rules {
 
 // inside is the account of what comes in.
 func (r *relay) inside() *smtpd.Account {
+	up := probed(r.c.Inbound.Server)
+	up.Helo = r.host
 	return &smtpd.Account{
 		Addresses: []address.Address{{Local: "postmaster", Domain: r.c.Domains[0]}},
-		Find:      nobody{}, Rules: func() *policy.Rules { return insideRules }, Upstream: probed(r.c.Inbound.Server),
+		Find:      nobody{}, Rules: func() *policy.Rules { return insideRules }, Upstream: up,
 		Relay: &smtpd.Relay{Host: r.host, Token: r.token + "-in", Any: true, Inbound: &smtpd.Inbound{Open: r.opener.open}},
 	}
 }
