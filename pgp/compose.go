@@ -34,7 +34,10 @@ func (c *composed) write(w io.Writer) error {
 // there are no recipients, and without legacy display elements (Section 5.2.2:
 // MAY). Steps are numbered as there.
 func compose(ctx context.Context, src message.Source, p Protection) (*composed, error) {
-	root, err := message.Parse(src, message.Limits{})
+	root, err := p.Root, error(nil)
+	if root == nil {
+		root, err = message.Parse(src, message.Limits{})
+	}
 	if err != nil {
 		if errors.Is(err, message.ErrLimit) {
 			return nil, fmt.Errorf("%w: %w", ErrUnfit, err)

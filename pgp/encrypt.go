@@ -45,8 +45,13 @@ func (e encryption) write(ctx context.Context, w io.Writer, content func(io.Writ
 	config.SignatureNotations = e.notations
 	armored := newArmor(w, blockMessage)
 	defer armored.free()
-	gate := &keyGate{armor: armored, recipients: to}
+	out := &ahead{w: armored}
+	defer out.Close()
+	gate := &keyGate{armor: armored, out: out, recipients: to}
 	if err := e.engine(ctx, gate, keys, signers, config, content); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
 		return err
 	}
 	return armored.Close()
@@ -66,12 +71,17 @@ func (e encryption) engine(ctx context.Context, gate *keyGate, keys []openpgp.Ke
 	if err != nil {
 		return fmt.Errorf("encrypting: %w", err)
 	}
-	buffered := borrowWriter(ctxWriter{ctx, plain})
+	engine := &ahead{w: ctxWriter{ctx, plain}}
+	defer engine.Close()
+	buffered := borrowWriter(engine)
 	defer returnWriter(buffered)
 	if err := content(buffered); err != nil {
 		return err
 	}
 	if err := buffered.Flush(); err != nil {
+		return err
+	}
+	if err := engine.Close(); err != nil {
 		return err
 	}
 	if err := plain.Close(); err != nil {
@@ -137,6 +147,7 @@ func (e encryption) keys() (to []*Certificate, keys []openpgp.Key, err error) {
 // lets them pass only if there is exactly one for each recipient.
 type keyGate struct {
 	armor      *armorWriter
+	out        io.Writer // to armor
 	keys       bytes.Buffer
 	recipients []*Certificate
 	open       bool
@@ -149,12 +160,12 @@ func (g *keyGate) Write(p []byte) (int, error) {
 		}
 		// RFC 9580, Section 5.1.2: a version 6 packet goes with SEIPDv2 only.
 		g.armor.plain = pkeskVersion(g.keys.Bytes()) == 6
-		if _, err := g.armor.Write(g.keys.Bytes()); err != nil {
+		if _, err := g.out.Write(g.keys.Bytes()); err != nil {
 			return 0, err
 		}
 		g.open = true
 	}
-	return g.armor.Write(p)
+	return g.out.Write(p)
 }
 
 // Close implements io.Closer, which the engine looks for.

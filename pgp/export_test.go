@@ -1,6 +1,9 @@
 package pgp
 
-import "bytes"
+import (
+	"bytes"
+	"io"
+)
 
 // SessionKeysFit is what stands between the engine's session key packets and
 // the message: nil if there is exactly one for each recipient.
@@ -23,3 +26,6 @@ func Armor(typ string, b []byte, plain bool, piece int) string {
 	_ = a.Close()
 	return out.String()
 }
+
+// NewAhead is what lets another goroutine write a long message.
+func NewAhead(w io.Writer) io.WriteCloser { return &ahead{w: w} }

@@ -33,6 +33,9 @@ type Protection struct {
 	// Now is the time of the signature, and at which certificates must be
 	// usable; zero means now.
 	Now time.Time
+	// Root is what message.Parse says of src with its usual limits, where the
+	// caller has asked it; nil lets Protect ask.
+	Root *message.Part
 	// Spool is where a message that is only signed waits for its signature.
 	Spool message.SpoolOptions
 }

@@ -85,7 +85,9 @@ func decodedBody(p *message.Part, src message.Source) io.Reader {
 // stand before or after the armor: a line that somebody wrote below it would
 // travel in clear.
 func sessionKeys(r io.Reader, size int64) ([]uint64, error) {
-	body, err := newArmorReader(r, blockMessage, size)
+	b := borrowReader(r) // which the armor reader takes for its own
+	defer returnReader(b)
+	body, err := newArmorReader(b, blockMessage, size)
 	if err != nil {
 		return nil, err
 	}

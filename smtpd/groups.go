@@ -166,7 +166,7 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 	if !p.Unsigned && p.Signer != nil {
 		g.signer = p.Signer.Certificate().Fingerprint()
 	}
-	p.Recipients = g.certs
+	p.Recipients, p.Root = g.certs, sub.root
 	g.spool = message.NewSpool(s.server.c.Spool)
 	g.body = g.spool
 	return pgp.Protect(ctx, g.spool, sub.src, p)
