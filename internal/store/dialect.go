@@ -11,6 +11,7 @@ type postgresQuery struct {
 	sql string
 	// sealed has the column of bytes that each parameter is for, "" for others.
 	sealed []target
+	writes bool // it isn't a SELECT
 }
 
 // target names a column of bytes.
@@ -36,6 +37,7 @@ func (b *blobs) translate(query string) (*postgresQuery, error) {
 			out.WriteString(";")
 		}
 		b.statement(st, q, &out)
+		q.writes = q.writes || st[0].word() != "SELECT"
 	}
 	q.sql = out.String()
 	if len(q.sealed) > 0xffff {

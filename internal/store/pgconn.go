@@ -17,6 +17,8 @@ type pg struct {
 	*pgconn.PgConn
 	stmts map[string]*pgStatement // by our text
 	next  int                     // number of the next prepared statement
+	// backend is the server process at the other end; see backendName.
+	backend string
 	// bad means that it must not be used again.
 	bad bool
 }
@@ -28,6 +30,7 @@ type pgStatement struct {
 	formats []int16    // of results: text, and binary for bytes
 	origin  [][]string // column and tables that result bytes are opened for
 	column  []string
+	writes  bool // it isn't a SELECT
 }
 
 // pgError is what went wrong, without the values that the server quotes.
@@ -133,7 +136,7 @@ func (s *postgres) prepare(ctx context.Context, c *pg, query string) (*pgStateme
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	st := &pgStatement{StatementDescription: sd, sealed: q.sealed}
+	st := &pgStatement{StatementDescription: sd, sealed: q.sealed, writes: q.writes}
 	if len(st.sealed) != len(sd.ParamOIDs) {
 		return nil, fmt.Errorf("%d parameters, PostgreSQL found %d", len(st.sealed), len(sd.ParamOIDs))
 	}

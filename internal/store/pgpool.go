@@ -123,8 +123,8 @@ func connect(ctx context.Context, config *pgconn.Config) (*pg, error) {
 	}
 	c := &pg{PgConn: conn, stmts: map[string]*pgStatement{}}
 	// A commit is one only if it outlives the server's crash.
-	timeline, err := c.exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
-		SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END`)
+	c.backend, err = c.exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+		SELECT `+backendName+` FROM pg_stat_activity WHERE pid = pg_backend_pid()`)
 	if err == nil && c.ParameterStatus("server_encoding") != "UTF8" {
 		err = fmt.Errorf("the database's encoding is %s, not UTF8", c.ParameterStatus("server_encoding"))
 	}
@@ -132,15 +132,7 @@ func connect(ctx context.Context, config *pgconn.Config) (*pg, error) {
 		c.hangUp()
 		return nil, err
 	}
-	conn.CustomData()["timeline"] = timeline
 	return c, nil
-}
-
-// timeline is the history that the server wrote at when the connection was made;
-// it changes when a copy takes over.
-func (c *pg) timeline() string {
-	t, _ := c.CustomData()["timeline"].(string)
-	return t
 }
 
 // postgresConfig reads a URL. What libpq takes from the environment counts too,

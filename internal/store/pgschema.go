@@ -23,7 +23,7 @@ const migrateLock = 0x6c6574746572_01
 // migrate checks the key and runs the steps that the database has not seen, in
 // one transaction, one process at a time.
 func (s *postgres) migrate(ctx context.Context, schemas []Schema) error {
-	t, err := s.begin(ctx, fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(%d); SELECT pg_current_xact_id()", migrateLock))
+	t, err := s.begin(ctx, fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(%d)", migrateLock))
 	if err != nil {
 		return err
 	}
@@ -60,6 +60,7 @@ func (s *postgres) checkHeader(ctx context.Context, c *pg) error {
 		_, err := c.exec(ctx, fmt.Sprintf(`
 			CREATE TABLE store_header (id BIGINT PRIMARY KEY, nonce BYTEA NOT NULL, mac BYTEA NOT NULL);
 			CREATE TABLE store_schema (name TEXT NOT NULL, step BIGINT NOT NULL, digest BYTEA NOT NULL, additive BIGINT NOT NULL, PRIMARY KEY (name, step));
+			CREATE TABLE store_commit (node BIGINT NOT NULL, n BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now());
 			INSERT INTO store_header (id, nonce, mac) VALUES (1, '\x%x', '\x%x')`, nonce, s.MAC(headerPurpose, nonce)))
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -15,8 +14,8 @@ type pgTx struct {
 	s     *postgres
 	c     *pg
 	ctx   context.Context
-	xid   string // its number, if it writes
 	write bool
+	wrote bool // something was written
 	done  bool
 	// failed is the first error of a statement: PostgreSQL does nothing more then.
 	failed *pgError
@@ -31,9 +30,8 @@ func (s *postgres) begin(ctx context.Context, sql string) (*pgTx, error) {
 		if err != nil {
 			return nil, err
 		}
-		xid, err := c.exec(ctx, sql)
-		if err == nil {
-			return &pgTx{s: s, c: c, ctx: ctx, xid: xid}, nil
+		if _, err = c.exec(ctx, sql); err == nil {
+			return &pgTx{s: s, c: c, ctx: ctx}, nil
 		}
 		c.bad = true
 		s.release(c)
@@ -61,82 +59,6 @@ func (t *pgTx) end() {
 	}
 	t.s.release(t.c)
 	t.c = nil
-}
-
-// commit commits, or finds out what became of it.
-func (t *pgTx) commit() error {
-	if err := t.drain(); err != nil {
-		return err
-	}
-	if t.c.TxStatus() != 'T' {
-		return errors.New("the store's transaction was ended from within")
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), pgTime)
-	defer cancel()
-	_, err := t.c.Exec(ctx, "COMMIT").ReadAll()
-	if err == nil {
-		return nil
-	}
-	err = t.c.failed(err)
-	var e *pgError
-	if errors.As(err, &e) && !e.fatal {
-		return fmt.Errorf("committing to the store: %w", err)
-	}
-	t.c.bad = true
-	timeline := t.c.timeline()
-	t.end()
-	return t.s.settle(timeline, t.xid, err)
-}
-
-// settleTime bounds the search for the outcome of a commit.
-const settleTime = 30 * time.Second
-
-// settle finds out whether a transaction was committed whose connection was lost
-// meanwhile: a server on the same timeline knows it by its number. After a
-// failover to a copy nobody can say, since the number may be another's.
-func (s *postgres) settle(timeline, xid string, cause error) error {
-	ctx, cancel := context.WithTimeout(background, settleTime)
-	defer cancel()
-	for {
-		status, err := s.status(ctx, timeline, xid)
-		switch {
-		case status == "committed":
-			return nil
-		case status == "aborted":
-			return fmt.Errorf("committing to the store: not done: %w", cause)
-		case err != nil && !errors.Is(err, errTimeline):
-			// not reachable: again
-		case status != "in progress":
-			return fmt.Errorf("committing to the store: %w: %w", ErrUnsettled, cause)
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("committing to the store: %w: %w", ErrUnsettled, cause)
-		}
-	}
-}
-
-var errTimeline = errors.New("another server has taken over")
-
-func (s *postgres) status(ctx context.Context, timeline, xid string) (string, error) {
-	t, err := s.begin(ctx, "BEGIN READ ONLY")
-	if err != nil {
-		return "", err
-	}
-	defer t.end()
-	if t.c.timeline() != timeline {
-		return "", errTimeline
-	}
-	rows, err := t.c.query(ctx, "SELECT pg_xact_status($1::xid8)", xid)
-	var e *pgError
-	if errors.As(err, &e) && !e.fatal {
-		return "", errTimeline // it doesn't know the number
-	}
-	if err != nil {
-		return "", err
-	}
-	return rows[0][0], nil
 }
 
 // Exec implements Tx.
@@ -284,6 +206,7 @@ func (t *pgTx) run(query string, args []any, f func(context.Context, *pgStatemen
 			return fmt.Errorf("running %q: argument %d: %w", query, i+1, err)
 		}
 	}
+	t.wrote = t.wrote || st.writes
 	err = f(ctx, st, t.c.ExecPrepared(ctx, st.Name, values, formats, st.formats))
 	if err == nil || err == ErrNoRow {
 		return err

@@ -20,13 +20,14 @@ import (
 // a BLOB to another row of its column; rows that carry trust have a [Store.MAC].
 type postgres struct {
 	*keys
-	seal   *sealer
-	blobs  *blobs
-	config *pgconn.Config
-	pool   pgPool
-	hub    hub
-	ears   sync.Once // starts hear
-	notes  notes
+	seal    *sealer
+	blobs   *blobs
+	config  *pgconn.Config
+	pool    pgPool
+	commits commits
+	hub     hub
+	ears    sync.Once // starts hear
+	notes   notes
 
 	queryMu sync.Mutex // guards queries
 	queries map[string]*postgresQuery
@@ -60,7 +61,8 @@ func openPostgres(ctx context.Context, url string, key [32]byte, schemas []Schem
 	}
 	s := &postgres{
 		keys: k, blobs: newBlobs(), queries: map[string]*postgresQuery{}, end: make(chan struct{}),
-		pool: pgPool{slots: make(chan struct{}, maxConns), extra: make(chan struct{}, maxExtraConns)},
+		commits: commits{node: rand.Int64()},
+		pool:    pgPool{slots: make(chan struct{}, maxConns), extra: make(chan struct{}, maxExtraConns)},
 	}
 	if s.config, err = postgresConfig(url); err != nil {
 		return nil, err
@@ -142,7 +144,7 @@ func (s *postgres) Update(ctx context.Context, f func(Tx) error) error {
 
 // attempt runs f once.
 func (s *postgres) attempt(ctx context.Context, level string, f func(Tx) error) error {
-	t, err := s.begin(ctx, "BEGIN ISOLATION LEVEL "+level+"; SELECT pg_current_xact_id()")
+	t, err := s.begin(ctx, "BEGIN ISOLATION LEVEL "+level)
 	if err != nil {
 		return fmt.Errorf("beginning to write the store: %w", err)
 	}

@@ -2,10 +2,14 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"letterlock.org/letterlock/internal/mailtest/peer"
@@ -249,5 +253,64 @@ func TestPostgresURL(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", url, err)
 		}
+	}
+}
+
+// BenchmarkPostgres is BenchmarkUpdate over PostgreSQL, by one node and by two,
+// and the same with a look for an earlier row first.
+func BenchmarkPostgres(b *testing.B) {
+	server := peer.Postgres(b)
+	for _, how := range []struct {
+		name           string
+		nodes, workers int
+		ctx            context.Context
+		look           bool
+	}{
+		{"1", 1, 1, ctx, false},
+		{"1,relaxed", 1, 1, store.Relaxed(ctx), false},
+		{"16", 1, 16, ctx, false},
+		{"16,relaxed", 1, 16, store.Relaxed(ctx), false},
+		{"16,look", 1, 16, ctx, true},
+		{"16,look,relaxed", 1, 16, store.Relaxed(ctx), true},
+		{"2x16,relaxed", 2, 16, store.Relaxed(ctx), false},
+	} {
+		b.Run(how.name, func(b *testing.B) {
+			url := server.Fresh()
+			var nodes []store.Store
+			for range how.nodes {
+				nodes = append(nodes, storetest.Postgres(b, url, storetest.Schema))
+			}
+			data := make([]byte, 10_000)
+			var wg sync.WaitGroup
+			var runs atomic.Int64
+			work := make(chan int)
+			for w := range how.workers * how.nodes {
+				wg.Go(func() {
+					for id := range work {
+						if err := nodes[w%how.nodes].Update(how.ctx, func(tx store.Tx) error {
+							runs.Add(1)
+							if how.look {
+								var n int
+								if err := tx.Row("SELECT id FROM storetest_row WHERE id = ?", []any{id}, &n); !errors.Is(err, store.ErrNoRow) {
+									return fmt.Errorf("found %d: %w", n, err)
+								}
+							}
+							_, err := tx.Exec("INSERT INTO storetest_row (id, data) VALUES (?, ?)", id, data)
+							return err
+						}); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			id := 0
+			for b.Loop() {
+				id++
+				work <- id
+			}
+			close(work)
+			wg.Wait()
+			b.ReportMetric(float64(runs.Load())/float64(id), "runs/op")
+		})
 	}
 }
