@@ -48,6 +48,10 @@ type Config struct {
 	// and Confirmed, for the addresses that they name. Nil means none. It may be
 	// called concurrently.
 	Own func() []*pgp.Certificate
+	// Learned is told when other certificates hold for an address than before,
+	// or one is better known; mail may wait for that. It is called after that is
+	// stored, concurrently, and delays who caused it. Nil tells nobody.
+	Learned func(ctx context.Context, a address.Address)
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Logger takes what changed; addresses at debug level only. Nil discards.
@@ -78,6 +82,7 @@ type Resolver struct {
 	discovery atomic.Pointer[discovery]
 	network   Network
 	own       func() []*pgp.Certificate
+	learned   func(context.Context, address.Address)
 	now       func() time.Time
 	log       *slog.Logger
 	refetch   time.Duration
@@ -99,6 +104,9 @@ func New(c Config) (*Resolver, error) {
 	r.refetch, r.timeout = orDefault(c.Network.Refetch, 3*time.Second), orDefault(c.Network.Timeout, 10*time.Second)
 	if r.own == nil {
 		r.own = func() []*pgp.Certificate { return nil }
+	}
+	if r.learned = c.Learned; r.learned == nil {
+		r.learned = func(context.Context, address.Address) {}
 	}
 	if r.now == nil {
 		r.now = time.Now

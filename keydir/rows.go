@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -41,21 +42,39 @@ func (r *Resolver) load(ctx context.Context, a address.Address) (p *peer, state 
 // says so. f may run more than once, on a peer of its own each time.
 func (r *Resolver) change(ctx context.Context, a address.Address, f func(tx store.Tx, p *peer) (keep bool, err error)) error {
 	defer r.cache.forget(a.Key())
+	news := false
 	err := r.store.Update(ctx, func(tx store.Tx) error {
+		news = false
 		p, err := r.readPeer(tx, a)
 		if err != nil {
 			return err
 		}
+		before := p.standing()
 		keep, err := f(tx, p)
 		if err != nil || !keep {
 			return err
 		}
+		news = p.standing() != before
 		return r.writePeer(tx, a.Key(), p)
 	})
 	if err != nil {
 		return fmt.Errorf("keeping what is known of a certificate: %w", err)
 	}
+	if news {
+		r.cache.forget(a.Key())
+		r.learned(ctx, a)
+	}
 	return nil
+}
+
+// standing is which certificates hold, and how well they are known. What only
+// says when somebody was asked is no part of it.
+func (p *peer) standing() string {
+	var b strings.Builder
+	for _, pin := range p.Pins {
+		fmt.Fprintf(&b, "%s %s;", pin.Fingerprint, pin.Identity)
+	}
+	return fmt.Sprintf("%s%d", b.String(), len(p.Candidates))
 }
 
 func (r *Resolver) readPeer(tx store.Tx, a address.Address) (*peer, error) {

@@ -44,7 +44,7 @@ func (s *session) fits(g *group) bool {
 // another opens a transaction on a connection of its own.
 func (s *session) another(ctx context.Context, g *group) (*client, error) {
 	for {
-		c, err := s.server.pool.get(ctx, s.account.Upstream)
+		c, err := s.server.upstream(ctx, s.account)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errNoConnection, err)
 		}

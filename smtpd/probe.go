@@ -44,7 +44,7 @@ func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 	for {
 		fresh := s.up == nil
 		if fresh {
-			c, err := s.server.pool.get(s.ctx, s.account.Upstream)
+			c, err := s.server.upstream(s.ctx, s.account)
 			if err != nil {
 				return nil, err
 			}

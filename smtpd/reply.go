@@ -59,7 +59,7 @@ func (s *session) fault(doing string, err error) error {
 	case errors.Is(err, errLogin):
 		return temporary("4.7.0", "your mail server refused the login; `letterlock setup ADDRESS` sets a new password")
 	case errors.As(err, &certificate): // RFC 3463, Section 3.8
-		return temporary("4.7.5", "your mail server's TLS certificate is not valid for it, so nothing was sent; the log of letterlock has the reason")
+		return temporary("4.7.5", "your mail server's TLS certificate is not valid for it, so nothing was sent: "+certificateFault(err))
 	case errors.Is(err, errNoTLS):
 		return temporary("4.7.0", "your mail server offers no TLS, so nothing was sent; somebody may be in between")
 	case errors.Is(err, errUpstream):

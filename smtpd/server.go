@@ -24,7 +24,8 @@ type Server struct {
 
 	mu       sync.Mutex // guards what follows
 	accounts map[string]*Account
-	conns    map[*conn]bool // to whether a message is being worked on
+	faults   map[string]Fault // by account
+	conns    map[*conn]bool   // to whether a message is being worked on
 	// strangers are the *conn of those who have not logged in, the oldest first.
 	strangers list.List
 	draining  bool
@@ -68,7 +69,7 @@ func New(c Config) (*Server, error) {
 	c.Timeouts = c.Timeouts.withDefaults()
 	// A protected message is longer than what was submitted: base64 twice.
 	c.Spool.Limit = max(c.Spool.Limit, 2*c.MaxSize+1<<20)
-	s := &Server{c: c, accounts: map[string]*Account{}, conns: map[*conn]bool{}}
+	s := &Server{c: c, accounts: map[string]*Account{}, faults: map[string]Fault{}, conns: map[*conn]bool{}}
 	s.pool = newPool(c.Timeouts, c.Now)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil

@@ -14,14 +14,14 @@ import (
 func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, attempt queue.Attempt) ([]queue.Recipient, error) {
 	a, err := s.account(ctx, e.Account)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", queue.ErrUpstream, err)
 	}
 	if e.Report && a.Notify != nil {
 		return s.notify(ctx, a, e, body)
 	}
-	c, err := s.fresh(ctx, a.Upstream)
+	c, err := s.fresh(ctx, a)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", queue.ErrUpstream, err)
 	}
 	rs, err := sendEntry(ctx, c, e, body, attempt)
 	if err != nil {
@@ -33,9 +33,9 @@ func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, a
 }
 
 // fresh is a connection that is known to be alive.
-func (s *Server) fresh(ctx context.Context, u Upstream) (*client, error) {
+func (s *Server) fresh(ctx context.Context, a *Account) (*client, error) {
 	for {
-		c, err := s.pool.get(ctx, u)
+		c, err := s.upstream(ctx, a)
 		if err != nil || !c.reused {
 			return c, err
 		}
@@ -85,6 +85,9 @@ func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Sourc
 	replies, err := c.begin(mail, lines)
 	if err != nil {
 		return nil, err
+	}
+	if replies[0].Code == 421 { // it says nothing of this message
+		return nil, fmt.Errorf("%w: %w", queue.ErrUpstream, replies[0])
 	}
 	if !replies[0].ok() {
 		mark(asked, replies[0])

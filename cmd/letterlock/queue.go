@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/smtpd/queue"
 )
 
@@ -212,4 +213,15 @@ func eachEntry(ids []string, f func(id string) error) (first error) {
 		}
 	}
 	return first
+}
+
+// learned has what is held for an address decided again, as its certificate is
+// known now.
+func (s *state) learned(ctx context.Context, a address.Address) {
+	if s.queue == nil {
+		return
+	}
+	if err := s.queue.Learned(context.WithoutCancel(ctx), a.Key()); err != nil {
+		s.log.Warn("held mail was not looked at", "error", err)
+	}
 }

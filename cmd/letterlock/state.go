@@ -148,7 +148,7 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	var err error
 	if s.resolver, err = keydir.New(keydir.Config{
 		Store: st, Sources: cfg.Discovery.Sources, Proxy: cfg.Discovery.Proxy, Override: cfg.Discovery.WKDOverride,
-		Own: s.ownCertificates, Now: now, Logger: log,
+		Own: s.ownCertificates, Learned: s.learned, Now: now, Logger: log,
 	}); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,122 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"maps"
+	"net"
+	"time"
+
+	"letterlock.org/letterlock/internal/meter"
+)
+
+// FaultKind is what is wrong between us and an account's mail server.
+type FaultKind string
+
+const (
+	FaultConnect     FaultKind = "connect"     // it can't be reached
+	FaultTimeout     FaultKind = "timeout"     // it doesn't answer
+	FaultTLS         FaultKind = "tls"         // TLS fails, or isn't offered
+	FaultCertificate FaultKind = "certificate" // its certificate is expired, of another name, or of nobody we know
+	FaultAuth        FaultKind = "auth"        // it refuses the login: the password has changed
+	FaultLost        FaultKind = "lost"        // it broke off, or the protocol
+)
+
+// Fault is the last fault of an account's mail server, until it worked again.
+type Fault struct {
+	Kind  FaultKind
+	Since time.Time // of the first in a row
+	Last  time.Time
+	Text  string // for a person: what happened and what to do next
+}
+
+// Faults are the faults that last, by account key.
+func (s *Server) Faults() map[string]Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.faults)
+}
+
+// upstream is a connection to an account's mail server. What is wrong with it is
+// remembered.
+func (s *Server) upstream(ctx context.Context, a *Account) (*client, error) {
+	c, err := s.pool.get(ctx, a.Upstream)
+	if ctx.Err() == nil {
+		s.noteFault(a, err)
+	}
+	return c, err
+}
+
+// noteFault remembers what is wrong, or that nothing is.
+func (s *Server) noteFault(a *Account, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := a.key()
+	if err == nil {
+		delete(s.faults, key)
+		return
+	}
+	f := Fault{Kind: kindOf(err), Last: s.c.Now()}
+	f.Since, f.Text = f.Last, faultText(f.Kind, err)
+	if old, ok := s.faults[key]; ok && old.Kind == f.Kind {
+		f.Since = old.Since
+	}
+	s.faults[key] = f
+	s.c.Meter.Count(meter.UpstreamFaults, string(f.Kind))
+}
+
+func kindOf(err error) FaultKind {
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	var timeout net.Error
+	var dial *net.OpError
+	switch {
+	case errors.Is(err, errLogin):
+		return FaultAuth
+	case errors.As(err, &certificate):
+		return FaultCertificate
+	case errors.Is(err, errNoTLS), errors.As(err, &record), errors.As(err, &alert):
+		return FaultTLS
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return FaultTimeout
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return FaultConnect
+	}
+	return FaultLost
+}
+
+// faultText says what to do about a fault.
+func faultText(k FaultKind, err error) string {
+	switch k {
+	case FaultAuth:
+		return "the mail server refuses the login; the password may have changed: `letterlock account password ADDRESS`"
+	case FaultCertificate:
+		return "the mail server's TLS certificate is not valid for it, so nothing is sent: " + certificateFault(err)
+	case FaultTLS:
+		return "the mail server offers no TLS that works, so nothing is sent; somebody may be in between"
+	case FaultTimeout:
+		return "the mail server doesn't answer"
+	case FaultConnect:
+		return "the mail server can't be reached"
+	}
+	return "the mail server broke off"
+}
+
+// certificateFault tells apart what can be wrong with a certificate.
+func certificateFault(err error) string {
+	var invalid x509.CertificateInvalidError
+	var name x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "it has expired, or is not valid yet; compare this machine's clock, or tell who runs the server"
+	case errors.As(err, &name):
+		return "it is of another name; look at upstream in the configuration, somebody may be in between"
+	case errors.As(err, &unknown):
+		return "nobody we trust has signed it; upstream_ca in the configuration names a private authority"
+	}
+	return "it can't be verified"
+}
