@@ -7,6 +7,7 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/policy"
 )
 
 // Locked is what became of a message under a password.
@@ -39,7 +40,7 @@ func Lock(a *Account, raw string, log *slog.Logger, to ...address.Address) (l Lo
 		l.Shares = append(l.Shares, shares)
 		rcpts = append(rcpts, recipient{address: r})
 	}
-	made, err := s.lock(ctx, sub, rcpts)
+	made, err := s.lock(ctx, sub, rcpts, policy.Options{})
 	if err != nil {
 		l.Refusal = passwordRefusal(err)
 		return l, err

@@ -118,11 +118,11 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 	case policy.PassSealed:
 		g.body = without(sub.src, sub.root, s.kept(ours))
 	case policy.Password:
-		l, err := s.lock(ctx, sub, g.rcpts)
+		l, err := s.lock(ctx, sub, g.rcpts, g.options)
 		if err != nil {
 			return err
 		}
-		g.body, g.spool, g.notice, g.notify = l.body, l.body, l.notice, l.notify
+		g.body, g.spool, g.notice, g.notify, g.signer = l.body, l.body, l.notice, l.notify, l.signer
 		return s.vouch(ctx, sub, g)
 	case policy.PassUnchanged:
 		g.body = without(sub.src, sub.root, carriesPassword)

@@ -53,6 +53,7 @@ type locked struct {
 	body   *message.Spool // a whole mail of 7 bits, for the upstream
 	notice *message.Spool // a whole mail for notify; nil where the sender knows the password
 	notify address.Address
+	signer pgp.Fingerprint // of who signed the OpenPGP copy; "" for nobody
 }
 
 func (l locked) close() {
@@ -78,7 +79,7 @@ func (s *session) sharesPassword(ctx context.Context, sub submission, to address
 // lock makes the copy of a group whose action is policy.Password. All recipients
 // of it can have the same password. The caller closes what it returns; nothing
 // may be sent without the notice being on its way as safely.
-func (s *session) lock(ctx context.Context, sub submission, rcpts []recipient) (l locked, err error) {
+func (s *session) lock(ctx context.Context, sub submission, rcpts []recipient, o policy.Options) (l locked, err error) {
 	defer func() {
 		if err != nil {
 			l.close()
@@ -89,9 +90,12 @@ func (s *session) lock(ctx context.Context, sub submission, rcpts []recipient) (
 	if err != nil {
 		return l, err
 	}
-	p, err := s.protection(ctx, sub, policy.Options{})
+	p, err := s.protection(ctx, sub, o)
 	if err != nil {
 		return l, err
+	}
+	if !p.Unsigned && p.Signer != nil {
+		l.signer = p.Signer.Certificate().Fingerprint()
 	}
 	ways := s.passwords()
 	if password.Made() { // first: without it nobody could read the other
