@@ -50,9 +50,9 @@ func (l *Library) freeze(tx store.Tx, raw [32]byte, v pgp.Verdict) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(`INSERT INTO index_frozen (account, raw, verdict, mac) VALUES (?, ?, ?, ?)
+	_, err = tx.Exec(`INSERT INTO index_frozen (account, raw, verdict, mac, seen) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (account, raw) DO NOTHING`,
-		l.c.Account, raw[:], b, l.frozenMAC(raw, b))
+		l.c.Account, raw[:], b, l.frozenMAC(raw, b), l.c.Now())
 	return err
 }
 

@@ -83,6 +83,7 @@ type Library struct {
 	mu        sync.Mutex
 	mailboxes map[mailboxKey]*shared // guarded by mu
 	idle      []mailboxKey           // guarded by mu; of mailboxes that nobody holds, the one left last at the end
+	pruned    time.Time              // guarded by mu: when prune last looked
 	closed    bool                   // guarded by mu
 }
 

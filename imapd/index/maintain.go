@@ -28,7 +28,7 @@ func (m *Mailbox) Reconcile(ctx context.Context, existing []uint32, uidNext uint
 // stay, as do those of mailboxes that somebody holds.
 func (l *Library) Sweep(ctx context.Context, live map[string]uint32) error {
 	held := l.unload(live)
-	return l.c.Store.Update(ctx, func(tx store.Tx) error {
+	err := l.c.Store.Update(ctx, func(tx store.Tx) error {
 		var stale []int64
 		err := tx.Rows(`SELECT id, name, uidvalidity FROM index_mailbox WHERE account = ?`, []any{l.c.Account},
 			func(scan func(...any) error) error {
@@ -57,6 +57,10 @@ func (l *Library) Sweep(ctx context.Context, live map[string]uint32) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return l.prune(ctx)
 }
 
 func isLive(live map[string]uint32, name string, uidvalidity uint32) bool {

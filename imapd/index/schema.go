@@ -11,9 +11,11 @@ const transform = 2
 //
 // index_message has a row for every classified UID; index_row one for every
 // UID that was opened; index_text the decoded text of opened ones, in pieces.
-// index_frozen has the verdict of each opened raw message, index_opened the
-// keyed hashes of opened Message-IDs, index_packet those of opened packets:
-// these three outlive the messages.
+// index_frozen has the verdict of each opened raw message, which outlives the
+// message by keepFrozen. index_opened has the keyed hashes of opened
+// Message-IDs, index_packet those of opened packets: these two are kept for
+// ever, since a reply or a replay may come years later, and cost some hundred
+// bytes for each message opened.
 var Schema = store.Schema{
 	Name: "index",
 	Steps: []string{
@@ -75,5 +77,7 @@ var Schema = store.Schema{
 			origin BLOB NOT NULL,
 			PRIMARY KEY (account, packet))`,
 		`CREATE INDEX index_row_signer ON index_row (signer)`,
+		`ALTER TABLE index_frozen ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+		CREATE INDEX index_row_raw ON index_row (raw)`,
 	},
 }
