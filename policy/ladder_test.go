@@ -84,7 +84,7 @@ func TestRulesInheritFromTheConfiguration(t *testing.T) {
 		want policy.Action
 		o    policy.Options
 	}{
-		{"require is missing's", none(at("x", "require")), policy.Hold, policy.Options{SignAs: policy.SignAsDomain, SubjectVisible: true}},
+		{"require is missing's", none(at("x", "require")), policy.Hold, policy.Options{}},
 		{"prefer has a key of its own", none(at("x", "prefer")), policy.Password, policy.Options{SignAs: policy.SignAsDomain, SubjectVisible: true}},
 		{"a rule's missing is of its own mode, and in clear it is signed", none(at("x", "clear")), policy.SignOnly, policy.Options{SignAs: policy.SignAsDomain}},
 		{"cleartext is as submitted, with the footer", none(at("x", "plain")), policy.SendClear, policy.Options{Footer: "sent in clear"}},

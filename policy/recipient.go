@@ -54,10 +54,11 @@ func (c *choice) decide(from address.Address, f keydir.Finding) Decision {
 	return d
 }
 
-// of are the options that have a meaning for an action.
+// of are the options that have a meaning for an action. A held message is kept as
+// it came: the rules look at it again.
 func (o Options) of(a Action) Options {
 	switch a {
-	case Encrypt, Hold, Password:
+	case Encrypt, Password:
 		o.Footer = ""
 	case SignOnly:
 		o.Footer, o.SubjectVisible = "", false

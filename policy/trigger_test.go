@@ -82,6 +82,17 @@ func TestRulesThatLookAtTheMessage(t *testing.T) {
 	}
 }
 
+// What is held is looked at again: the word that holds it stays in it.
+func TestHeldMailKeepsItsWord(t *testing.T) {
+	r := rules(t, policy.Config{Rules: []policy.Rule{{Name: "secure", Subject: []string{"[secure]"}, StripSubject: true, Mode: policy.Require, Settings: policy.Settings{Missing: policy.ThenHold}}}})
+	if _, d := decide(r, subject("[secure]"), none(bob)); d.Action != policy.Hold || d.Options != (policy.Options{}) {
+		t.Errorf("%q with %+v", d.Action, d.Options)
+	}
+	if _, d := decide(r, subject("[secure]"), has(bob)); d.Action != policy.Encrypt || d.Options.Strip != "[secure]" {
+		t.Errorf("%q with %+v", d.Action, d.Options)
+	}
+}
+
 func TestPatternsOfValues(t *testing.T) {
 	for _, tt := range []struct {
 		pattern, value string
