@@ -32,6 +32,15 @@ func lenientConfig(now time.Time) *packet.Config {
 	}
 }
 
+// AlgorithmNumber is that of the primary key (RFC 9580, Section 9.1), and its
+// length in bits, 0 where it has none to tell.
+func (c *Certificate) AlgorithmNumber() (algorithm, bits int) {
+	if n, err := c.key.BitLength(); err == nil {
+		bits = int(n)
+	}
+	return int(c.key.PubKeyAlgo), bits
+}
+
 // algorithmName gives a key's algorithm in words.
 func algorithmName(k *packet.PublicKey) string {
 	switch k.PubKeyAlgo {

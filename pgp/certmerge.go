@@ -51,3 +51,30 @@ func (c *Certificate) Minimal(a address.Address, now time.Time) (*Certificate, e
 	}
 	return newCertificate(out)
 }
+
+// RevocationOnly is the primary key with its revocations and nothing else: what
+// may be told of a certificate for ever, since it names nobody. ok is false where
+// the primary key is not revoked. Who has the certificate merges it.
+func (c *Certificate) RevocationOnly() (revoked *Certificate, ok bool) {
+	out := []rawPacket{c.parts[0].head}
+	for _, r := range c.checked().revocations {
+		out = append(out, r.raw)
+	}
+	if len(out) == 1 {
+		return nil, false
+	}
+	revoked, err := newCertificate(out)
+	return revoked, err == nil
+}
+
+// Fingerprints are those of the primary key and every subkey that a valid
+// signature binds, whether expired or revoked.
+func (c *Certificate) Fingerprints() []Fingerprint {
+	all := []Fingerprint{c.Fingerprint()}
+	for _, s := range c.checked().subkeys {
+		if s.newest(time.Time{}, strict) != nil {
+			all = append(all, fingerprintOf(s.key.Fingerprint))
+		}
+	}
+	return all
+}

@@ -32,12 +32,23 @@ var Schema = store.Schema{Name: "keydirserver", Steps: []string{
 	CREATE INDEX keydirserver_cert_version ON keydirserver_cert (version);
 	CREATE TABLE keydirserver_version (id INTEGER PRIMARY KEY, version INTEGER NOT NULL);
 	INSERT INTO keydirserver_version (id, version) VALUES (1, 0)`,
+	// By fingerprint and key ID, subkeys' too; and what is told of revoked ones for
+	// ever. fingerprint is empty where a row is still to be entered.
+	`ALTER TABLE keydirserver_cert ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';
+	CREATE INDEX keydirserver_cert_fingerprint ON keydirserver_cert (fingerprint);
+	CREATE TABLE keydirserver_key (
+		fingerprint TEXT NOT NULL, keyid INTEGER NOT NULL, address TEXT NOT NULL, PRIMARY KEY (fingerprint, address));
+	CREATE INDEX keydirserver_key_id ON keydirserver_key (keyid);
+	CREATE INDEX keydirserver_key_address ON keydirserver_key (address);
+	CREATE TABLE keydirserver_revoked (
+		fingerprint TEXT PRIMARY KEY NOT NULL, certificate BLOB NOT NULL, mac BLOB NOT NULL)`,
 }}
 
 // These separate the MACs of our rows.
 const (
 	macPurpose = "keydirserver/cert v1"
 	macGone    = "keydirserver/gone v1"
+	macRevoked = "keydirserver/revoked v1"
 )
 
 // MaxCertificate is the longest certificate that is published, in bytes.
@@ -200,7 +211,10 @@ type row struct {
 	certificate, body, mac []byte
 	added                  int64 // Unix microseconds; of one that is gone: since when
 	gone                   bool
-	names                  address.Address // not in the table: what spelling says
+	// What follows is not in this table.
+	names   address.Address   // what spelling says
+	keys    []pgp.Fingerprint // the primary key's first
+	revoked *pgp.Certificate  // what is told for ever, nil if it isn't revoked
 }
 
 func (r *row) dest() []any {
@@ -228,7 +242,8 @@ func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
 	if err != nil {
 		return row{}, fmt.Errorf("publishing the certificate of %s: %w", a, err)
 	}
-	r := row{address: a.Key(), spelling: a.String(), body: m.Bytes(), added: now.UnixMicro(), names: a}
+	r := row{address: a.Key(), spelling: a.String(), body: m.Bytes(), added: now.UnixMicro(), names: a, keys: c.Fingerprints()}
+	r.revoked, _ = c.RevocationOnly()
 	if !bytes.Equal(m.Bytes(), c.Bytes()) {
 		r.certificate = c.Bytes()
 	}
@@ -245,12 +260,15 @@ func (r *row) macOf(st store.Store) []byte {
 }
 
 func (r *row) write(tx store.Tx, st store.Store, version int64) error {
-	_, err := tx.Exec(`INSERT INTO keydirserver_cert (address, spelling, certificate, body, added, mac, gone, version)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address) DO UPDATE SET spelling = excluded.spelling,
+	_, err := tx.Exec(`INSERT INTO keydirserver_cert (address, spelling, certificate, body, added, mac, gone, version, fingerprint)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address) DO UPDATE SET spelling = excluded.spelling,
 		certificate = excluded.certificate, body = excluded.body, added = excluded.added, mac = excluded.mac,
-		gone = excluded.gone, version = excluded.version`,
-		r.address, r.spelling, r.certificate, r.body, r.added, r.macOf(st), r.gone, version)
-	return err
+		gone = excluded.gone, version = excluded.version, fingerprint = excluded.fingerprint`,
+		r.address, r.spelling, r.certificate, r.body, r.added, r.macOf(st), r.gone, version, r.fingerprint())
+	if err != nil {
+		return err
+	}
+	return r.enter(tx, st)
 }
 
 // check compares the row's MAC and gives its address.

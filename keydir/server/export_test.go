@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/pgp"
 )
 
 // Table is the answers' table, for tests.
@@ -54,7 +55,7 @@ func (d *Directory) Fill(ctx context.Context, n int, domain string, body func(i 
 		if err != nil {
 			return err
 		}
-		rows = append(rows, row{address: a.Key(), spelling: a.String(), body: body(i), added: 1})
+		rows = append(rows, row{address: a.Key(), spelling: a.String(), body: body(i), added: 1, keys: []pgp.Fingerprint{noCertificate}})
 		if len(rows) == cap(rows) || i == n-1 {
 			if err := d.change(ctx, rows...); err != nil {
 				return err

@@ -25,7 +25,7 @@ func (h *Handler) Serve(ctx context.Context, l net.Listener, other http.Handler,
 	rest := fasthttpadaptor.NewFastHTTPHandler(other)
 	s := &fasthttp.Server{
 		Handler: func(c *fasthttp.RequestCtx) {
-			if bytes.HasPrefix(c.URI().PathOriginal(), []byte(root)) {
+			if isLookup(c.URI().PathOriginal()) {
 				h.serveFast(c)
 			} else {
 				rest(c)
@@ -57,6 +57,11 @@ func (h *Handler) Serve(ctx context.Context, l net.Listener, other http.Handler,
 	return err
 }
 
+// isLookup tells a request for a certificate.
+func isLookup(path []byte) bool {
+	return bytes.HasPrefix(path, []byte(root)) || bytes.HasPrefix(path, []byte(vksRoot+"by-")) || string(path) == "/pks/lookup"
+}
+
 // maxUpload is the longest body of a request, in bytes: a certificate in armor,
 // percent-encoded in a form.
 const maxUpload = 4 * MaxCertificate
@@ -84,6 +89,7 @@ func (h *Handler) serveFast(c *fasthttp.RequestCtx) {
 	set("ETag", a.etag)
 	set("Allow", a.allow)
 	set("Retry-After", a.retry)
+	set("Content-Disposition", a.disposition)
 	header.SetContentType(a.contentType)
 	header.SetNoDefaultContentType(a.contentType == "")
 	c.SetStatusCode(a.status)

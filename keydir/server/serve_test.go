@@ -104,7 +104,7 @@ func TestTheRestGoesToAnotherHandler(t *testing.T) {
 	d, _ := directory(t)
 	other := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "other ", r.URL.Path, r.FormValue("x")) })
 	at := serving(t, handler(d), other)
-	if _, b := exchange(t, at, "GET", "GET /pks/lookup?x=y HTTP/1.1\r\nHost: h\r\n\r\n"); b != "other /pks/lookupy" {
+	if _, b := exchange(t, at, "GET", "GET /other?x=y HTTP/1.1\r\nHost: h\r\n\r\n"); b != "other /othery" {
 		t.Errorf("got %q", b)
 	}
 	if r, _ := exchange(t, at, "GET", "GET /.well-known/openpgpkey/policy HTTP/1.1\r\nHost: h\r\n\r\n"); r.StatusCode != 404 {

@@ -48,7 +48,8 @@ type Config struct {
 //	/.well-known/openpgpkey/DOMAIN/hu/HASH and …/DOMAIN/policy, the advanced
 //	method, whatever the Host (a reverse proxy may have changed it);
 //	/.well-known/openpgpkey/hu/HASH and …/policy, the direct method, where Host
-//	is one of the domains.
+//	is one of the domains;
+//	/pks/lookup and /vks/v1/by-…, for programs that ask key servers.
 func New(c Config) *Handler {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -84,6 +85,7 @@ type Handler struct {
 
 const (
 	root      = "/.well-known/openpgpkey/"
+	vksRoot   = "/vks/v1/"
 	maxQuery  = 1024 // bytes
 	notFound  = "not found\n"
 	cacheable = "public, max-age=3600"
@@ -97,14 +99,14 @@ type request struct {
 
 // response is an answer. Empty fields aren't sent.
 type response struct {
-	status                                 int
-	contentType, cache, etag, allow, retry string
-	body                                   []byte // of HEAD too: its length is told
+	status                                              int
+	contentType, cache, etag, allow, retry, disposition string
+	body                                                []byte // of HEAD too: its length is told
 }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := h.answer(r.Context(), request{method: r.Method, host: r.Host, path: r.URL.Path, query: r.URL.RawQuery,
+	a := h.answer(r.Context(), request{method: r.Method, host: r.Host, path: r.URL.EscapedPath(), query: r.URL.RawQuery,
 		remote: r.RemoteAddr, ifNoneMatch: r.Header.Values("If-None-Match")}, nil)
 	header := w.Header()
 	set := func(name, value string) {
@@ -119,6 +121,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	set("ETag", a.etag)
 	set("Allow", a.allow)
 	set("Retry-After", a.retry)
+	set("Content-Disposition", a.disposition)
 	if a.status == http.StatusNotModified {
 		w.WriteHeader(a.status)
 		return
@@ -146,6 +149,12 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 		a.retry = "1"
 		return a
 	}
+	switch {
+	case q.path == "/pks/lookup":
+		return h.hkp(ctx, q)
+	case strings.HasPrefix(q.path, vksRoot):
+		return h.vks(ctx, q.path)
+	}
 	domain, file, ok := h.target(q)
 	switch {
 	case !ok:
@@ -158,9 +167,7 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 			return a
 		}
 	}
-	a := text(http.StatusNotFound, notFound)
-	a.cache = "public, max-age=60"
-	return a
+	return absent()
 }
 
 // policyFile is the policy of a domain (Section 4.5): no keyword applies, and an
@@ -227,10 +234,7 @@ func (h *Handler) certificate(ctx context.Context, q request, domain, file strin
 		return response{}, false
 	}
 	if err := h.directory.ready(ctx); err != nil {
-		h.log.Error("keydir: no certificate can be answered", "err", err)
-		a := text(http.StatusServiceUnavailable, "try again later\n")
-		a.retry = "60"
-		return a, true
+		return h.unavailable(err), true
 	}
 	h.tellUnread()
 	key, ok := hashOf(file)

@@ -27,7 +27,11 @@ type served struct {
 // Refresh reads what other nodes changed since the last time; the first time it
 // reads everything, which Add, Remove and the first look-up do too.
 func (d *Directory) Refresh(ctx context.Context) error {
-	if err := d.catchUp(ctx); err != nil {
+	err := d.enterOld(ctx)
+	if err == nil {
+		err = d.catchUp(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("reading the published certificates: %w", err)
 	}
 	return nil

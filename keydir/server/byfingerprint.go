@@ -1,0 +1,267 @@
+package server
+
+import (
+	"context"
+	"crypto/hmac"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
+)
+
+// noCertificate stands for the fingerprint of a row that can't be read.
+const noCertificate = "-"
+
+// fingerprint is the primary key's, of a row that is there.
+func (r *row) fingerprint() string {
+	if r.gone || len(r.keys) == 0 {
+		return noCertificate
+	}
+	return string(r.keys[0])
+}
+
+// enter writes by which keys a row is found, and its revocation.
+func (r *row) enter(tx store.Tx, st store.Store) error {
+	if _, err := tx.Exec("DELETE FROM keydirserver_key WHERE address = ?", r.address); err != nil {
+		return err
+	}
+	for _, f := range r.keys {
+		if r.gone || f == noCertificate {
+			break
+		}
+		_, err := tx.Exec("INSERT INTO keydirserver_key (fingerprint, keyid, address) VALUES (?, ?, ?)", string(f), int64(keyID(f)), r.address)
+		if err != nil {
+			return err
+		}
+	}
+	if r.revoked == nil {
+		return nil
+	}
+	return remember(tx, st, r.revoked)
+}
+
+// remember keeps a revocation, beside those that are known of the key.
+func remember(tx store.Tx, st store.Store, c *pgp.Certificate) error {
+	if old, err := revocation(tx, st, c.Fingerprint()); err == nil {
+		if c, err = pgp.Merge(old, c); err != nil {
+			return nil // too large a union: what is there says that it is revoked
+		}
+	} else if !errors.Is(err, store.ErrNoRow) && !errors.Is(err, store.ErrTampered) {
+		return err
+	}
+	_, err := tx.Exec(`INSERT INTO keydirserver_revoked (fingerprint, certificate, mac) VALUES (?, ?, ?)
+		ON CONFLICT (fingerprint) DO UPDATE SET certificate = excluded.certificate, mac = excluded.mac`,
+		string(c.Fingerprint()), c.Bytes(), st.MAC(macRevoked, []byte(c.Fingerprint()), c.Bytes()))
+	return err
+}
+
+// revocation is what is kept of a revoked key.
+func revocation(tx store.Tx, st store.Store, f pgp.Fingerprint) (*pgp.Certificate, error) {
+	var b, mac []byte
+	if err := tx.Row("SELECT certificate, mac FROM keydirserver_revoked WHERE fingerprint = ?", []any{string(f)}, &b, &mac); err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(mac, st.MAC(macRevoked, []byte(f), b)) {
+		return nil, fmt.Errorf("revocation of %s: %w", f, store.ErrTampered)
+	}
+	return parseOne(b)
+}
+
+func parseOne(b []byte) (*pgp.Certificate, error) {
+	certs, err := pgp.ParseCertificates(b)
+	if err == nil && len(certs) != 1 {
+		err = pgp.ErrMalformed
+	}
+	if err != nil {
+		return nil, err
+	}
+	return certs[0], nil
+}
+
+// keyID is that of a fingerprint (RFC 9580, Section 5.5.4): the low bits of
+// version 4, the high ones of version 6.
+func keyID(f pgp.Fingerprint) (id uint64) {
+	b, err := hex.DecodeString(string(f))
+	if err != nil || len(b) < 8 {
+		return 0
+	}
+	b = b[:8:8]
+	if full, _ := hex.DecodeString(string(f)); len(full) == 20 {
+		b = full[12:]
+	}
+	for _, c := range b {
+		id = id<<8 | uint64(c)
+	}
+	return id
+}
+
+// ByFingerprint is what is published of the key, primary or subkey, with that
+// fingerprint: each certificate with every user ID that is published, or of one
+// that was withdrawn its revocation. Empty if there is nothing.
+func (d *Directory) ByFingerprint(ctx context.Context, f pgp.Fingerprint) ([]*pgp.Certificate, error) {
+	certs, err := d.byKey(ctx, func(c *pgp.Certificate) bool { return slices.Contains(c.Fingerprints(), f) },
+		"SELECT address FROM keydirserver_key WHERE fingerprint = ? LIMIT 20", string(f))
+	if err != nil || len(certs) > 0 {
+		return certs, err
+	}
+	var c *pgp.Certificate
+	err = d.store.View(ctx, func(tx store.Tx) (err error) {
+		c, err = revocation(tx, d.store, f)
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNoRow):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading a revocation: %w", err)
+	}
+	return []*pgp.Certificate{c}, nil
+}
+
+// Revoke takes a revocation of a key that is published, from whoever has it: its
+// signature is the proof. It is answered under every address at once, and by
+// fingerprint for ever. known is false where nothing of that key is published.
+func (d *Directory) Revoke(ctx context.Context, c *pgp.Certificate) (known bool, err error) {
+	revoked, ok := c.RevocationOnly()
+	if !ok {
+		return false, fmt.Errorf("%s is not revoked: %w", c.Fingerprint(), pgp.ErrUnusable)
+	}
+	err = d.update(ctx, func(tx store.Tx, version int64) error {
+		known = false
+		var rows []row
+		err := tx.Rows(selectRows+" WHERE fingerprint = ? AND gone = 0", []any{string(c.Fingerprint())}, func(scan func(...any) error) error {
+			r := row{}
+			err := scan(r.dest()...)
+			rows = append(rows, r)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			known = true
+			next, err := d.revokedRow(r, revoked)
+			if err == nil {
+				err = next.write(tx, d.store, version)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("revoking %s: %w", c.Fingerprint(), err)
+	}
+	return known, nil
+}
+
+// revokedRow is a row with a revocation.
+func (d *Directory) revokedRow(r row, revoked *pgp.Certificate) (row, error) {
+	e, err := r.entry(d.store)
+	if err != nil {
+		return row{}, err
+	}
+	c, err := pgp.Merge(e.Certificate, revoked)
+	if err != nil {
+		return row{}, err
+	}
+	return d.row(e.Address, c)
+}
+
+// ByKeyID is ByFingerprint for whoever knows only a key ID, which strangers may
+// share; revocations of what was withdrawn aren't found by it.
+func (d *Directory) ByKeyID(ctx context.Context, id uint64) ([]*pgp.Certificate, error) {
+	return d.byKey(ctx, func(c *pgp.Certificate) bool {
+		return slices.ContainsFunc(c.Fingerprints(), func(f pgp.Fingerprint) bool { return keyID(f) == id })
+	}, "SELECT address FROM keydirserver_key WHERE keyid = ? LIMIT 20", int64(id))
+}
+
+// byKey reads the rows of the addresses that a query gives and joins those of
+// one certificate. The index carries no MAC; fits tells whether it was right.
+func (d *Directory) byKey(ctx context.Context, fits func(*pgp.Certificate) bool, query string, arg any) (all []*pgp.Certificate, err error) {
+	var rows []row
+	err = d.store.View(ctx, func(tx store.Tx) error {
+		rows = nil
+		var addresses []string
+		err := tx.Rows(query, []any{arg}, func(scan func(...any) error) error {
+			var a string
+			err := scan(&a)
+			addresses = append(addresses, a)
+			return err
+		})
+		for _, a := range addresses {
+			r := row{}
+			if err == nil {
+				err = tx.Row(selectRows+" WHERE address = ? AND gone = 0", []any{a}, r.dest()...)
+				rows = append(rows, r)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the published certificates: %w", err)
+	}
+	for _, r := range rows {
+		if _, err := r.check(d.store); err != nil {
+			continue // it isn't answered by its address either
+		}
+		c, err := parseOne(r.body)
+		if err != nil || !fits(c) {
+			continue
+		}
+		at := slices.IndexFunc(all, func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() })
+		if at < 0 {
+			all = append(all, c)
+		} else if m, err := pgp.Merge(all[at], c); err == nil {
+			all[at] = m
+		}
+	}
+	return all, nil
+}
+
+// enterOld enters what was written before there was an index of keys.
+func (d *Directory) enterOld(ctx context.Context) error {
+	for {
+		var rows []row
+		err := d.store.View(ctx, func(tx store.Tx) error {
+			rows = nil
+			return tx.Rows(selectRows+" WHERE fingerprint = '' LIMIT 500", nil, func(scan func(...any) error) error {
+				r := row{}
+				err := scan(r.dest()...)
+				rows = append(rows, r)
+				return err
+			})
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for i := range rows {
+			if c, err := parseOne(rows[i].whole()); err == nil && !rows[i].gone {
+				rows[i].keys = c.Fingerprints()
+				rows[i].revoked, _ = c.RevocationOnly()
+			}
+		}
+		err = d.store.Update(ctx, func(tx store.Tx) error {
+			for _, r := range rows {
+				n, err := tx.Exec("UPDATE keydirserver_cert SET fingerprint = ? WHERE address = ? AND fingerprint = ''", r.fingerprint(), r.address)
+				if err != nil {
+					return err
+				}
+				if n == 0 {
+					continue // another node did it
+				}
+				if err := r.enter(tx, d.store); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
