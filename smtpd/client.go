@@ -145,6 +145,6 @@ func (c *client) close() {
 func (c *client) quit() {
 	c.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	c.command("QUIT")
-	c.w.Flush()
+	c.flush()
 	c.close()
 }

@@ -44,7 +44,7 @@ func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, done := conn.(*tls.Conn); u.Mode == ImplicitTLS && !done {
-		tc := tls.Client(conn, u.TLS)
+		tc := tls.Client(conn, wholeRecords(u.TLS))
 		if err := tc.HandshakeContext(ctx); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("TLS with the mail server: %w: %w", errUpstream, err)
@@ -87,12 +87,23 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	if c.r.Buffered() > 0 {
 		return fmt.Errorf("the mail server sent text before TLS: %w", errUpstream)
 	}
-	tc := tls.Client(c.conn, u.TLS)
+	tc := tls.Client(c.conn, wholeRecords(u.TLS))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS with the mail server: %w: %w", errUpstream, err)
 	}
 	c.link = newLink(tc, c.t.Block)
 	return c.ehlo()
+}
+
+// wholeRecords is c with full TLS records from the beginning: small ones let a
+// browser show a page early, and of a message nothing counts before its end.
+func wholeRecords(c *tls.Config) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	c = c.Clone()
+	c.DynamicRecordSizingDisabled = true
+	return c
 }
 
 func (c *client) ehlo() error {

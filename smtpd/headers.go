@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
@@ -105,10 +106,8 @@ func eightBit(src message.Source) (bool, error) {
 	buf := *pooled
 	for {
 		n, err := r.Read(buf)
-		for _, b := range buf[:n] {
-			if b >= 0x80 {
-				return true, nil
-			}
+		if hasHigh(buf[:n]) {
+			return true, nil
 		}
 		if err == io.EOF {
 			return false, nil
@@ -117,6 +116,21 @@ func eightBit(src message.Source) (bool, error) {
 			return false, err
 		}
 	}
+}
+
+// hasHigh tells whether a byte of b is beyond ASCII, eight at a time.
+func hasHigh(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.LittleEndian.Uint64(b)&0x8080808080808080 != 0 {
+			return true
+		}
+	}
+	for _, c := range b {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
 }
 
 // clearCopy tells whether an action sends what the upstream can read.

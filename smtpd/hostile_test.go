@@ -196,7 +196,7 @@ func TestIdleStrangersKeepNobodyOut(t *testing.T) {
 }
 
 func TestStuff(t *testing.T) {
-	long := strings.Repeat("x", 32<<10-2)
+	long := strings.Repeat("x", 64<<10-2)
 	for _, tt := range []struct{ name, in, want string }{
 		{"a dot at the beginning", ".a\r\n", "..a\r\n"},
 		{"the end within", "a\r\n.\r\nb\r\n", "a\r\n..\r\nb\r\n"},

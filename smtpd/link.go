@@ -9,9 +9,11 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/smtpd/wire"
 )
 
 // errUpstream means that the upstream broke the protocol or the connection.
@@ -42,39 +44,61 @@ const (
 type link struct {
 	conn  net.Conn
 	r     *bufio.Reader
-	w     *bufio.Writer
+	out   *[]byte       // what waits to be sent; nil where nothing does
+	err   error         // of sending, the first
 	block time.Duration // for one write to pass
 }
 
 func newLink(c net.Conn, block time.Duration) *link {
-	return &link{conn: c, r: bufio.NewReaderSize(c, maxReplyLine), w: bufio.NewWriterSize(timedWriter{c, block}, 32<<10), block: block}
+	return &link{conn: c, r: bufio.NewReaderSize(c, maxReplyLine), block: block}
 }
 
-// timedWriter gives each write its own deadline.
-type timedWriter struct {
-	conn  net.Conn
-	block time.Duration
-}
+// outs are what links gather before they send: whole TLS records (RFC 8446,
+// Section 5.1), few calls of the system.
+var outs = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
 
-func (w timedWriter) Write(p []byte) (int, error) {
-	if err := w.conn.SetWriteDeadline(time.Now().Add(w.block)); err != nil {
-		return 0, err
+// add has p wait to be sent; p is not kept.
+func (w *link) add(p []byte) error {
+	for w.err == nil {
+		if w.out == nil {
+			w.out = outs.Get().(*[]byte)
+		}
+		b := *w.out
+		n := min(len(p), cap(b)-len(b))
+		*w.out = append(b, p[:n]...)
+		if p = p[n:]; len(p) == 0 {
+			break
+		}
+		w.flush()
 	}
-	return w.conn.Write(p)
+	return w.err
 }
 
-// command buffers one line. Lines have no CR and LF: what they are made of was
+// flush sends what waits.
+func (w *link) flush() error {
+	if w.out == nil {
+		return w.err
+	}
+	if w.err == nil {
+		if w.err = w.conn.SetWriteDeadline(time.Now().Add(w.block)); w.err == nil {
+			_, w.err = w.conn.Write(*w.out)
+		}
+	}
+	*w.out = (*w.out)[:0]
+	outs.Put(w.out)
+	w.out = nil
+	return w.err
+}
+
+// command has one line wait. Lines have no CR and LF: what they are made of was
 // checked, and this checks it again, since a second command would hide in it.
 func (w *link) command(line string) error {
 	if strings.ContainsAny(line, "\r\n\x00") {
 		return fmt.Errorf("line end inside a command: %w", errUpstream)
 	}
-	w.w.WriteString(line)
-	_, err := w.w.WriteString("\r\n")
-	return err
+	w.add([]byte(line))
+	return w.add([]byte("\r\n"))
 }
-
-func (w *link) flush() error { return w.w.Flush() }
 
 // reply reads one reply, waiting at most d for the whole of it.
 func (w *link) reply(d time.Duration) (reply, error) {
@@ -168,20 +192,11 @@ func (w *link) body(src message.Source) error {
 	r := message.Reader(src)
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)
-	buf := *pooled
-	last := [2]byte{'\r', '\n'} // the two bytes before buf; a body begins a line
+	var dots wire.Stuffer
 	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			if werr := w.stuff(buf[:n], last[1] == '\n'); werr != nil {
-				return fmt.Errorf("%w: %w", errUpstream, werr)
-			}
-			if n == 1 {
-				last[0] = last[1]
-			} else {
-				last[0] = buf[n-2]
-			}
-			last[1] = buf[n-1]
+		n, err := r.Read(*pooled)
+		if werr := dots.Next((*pooled)[:n], w.add); werr != nil {
+			return fmt.Errorf("%w: %w", errUpstream, werr)
 		}
 		if err == io.EOF {
 			break
@@ -190,35 +205,10 @@ func (w *link) body(src message.Source) error {
 			return fmt.Errorf("reading the message: %w", err)
 		}
 	}
-	if last != [2]byte{'\r', '\n'} {
-		if _, err := w.w.WriteString("\r\n"); err != nil {
-			return fmt.Errorf("%w: %w", errUpstream, err)
-		}
+	if err := w.add([]byte(dots.End())); err != nil {
+		return fmt.Errorf("%w: %w", errUpstream, err)
 	}
 	return nil
-}
-
-// stuff writes p, doubling dots at beginnings of lines.
-func (w *link) stuff(p []byte, start bool) error {
-	if start && p[0] == '.' {
-		if err := w.w.WriteByte('.'); err != nil {
-			return err
-		}
-	}
-	for {
-		i := bytes.Index(p, []byte("\n."))
-		if i < 0 {
-			_, err := w.w.Write(p)
-			return err
-		}
-		if _, err := w.w.Write(p[:i+2]); err != nil {
-			return err
-		}
-		if err := w.w.WriteByte('.'); err != nil {
-			return err
-		}
-		p = p[i+2:]
-	}
 }
 
 // quiet tells whether the upstream has said nothing out of turn: a 421 or the
