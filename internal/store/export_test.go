@@ -1,6 +1,8 @@
 package store
 
 import (
+	"crypto/tls"
+
 	"github.com/ncruces/go-sqlite3/vfs"
 	"lukechampine.com/adiantum"
 )
@@ -8,4 +10,19 @@ import (
 // NewLogFile enciphers the log in file.
 func NewLogFile(file vfs.File, key [32]byte) vfs.File {
 	return &logFile{File: file, cipher: adiantum.New(key[:])}
+}
+
+// PostgresTLS is how connections to a URL are protected, nil if they aren't; ok
+// is false where some are and some aren't.
+func PostgresTLS(url string) (c *tls.Config, ok bool, err error) {
+	config, _, err := postgresConfig(url)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, f := range config.Fallbacks {
+		if (f.TLSConfig == nil) != (config.TLSConfig == nil) {
+			return nil, false, nil
+		}
+	}
+	return config.TLSConfig, true, nil
 }

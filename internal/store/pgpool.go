@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -12,13 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// maxConns is how many transactions run at once; maxExtraConns more where one
-// waits for longer than a second, so that views nested by mistake don't stop
-// everything.
-const (
-	maxConns      = 16
-	maxExtraConns = 16
-)
+// maxConns is how many transactions run at once unless the URL's pool_max_conns
+// says otherwise; half as many more where one waits for longer than a second, so
+// that views nested by mistake don't stop everything.
+const maxConns = 16
 
 // maxAge is how long a connection is used, so that what names point to counts.
 const maxAge = 30 * time.Minute
@@ -34,6 +33,13 @@ type pgPool struct {
 	closed bool
 }
 
+func newPool(n int) *pgPool {
+	return &pgPool{
+		slots: make(chan struct{}, n), extra: make(chan struct{}, n/2+1),
+		born: map[*pg]time.Time{}, slot: map[*pg]chan struct{}{},
+	}
+}
+
 // acquire gives a connection that nobody else uses; fresh tells that it was made
 // just now.
 func (s *postgres) acquire(ctx context.Context) (c *pg, fresh bool, err error) {
@@ -41,7 +47,7 @@ func (s *postgres) acquire(ctx context.Context) (c *pg, fresh bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	p := &s.pool
+	p := s.pool
 	p.mu.Lock()
 	for c == nil && len(p.idle) > 0 {
 		c = p.idle[len(p.idle)-1]
@@ -65,20 +71,17 @@ func (s *postgres) acquire(ctx context.Context) (c *pg, fresh bool, err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.born == nil {
-		p.born, p.slot = map[*pg]time.Time{}, map[*pg]chan struct{}{}
-	}
 	p.born[c], p.slot[c] = time.Now(), slot
 	return c, true, nil
 }
 
 // release gives a connection back.
 func (s *postgres) release(c *pg) {
-	p := &s.pool
+	p := s.pool
 	p.mu.Lock()
 	slot := p.slot[c]
 	delete(p.slot, c)
-	if c.bad || c.IsClosed() || c.TxStatus() != 'I' || p.closed || len(p.idle) >= maxConns {
+	if c.bad || c.IsClosed() || c.TxStatus() != 'I' || p.closed || len(p.idle) >= cap(p.slots) {
 		p.forget(c)
 		go c.hangUp()
 	} else {
@@ -135,36 +138,35 @@ func connect(ctx context.Context, config *pgconn.Config) (*pg, error) {
 	return c, nil
 }
 
-// postgresConfig reads a URL. What libpq takes from the environment counts too,
-// except how to do TLS.
-func postgresConfig(raw string) (*pgconn.Config, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return nil, fmt.Errorf("not a URL as postgres://USER@HOST/DATABASE") // not err: it quotes the password
+// postgresConfig reads a URL, and the size of the pool. What libpq takes from
+// the environment counts too, except how to do TLS.
+func postgresConfig(raw string) (*pgconn.Config, int, error) {
+	base, query, _ := strings.Cut(raw, "?")
+	q, err := url.ParseQuery(query)
+	if scheme, _, ok := strings.Cut(base, "://"); err != nil || !ok || scheme != "postgres" && scheme != "postgresql" {
+		return nil, 0, errors.New("not a URL as postgres://USER@HOST/DATABASE")
 	}
-	q := u.Query()
-	given := q.Has("sslmode")
 	if m := q.Get("sslmode"); m == "prefer" || m == "allow" {
-		return nil, fmt.Errorf("sslmode=%s lets the network choose; say verify-full, or disable", m)
+		return nil, 0, fmt.Errorf("sslmode=%s lets the network choose; say verify-full, or disable", m)
 	}
+	size := maxConns
+	if q.Has("pool_max_conns") {
+		if size, err = strconv.Atoi(q.Get("pool_max_conns")); err != nil || size < 2 || size > 1000 {
+			return nil, 0, errors.New("pool_max_conns is a number from 2 to 1000")
+		}
+		q.Del("pool_max_conns")
+	}
+	if !q.Has("target_session_attrs") {
+		q.Set("target_session_attrs", "read-write") // the one that took over, after a failover
+	}
+	given := q.Has("sslmode")
 	config := func(mode string) (*pgconn.Config, error) {
 		if !given {
 			q.Set("sslmode", mode)
 		}
-		u.RawQuery = q.Encode()
-		c, err := pgconn.ParseConfig(u.String())
+		c, err := pgconn.ParseConfig(base + "?" + q.Encode())
 		if err != nil {
 			return nil, fmt.Errorf("reading the URL: %w", err) // pgconn takes the password out
-		}
-		for name, value := range map[string]string{
-			"application_name": "letterlock", "client_encoding": "UTF8", "standard_conforming_strings": "on",
-			// What a node leaves behind that was cut off ends, and with it its locks.
-			"statement_timeout": "120s", "idle_in_transaction_session_timeout": "300s",
-			"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
-		} {
-			if _, ok := c.RuntimeParams[name]; !ok {
-				c.RuntimeParams[name] = value
-			}
 		}
 		return c, nil
 	}
@@ -172,7 +174,23 @@ func postgresConfig(raw string) (*pgconn.Config, error) {
 	if err == nil && !given && !local(c) {
 		c, err = config("verify-full")
 	}
-	return c, err
+	if err != nil {
+		return nil, 0, err
+	}
+	for name, value := range sessionSettings {
+		if _, ok := c.RuntimeParams[name]; !ok {
+			c.RuntimeParams[name] = value
+		}
+	}
+	return c, size, nil
+}
+
+// sessionSettings are what the server is asked for, unless the URL says
+// otherwise. What a node leaves behind that was cut off ends, and its locks.
+var sessionSettings = map[string]string{
+	"application_name": "letterlock", "client_encoding": "UTF8", "standard_conforming_strings": "on",
+	"statement_timeout": "120s", "idle_in_transaction_session_timeout": "300s",
+	"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
 }
 
 // local tells whether every host is this machine.

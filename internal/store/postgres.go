@@ -23,7 +23,7 @@ type postgres struct {
 	seal    *sealer
 	blobs   *blobs
 	config  *pgconn.Config
-	pool    pgPool
+	pool    *pgPool
 	commits commits
 	hub     hub
 	ears    sync.Once // starts hear
@@ -41,8 +41,14 @@ type postgres struct {
 // OpenPostgres opens the store in the database that url names, as libpq has it:
 // postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…, several hosts for
 // failover. Off loopback TLS with a verified name is required unless sslmode says
-// otherwise. The database's encoding must be UTF8; tables lie in the first schema
-// of its search_path. A pooler between must keep sessions whole.
+// otherwise. A process uses up to 25 connections (pool_max_conns=16, half as many
+// where transactions nest, one to listen). The database's encoding must be UTF8;
+// tables lie in the first schema of the search_path. A pooler between must keep
+// sessions whole.
+//
+// What the database says within two minutes counts: a statement that takes
+// longer, or the rows of one, is an error. A connection that is lost is one too,
+// and replaced by itself.
 //
 // ctx bounds opening only. A wrong key is ErrKey and changes nothing. Schemas are
 // brought up to date by one process at a time; see [Schema] for those that run on.
@@ -62,11 +68,12 @@ func openPostgres(ctx context.Context, url string, key [32]byte, schemas []Schem
 	s := &postgres{
 		keys: k, blobs: newBlobs(), queries: map[string]*postgresQuery{}, end: make(chan struct{}),
 		commits: commits{node: rand.Int64()},
-		pool:    pgPool{slots: make(chan struct{}, maxConns), extra: make(chan struct{}, maxExtraConns)},
 	}
-	if s.config, err = postgresConfig(url); err != nil {
+	var size int
+	if s.config, size, err = postgresConfig(url); err != nil {
 		return nil, err
 	}
+	s.pool = newPool(size)
 	if s.seal, err = newSealer(k); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,8 @@ func TestPostgres(t *testing.T) {
 	t.Run("steps", func(t *testing.T) { postgresSteps(t, server.Fresh()) })
 	t.Run("a node goes on while another is upgraded", func(t *testing.T) { rollingUpgrade(t, server.Fresh()) })
 	t.Run("bytes moved to another column are not opened", func(t *testing.T) { movedBytes(t, server) })
+	t.Run("TLS is verified", func(t *testing.T) { postgresTLS(t, server) })
+	t.Run("several hosts", func(t *testing.T) { failover(t, server.Fresh()) })
 	t.Run("what lies in its files", func(t *testing.T) { postgresFiles(t, server) })
 }
 
@@ -65,6 +67,16 @@ var things = store.Schema{Name: "things", Steps: []string{
 
 func oddText(t *testing.T, url string) {
 	s := openPostgres(t, url, 1, things)
+	if err := s.View(ctx, func(tx store.Tx) error {
+		var mark, quoted, arg string
+		err := tx.Row("SELECT '?', 'it''s ?', /* ? */ ? -- why?", []any{"a"}, &mark, &quoted, &arg)
+		if mark != "?" || quoted != "it's ?" || arg != "a" {
+			t.Errorf("got %q, %q, %q", mark, quoted, arg)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
 	for _, text := range []string{"", "a\x00b", "\xff\xfe", "\uf8ffhex:61", "'; --", "ünï"} {
 		var got string
 		err := s.Update(ctx, func(tx store.Tx) error {
@@ -243,11 +255,20 @@ func rollingUpgrade(t *testing.T, url string) {
 	}
 }
 
+// failover names a server that is not there before the one that is.
+func failover(t *testing.T, url string) {
+	url = strings.Replace(url, "@", "@127.0.0.1:1,", 1) + "&pool_max_conns=2"
+	if n := len(numbers(t, openPostgres(t, url, 1, storetest.Schema))); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}
+
 func TestPostgresURL(t *testing.T) {
 	for _, url := range []string{
 		"", "sqlite:", "host=/tmp", "mysql://a@127.0.0.1/b", "postgres://u:secret%@127.0.0.1/d",
 		"postgres://u:secret@127.0.0.1:1/d?sslmode=prefer", "postgres://u:secret@127.0.0.1:1/d?sslmode=allow",
-		"postgres://u:secret@127.0.0.1:1/d", "postgres://u:secret@127.0.0.1:1/d?sslmode=nonsense",
+		"postgres://u:secret@127.0.0.1:1/d", "postgres://u:secret@127.0.0.1:1/d?pool_max_conns=0",
+		"postgres://u:secret@127.0.0.1:1/d?sslmode=nonsense",
 	} {
 		_, err := store.OpenPostgres(ctx, url, key(1))
 		if err == nil || strings.Contains(err.Error(), "secret") {
@@ -312,5 +333,46 @@ func BenchmarkPostgres(b *testing.B) {
 			wg.Wait()
 			b.ReportMetric(float64(runs.Load())/float64(id), "runs/op")
 		})
+	}
+}
+
+func postgresTLS(t *testing.T, server *peer.PostgresServer) {
+	for suffix, want := range map[string]bool{
+		"&sslmode=verify-full&sslrootcert=" + server.CA: true,
+		"&sslmode=verify-full":                          false,
+	} {
+		s, err := store.OpenPostgres(ctx, server.Fresh()+suffix, key(1))
+		if (err == nil) != want {
+			t.Errorf("%s: %v", suffix, err)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+}
+
+func TestPostgresTLSOffLoopback(t *testing.T) {
+	t.Setenv("PGSSLMODE", "disable") // doesn't count
+	for url, want := range map[string]string{
+		"postgres://u@127.0.0.1/d":                               "",
+		"postgres://u@[::1]/d":                                   "",
+		"postgres://u@localhost/d":                               "",
+		"postgres:///d?host=/run/postgresql":                     "",
+		"postgres://u@db.example.org/d":                          "db.example.org",
+		"postgres://u@192.0.2.1/d":                               "192.0.2.1",
+		"postgres://u@127.0.0.1,db.example.org/d":                "127.0.0.1",
+		"postgres://u@db.example.org/d?sslmode=disable":          "",
+		"postgres://u@127.0.0.1/d?sslmode=verify-full":           "127.0.0.1",
+		"postgresql://u@db.example.org:5433/d?pool_max_conns=40": "db.example.org",
+	} {
+		c, ok, err := store.PostgresTLS(url)
+		switch {
+		case err != nil || !ok:
+			t.Errorf("%s: %v, %v", url, ok, err)
+		case (c == nil) != (want == ""):
+			t.Errorf("%s: TLS is %v", url, c != nil)
+		case c != nil && (c.ServerName != want || c.InsecureSkipVerify && c.VerifyPeerCertificate == nil):
+			t.Errorf("%s: the name %q is verified, want %q", url, c.ServerName, want)
+		}
 	}
 }

@@ -1,19 +1,25 @@
 // Package store keeps what must outlive the process, encrypted: one interface
-// over SQLite (embedded) and, later, PostgreSQL (shared).
+// over SQLite (embedded, [Open]) and PostgreSQL (shared, [OpenPostgres]).
 //
 // Each package that stores something owns its tables and gives its [Schema];
 // statements keep to the SQL that both databases speak (INSERT … ON CONFLICT,
 // BLOB for bytes, INTEGER for times as Unix microseconds and for booleans), with
-// ? for parameters.
+// ? for parameters. For PostgreSQL's sake bytes go only into BLOB columns, by a ?
+// of their own in VALUES or behind "column ="; there they are sealed, so nothing
+// can be asked of them but = where the column is part of a key, or of an index
+// that is made with its table. A table's numbers are given by us or by the
+// database (INTEGER PRIMARY KEY), not both.
 //
 // Arguments may be nil, integers, floats, booleans, strings, []byte, types of
 // these kinds, time.Time (stored as Unix microseconds, the zero time as 0) and
 // [driver.Valuer]; a nil []byte is stored as an empty one. They are scanned into
 // pointers to the same, or to pointers for columns that may be NULL, or *any.
 //
-// Pages are encrypted, not authenticated: who can write to the disk can destroy
-// or turn back rows, not read or forge them at will. Rows that carry trust have
-// a [Store.MAC], checked with [Verify].
+// SQLite's pages are encrypted, not authenticated: who can write to the disk can
+// destroy or turn back rows, not read or forge them at will. PostgreSQL has TEXT
+// and numbers in the clear, and BLOBs sealed, for their column but not their row.
+// So names that must not be read are stored as keyed hashes ([Store.Key]), and
+// rows that carry trust have a [Store.MAC], checked with [Verify].
 package store
 
 import (
@@ -54,16 +60,16 @@ type Schema struct {
 // Store is a database. It may be used concurrently, and several processes may
 // share one where Shared says so.
 type Store interface {
-	// View runs f in a read-only transaction, which sees one state. Views don't
-	// nest, and don't see an Update that has not returned. f may run more than
-	// once.
+	// View runs f in a read-only transaction, which sees one state, with every
+	// Update that returned before. Views don't nest.
 	View(ctx context.Context, f func(Tx) error) error
 	// Update runs f in a read-write transaction, committed and synced to disk
 	// when Update returns nil. f may run more than once and must have no other
 	// effect; it must not call Update. What f reads and writes is as if no other
 	// f ran meanwhile, here or in another process; but others may run at the
-	// same time, so f must guard what lies outside of the store. Several may
-	// share a commit. Cancelling ctx has an effect until f returned.
+	// same time, so f must guard what lies outside of the store, and what a
+	// process remembers of the store may be another's to change. Several may share
+	// a commit. Cancelling ctx has an effect until f returned.
 	//
 	// ErrUnsettled means that a shared store was lost during the commit and
 	// nobody can say whether it was made. After any other error nothing was
@@ -93,12 +99,15 @@ type Store interface {
 // A SELECT within Update may end with FOR UPDATE, or FOR UPDATE SKIP LOCKED: its
 // rows are then this transaction's until it ends, and the latter passes over
 // those that are another's. Where only one f runs at a time this is so anyway.
+//
+// After an error other than ErrNoRow the transaction may be lost: f returns it.
 type Tx interface {
 	// Exec runs a statement and returns the number of rows that it changed.
 	Exec(query string, args ...any) (int64, error)
 	// Row scans the first row into dest, or returns ErrNoRow.
 	Row(query string, args []any, dest ...any) error
-	// Rows calls each for every row; scan copies into dest.
+	// Rows calls each for every row; scan copies into dest. If each runs
+	// statements of this Tx, a shared store keeps the rows to come in memory.
 	Rows(query string, args []any, each func(scan func(dest ...any) error) error) error
 	// Lock waits until no other transaction has the lock of that name, and takes
 	// it until this one ends. Only within Update.

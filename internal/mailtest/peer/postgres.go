@@ -24,6 +24,7 @@ type PostgresServer struct {
 	Port int
 	URL  string // postgres://…@127.0.0.1:PORT/letterlock
 	Log  string
+	CA   string // PEM file that its certificate is to be verified with; TLS is offered
 
 	t        testing.TB
 	bin      string
@@ -49,6 +50,11 @@ func Postgres(t testing.TB) *PostgresServer {
 		mkdir(t, filepath.Join(p.Dir, sub), 0o700, p.uid, p.gid)
 	}
 	mkdir(t, p.Dir+"/data", 0o700, p.uid, p.gid)
+	tls := makeCertificates(t, p.Dir+"/tls")
+	p.CA = tls.ca
+	if err := os.Chown(tls.key, p.uid, p.gid); err != nil {
+		t.Fatal(err)
+	}
 	write(t, p.Dir+"/password", postgresPassword, 0o644)
 	out, err := p.command("initdb", "-D", p.Dir+"/data", "-U", "letterlock", "-E", "UTF8", "--locale=C.UTF-8",
 		"-A", "scram-sha-256", "--pwfile="+p.Dir+"/password", "--no-sync").CombinedOutput()
@@ -101,7 +107,8 @@ func (p *PostgresServer) start() {
 	}
 	defer log.Close()
 	p.cmd = p.command("postgres", "-D", p.Dir+"/data", "-p", strconv.Itoa(p.Port), "-k", p.Dir+"/run",
-		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
+		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200", "-c", "shared_buffers=32MB",
+		"-c", "ssl=on", "-c", "ssl_cert_file="+p.Dir+"/tls/server.pem", "-c", "ssl_key_file="+p.Dir+"/tls/server.key")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("starting PostgreSQL: %v", err)
