@@ -367,7 +367,7 @@ func differentialSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *br
 					if slices.Contains(want, l) && slices.Contains(got, l) {
 						continue
 					}
-					if out = append(out, fmt.Sprintf("%.400q", l)); len(out) > 10 {
+					if out = append(out, fmt.Sprintf("%.400q … %q", l, l[max(0, len(l)-200):])); len(out) > 10 {
 						break
 					}
 				}

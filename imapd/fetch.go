@@ -84,6 +84,7 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 			return nil
 		}
 		uids := j.box.view.resolve(parsed, j.uid)
+		j.long = j.box.long.any(uids)
 		j.fresh = lib.Unclassified(uids)
 		j.encrypted = lib.Encrypted(uids)
 		j.all = len(uids)

@@ -29,6 +29,7 @@ type fetchJob struct {
 	hideUID   bool   // UID was asked for by us only
 	set       []byte // in the upstream's numbers
 
+	long             bool     // there is one with a long header among these
 	all              int      // messages that the set means
 	fresh, encrypted []uint32 // of these, ascending
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"letterlock.org/letterlock/imapd/wire"
 	"letterlock.org/letterlock/internal/message"
@@ -13,6 +14,32 @@ import (
 // message's first byte. Clients that read in pieces take them of this length or
 // longer, one after the other.
 const reach = 64 << 10
+
+// longHeaders are the messages of a mailbox of which a first piece, as long as
+// reach, was header to its end.
+type longHeaders struct {
+	mu   sync.Mutex
+	uids map[uint32]bool // guarded by mu
+}
+
+// maxLong bounds the messages that are noted; who has more of them has none.
+const maxLong = 10000
+
+func (l *longHeaders) add(uid uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.uids == nil || len(l.uids) >= maxLong {
+		l.uids = map[uint32]bool{}
+	}
+	l.uids[uid] = true
+}
+
+// any tells whether one of uids is among them.
+func (l *longHeaders) any(uids []uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.uids) > 0 && slices.ContainsFunc(uids, func(uid uint32) bool { return l.uids[uid] })
+}
 
 // requestsFor writes items as they are asked of the upstream. What is no section is
 // asked once; so are pieces that we cut, and the whole that they are cut from.
@@ -77,7 +104,7 @@ func (j *fetchJob) cutByUs(i wire.FetchItem) bool {
 		return true
 	}
 	far := int64(reach)
-	if j.box.longHeader.Load() {
+	if j.long {
 		far = maxHeader
 	}
 	return beginsWithHeader(i.Section) && i.Partial.Offset > 0 && i.Partial.Offset < far

@@ -309,7 +309,7 @@ func (w *responseWriter) masked(f *wire.FetchReader, item wire.Item, asked wire.
 // ones are asked for from the beginning.
 func (w *responseWriter) masksEnd(m *headerMask, asked wire.FetchItem) error {
 	if asked.Partial != nil && !m.over && m.at+int64(len(m.held)) >= reach {
-		w.box.longHeader.Store(true)
+		w.box.long.add(w.uid)
 	}
 	return m.flush()
 }

@@ -25,8 +25,7 @@ type selected struct {
 	modseq      atomic.Uint64
 	lib         atomic.Pointer[index.Mailbox] // nil without a library or UIDVALIDITY
 	watch       *index.Watch
-	// longHeader is set when a first piece of a message was header to its end.
-	longHeader atomic.Bool
+	long        longHeaders
 }
 
 func (b *selected) close() {
