@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd"
 	"letterlock.org/letterlock/smtpd/queue"
 )
@@ -124,6 +125,13 @@ func unknownIn(t *testing.T, dir string) (who []string) {
 
 func openStore(t *testing.T, dir string) store.Store {
 	t.Helper()
+	if url := os.Getenv("LETTERLOCK_CRASH_STORE"); url != "" {
+		st, err := store.OpenPostgres(t.Context(), url, [32]byte{1}, queue.Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
 	st, err := store.Open(filepath.Join(dir, "store"), [32]byte{1}, queue.Schema)
 	if err != nil {
 		t.Fatal(err)
@@ -141,10 +149,11 @@ type child struct {
 	done bool
 }
 
-func startChild(t *testing.T, u *upstream, dir, step string) *child {
+func startChild(t *testing.T, u *upstream, dir, step string, env ...string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestCrashChild$")
 	cmd.Env = append(os.Environ(), "LETTERLOCK_CRASH_DIR="+dir, "LETTERLOCK_CRASH_STEP="+step, "LETTERLOCK_CRASH_UPSTREAM="+u.ln.Addr().String(), "TMPDIR="+dir)
+	cmd.Env = append(cmd.Env, env...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +241,11 @@ func TestCrashChild(t *testing.T) {
 	})()
 	st := openStore(t, dir)
 	defer st.Close()
-	b := newBridgeOn(t, &upstream{ln: fixed{addr: os.Getenv("LETTERLOCK_CRASH_UPSTREAM")}}, st, func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+	b := newBridgeOn(t, &upstream{ln: fixed{addr: os.Getenv("LETTERLOCK_CRASH_UPSTREAM")}}, st, func(c *smtpd.Config, a *smtpd.Account, q *queue.Config) {
+		q.Lease = time.Second
+		if os.Getenv("LETTERLOCK_CRASH_HOLD") != "" {
+			a.Rules = func() *policy.Rules { return rules(t, holdAll) }
+		}
 		c.Account = func(context.Context, string) (*smtpd.Account, error) { return a, nil }
 	})
 	fmt.Println("ready " + b.addr)
