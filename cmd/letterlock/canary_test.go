@@ -192,7 +192,7 @@ func wrapped(s string) string {
 	return b.String() + e
 }
 
-func filesWith(t *testing.T, c canary, dirs ...string) (out []string) {
+func filesWith(t testing.TB, c canary, dirs ...string) (out []string) {
 	t.Helper()
 	looked := 0
 	for _, dir := range dirs {

@@ -25,23 +25,29 @@ const (
 // newRelayWorld is a key directory with the certificates of known and known2, and
 // a relay that hands mail to smarthost; more is further lines of [relay], then of
 // other sections.
-func newRelayWorld(t *testing.T, smarthost, more string) (w *world, relay *bridge) {
+func newRelayWorld(t testing.TB, smarthost, more string) (w *world, relay *bridge) {
 	t.Helper()
 	w = newWorldOf(t, world{domain: "example.net"})
 	keys := w.configure("people", "")
 	for _, a := range []string{known, known2} {
 		keys.command("key", "generate", a)
-		w.keydir.command("keydir", "add", a, w.file("cert", keys.command("key", "export", a)))
+		w.keydir.command("keydir", "add", a, w.file("cert-"+a, keys.command("key", "export", a)))
 	}
-	relay = w.configure("relay", fmt.Sprintf(`[relay]
-listen = "127.0.0.1:0"
+	relay = w.configure("relay", relayConfig(w, "127.0.0.1:0", smarthost, more))
+	return w, relay
+}
+
+// relayConfig is the configuration of a relay in w.
+func relayConfig(w *world, listen, smarthost, more string) string {
+	return fmt.Sprintf(`[relay]
+listen = %q
 smarthost = "smtp+insecure://%s"
 hostname = "relay.example.org"
 domains = ["example.org"]
 %s
 [discovery]
-wkd_override = { "example.org" = "http://%[3]s", "example.net" = "http://%[3]s", "example.com" = "http://%[3]s", "bücher.example" = "http://%[3]s" }`, smarthost, more, w.keydir.ready[0].Listen))
-	return w, relay
+wkd_override = { "example.org" = "http://%[4]s", "example.net" = "http://%[4]s", "example.com" = "http://%[4]s", "bücher.example" = "http://%[4]s" }`,
+		listen, smarthost, more, w.keydir.ready[0].Listen)
 }
 
 // mail is a letter with the canary.
@@ -74,9 +80,8 @@ func TestContentFilter(t *testing.T) {
 	// Postfix has to know the relay's port and the relay that of Postfix.
 	relayAt := peer.FreePort(t)
 	mta := peer.StartMTA(t, fmt.Sprintf("content_filter = smtp:[127.0.0.1]:%d\nsmtp_send_xforward_command = yes\nrelayhost = [%s", relayAt, strings.Replace(sink.Addr, ":", "]:", 1)))
-	w, relay := newRelayWorld(t, mta.After, "[policy]\nmixed = \"split\"")
-	b, _ := os.ReadFile(filepath.Join(w.dir, "relay.toml"))
-	w.file("relay.toml", strings.Replace(string(b), `"127.0.0.1:0"`, fmt.Sprintf(`"127.0.0.1:%d"`, relayAt), 1))
+	w, _ := newRelayWorld(t, mta.After, "")
+	relay := w.configure("relay", relayConfig(w, fmt.Sprintf("127.0.0.1:%d", relayAt), mta.After, "[policy]\nmixed = \"split\""))
 	relay.serve(1)
 	throughPostfix(t, mta, sink)
 	w.stop()

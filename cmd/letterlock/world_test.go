@@ -22,7 +22,7 @@ const alice, bob = "alice@example.org", "bob@example.org"
 // world is a key directory and bridges, each a serve of its own, before one mail
 // server.
 type world struct {
-	t *testing.T
+	t testing.TB
 	// imap and smtp are the listen and upstream values of every bridge.
 	imap, smtp       string
 	more             string // further settings of every [[bridge]], and sections
@@ -47,14 +47,14 @@ type bridge struct {
 type readyLine struct{ Role, Protocol, Address, Listen string }
 
 // newWorld is a world before an embedded mail server.
-func newWorld(t *testing.T, up *mailtest.Upstream) *world {
+func newWorld(t testing.TB, up *mailtest.Upstream) *world {
 	t.Helper()
 	return newWorldOf(t, world{domain: "example.org",
 		imap: fmt.Sprintf(`listen = "127.0.0.1:0", upstream = "imap+insecure://%s"`, up.IMAPAddr),
 		smtp: fmt.Sprintf(`listen = "127.0.0.1:0", upstream = "smtp+insecure://%s"`, up.SMTPAddr)})
 }
 
-func newWorldOf(t *testing.T, of world) *world {
+func newWorldOf(t testing.TB, of world) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "llworld") // short, for the control sockets
 	if err != nil {

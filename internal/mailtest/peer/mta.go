@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -18,8 +19,9 @@ type MTA struct {
 	Log         string
 }
 
-// StartMTA starts one. more has lines for main.cf, such as relayhost.
-func StartMTA(t testing.TB, more string) *MTA {
+// StartMTA starts one. more has lines for main.cf, such as relayhost; services
+// those for master.cf.
+func StartMTA(t testing.TB, more string, services ...string) *MTA {
 	t.Helper()
 	Require(t, "postfix")
 	requireRoot(t)
@@ -33,7 +35,7 @@ func StartMTA(t testing.TB, more string) *MTA {
 	mkdir(t, dir+"/data", 0o755, uid, gid)
 	mkdir(t, dir+"/log", 0o777, -1, -1)
 	write(t, dir+"/conf/main.cf", fmt.Sprintf(mtaMain, dir, postfixDaemons)+more+"\n", 0o644)
-	write(t, dir+"/conf/master.cf", fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n127.0.0.1:%d inet n - n - - smtpd\n%s%s", ports[0], ports[1], reinjection, postfixServices), 0o644)
+	write(t, dir+"/conf/master.cf", fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n127.0.0.1:%d inet n - n - - smtpd\n%s%s", ports[0], ports[1], reinjection, strings.Join(services, "")+postfixServices), 0o644)
 	for _, f := range []string{"postfix-files", "dynamicmaps.cf"} {
 		if b, err := os.ReadFile("/etc/postfix/" + f); err == nil {
 			write(t, dir+"/conf/"+f, string(b), 0o644)
