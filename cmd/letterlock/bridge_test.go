@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -175,5 +176,13 @@ func TestUpstreamDown(t *testing.T) {
 	if !errors.As(err, &reply) || reply.Code/100 != 4 {
 		t.Errorf("SMTP says %v, want a temporary reply", err)
 	}
-	a.command("status")
+	var st struct {
+		Faults []struct{ Account, Kind, Text string } `json:"upstream_faults"`
+	}
+	if err := json.Unmarshal([]byte(a.command("status", "--json")), &st); err != nil {
+		t.Fatal(err)
+	}
+	if len(st.Faults) != 1 || st.Faults[0].Account != alice || st.Faults[0].Kind != "connect" || st.Faults[0].Text == "" {
+		t.Errorf("status tells of %+v", st.Faults)
+	}
 }

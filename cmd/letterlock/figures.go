@@ -145,6 +145,12 @@ func (s *state) checks(r *roles) []metrics.Check {
 					return fmt.Errorf("%d mail servers can't be reached; the log has more", n)
 				}
 			}
+			if s.faults == nil {
+				return nil
+			}
+			if f, wrong := s.faults()[smtpd.RelayKey]; wrong {
+				return fmt.Errorf("the smarthost can't be used (%s); letterlock status has more", f.Kind)
+			}
 			return nil
 		}},
 		{Name: "audit", Ok: func(context.Context) error {

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -59,6 +60,28 @@ func TestFiguresOfServe(t *testing.T) {
 	if strings.Contains(text, "@") || strings.Contains(text, "example.org") {
 		t.Error("figures tell an address")
 	}
+	t.Run("every recipient has a record", func(t *testing.T) {
+		var got []map[string]any
+		for line := range strings.Lines(a.command("audit", "export", "--recipient", "Bob@example.org")) {
+			var r map[string]any
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, r)
+		}
+		if len(got) != 1 || got[0]["outcome"] != "sent" || got[0]["action"] != "encrypt" || got[0]["account"] != alice || got[0]["sender"] != alice {
+			t.Fatalf("records: %v", got)
+		}
+		if certs, _ := got[0]["certificates"].([]any); len(certs) != 1 || got[0]["signed_as"] == "" {
+			t.Errorf("certificates %v, signed as %v", got[0]["certificates"], got[0]["signed_as"])
+		}
+		if all := a.command("audit", "export", "--format", "csv"); strings.Contains(all, bob) || !strings.Contains(all, "hash:") || !strings.HasPrefix(all, "time,node,") {
+			t.Errorf("exported %s", all)
+		}
+		if none := a.command("audit", "export", "--until", "2020-01-01"); none != "" {
+			t.Errorf("before there was anything: %s", none)
+		}
+	})
 }
 
 // TestNotReadyWithoutUpstream: a node whose mail server is down says so, and stays

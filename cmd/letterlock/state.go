@@ -54,6 +54,7 @@ type state struct {
 	served bool
 	ready  []readyLine
 	ports  map[listening]int
+	faults func() map[string]smtpd.Fault // of submission servers; nil without
 	reload func() error
 }
 

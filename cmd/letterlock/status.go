@@ -24,6 +24,8 @@ type statusJSON struct {
 	Listeners []readyLine         `json:"listeners"`
 	Accounts  []accountStatus     `json:"accounts"`
 	Queue     map[queue.State]int `json:"queue"`
+	Faults    []faultStatus       `json:"upstream_faults"` // that last
+	Audit     *auditStatus        `json:"audit"`           // null: it is off
 	Contacts  int                 `json:"contacts"`
 	Problems  []string            `json:"problems"`
 }
@@ -36,6 +38,23 @@ type accountStatus struct {
 	Mailboxes   []mailboxStatus  `json:"mailboxes"` // while serve runs
 	Unopened    []unopenedStatus `json:"unopened"`  // shown as they arrived
 	description string
+}
+
+// faultStatus is what is wrong with the submission server of an account, or of
+// the relay.
+type faultStatus struct {
+	Account string    `json:"account"`
+	Kind    string    `json:"kind"`
+	Since   time.Time `json:"since"`
+	Text    string    `json:"text"`
+}
+
+// auditStatus is how the audit's records keep up.
+type auditStatus struct {
+	Required bool    `json:"required"`
+	Pending  int     `json:"pending"`
+	Lag      float64 `json:"lag_seconds"`
+	Lost     int64   `json:"lost"`
 }
 
 type mailboxStatus struct {
@@ -86,6 +105,9 @@ func (c *statusCmd) runState(ctx context.Context, e *env, s *state) error {
 		e.printf("%d %s ", j.Queue[st], st)
 	}
 	e.printf("\n")
+	if a := j.Audit; a != nil {
+		e.printf("audit: on, %d records not on disk yet\n", a.Pending)
+	}
 	for _, p := range j.Problems {
 		e.printf("! %s\n", p)
 	}
@@ -105,6 +127,7 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 		}
 		j.Accounts = append(j.Accounts, a)
 	}
+	s.operations(j)
 	counts, err := s.queue.Counts(ctx)
 	if err != nil {
 		return nil, err
@@ -126,6 +149,31 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 		}
 	}
 	return j, nil
+}
+
+// operations adds what is wrong with mail servers, and how the audit keeps up.
+func (s *state) operations(j *statusJSON) {
+	j.Faults = []faultStatus{}
+	if s.faults != nil {
+		all := s.faults()
+		for _, account := range slices.Sorted(maps.Keys(all)) {
+			f := all[account]
+			j.Faults = append(j.Faults, faultStatus{account, string(f.Kind), f.Since.UTC(), f.Text})
+			j.problem("sending for %s, since %s: %s", account, f.Since.UTC().Format(time.DateTime), f.Text)
+		}
+	}
+	c := s.cfg.Load().Audit
+	if !c.On {
+		return
+	}
+	st := s.book.Status()
+	j.Audit = &auditStatus{c.Required, st.Pending, st.Lag.Seconds(), st.Lost}
+	if st.Failing {
+		j.problem("the store doesn't take audit records; %d wait", st.Pending)
+	}
+	if st.Lost > 0 {
+		j.problem("%d audit records are lost", st.Lost)
+	}
 }
 
 func (j *statusJSON) problem(format string, args ...any) {

@@ -12,7 +12,7 @@ const (
 	Submissions    Counter = "submissions"     // outcome: sent, queued, held, refused, deferred, unknown, repeated, upstream-refused
 	QueueAttempts  Counter = "queue_attempts"  // outcome: the entry's state after an attempt
 	Lookups        Counter = "lookups"         // outcome, source
-	UpstreamFaults Counter = "upstream_faults" // kind: connect, tls, auth, timeout, lost, refused
+	UpstreamFaults Counter = "upstream_faults" // kind: connect, tls, certificate, auth, timeout, lost, refused
 	Logins         Counter = "logins"          // outcome: ok, refused, throttled, failed
 )
 

@@ -42,7 +42,7 @@ var counters = map[meter.Counter]struct {
 	meter.Lookups: {"Certificates looked for when sending.", []label{
 		{"outcome", []string{"found", "absent", "no-directory", "unavailable", "conflict", "error"}},
 		{"source", []string{"own", "pinned", "stored", "import", "accepted", "autocrypt", "wkd", "wkd-advanced", "wkd-direct", "wkd-override", "vks", "hkp", "dane", "none"}}}},
-	meter.UpstreamFaults: {"Mail servers that could not be used.", []label{{"kind", []string{"connect", "tls", "auth", "timeout", "lost", "refused"}}}},
+	meter.UpstreamFaults: {"Mail servers that could not be used.", []label{{"kind", []string{"connect", "tls", "certificate", "auth", "timeout", "lost", "refused"}}}},
 	meter.Logins:         {"Logins of mail programs.", []label{{"outcome", []string{"ok", "refused", "throttled", "failed"}}}},
 }
 
