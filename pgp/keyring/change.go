@@ -161,3 +161,26 @@ func (r *Ring) Remove(ctx context.Context, a address.Address, f pgp.Fingerprint)
 	}
 	return fmt.Errorf("removing %s: %w", f, ErrNoKey)
 }
+
+// Revoke revokes a key of an address, the active one where f is "", and gives its
+// certificate, which is to be published at once. It goes on decrypting.
+func (r *Ring) Revoke(ctx context.Context, a address.Address, f pgp.Fingerprint, why pgp.Reason) (*pgp.Certificate, error) {
+	keys, err := r.keys(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range keys {
+		if h.key.Fingerprint() != f && (f != "" || !h.active) {
+			continue
+		}
+		gone, err := pgp.Revoke(h.key, why, r.now())
+		if err != nil {
+			return nil, err
+		}
+		if err := r.put(ctx, a, []*pgp.Key{gone}, ""); err != nil {
+			return nil, fmt.Errorf("revoking the key of %s: %w", a, err)
+		}
+		return gone.Certificate(), nil
+	}
+	return nil, fmt.Errorf("revoking %s: %w", f, ErrNoKey)
+}
