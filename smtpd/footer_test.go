@@ -1,13 +1,16 @@
 package smtpd_test
 
 import (
+	"fmt"
 	"mime"
 	"strings"
 	"testing"
+	"time"
 
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd"
+	"letterlock.org/letterlock/smtpd/queue"
 )
 
 func TestFooter(t *testing.T) {
@@ -167,5 +170,42 @@ func TestRulesSeeTheMessage(t *testing.T) {
 	m := u.received()[1].data
 	if !strings.Contains(m, "\r\nSubject: plans\r\n") || !strings.Contains(m, "multipart/encrypted") || strings.Contains(m, "sent in clear") {
 		t.Errorf("got\n%s", m)
+	}
+}
+
+func TestADryRunIsOfRelaysAlone(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u, withRules(policy.Config{DryRun: true}))
+	b.login().run(`
+		C: MAIL FROM:<alice@example.org>
+		S: 250
+		C: RCPT TO:<bob@example.net>
+		S: 451 4.3.0 a dry run is for relays
+		C: DATA
+		S: 503`)
+	if n := len(u.received()); n != 0 {
+		t.Errorf("%d messages went", n)
+	}
+}
+
+func TestARuleSaysHowLongMailIsHeld(t *testing.T) {
+	h := newHolding(t, memory(t))
+	for hold, want := range map[time.Duration]time.Duration{0: 5 * 24 * time.Hour, 48 * time.Hour: 48 * time.Hour} {
+		c := holdAll
+		c.HoldFor = hold
+		h.rules.set(rules(t, c))
+		who := fmt.Sprintf("zoe%d@example.com", hold)
+		if got := h.login().submit(wired(letter("1", who)), who); !strings.HasPrefix(got, "250") {
+			t.Fatalf("reply %q", got)
+		}
+		es, err := h.queue.List(t.Context(), queue.Held, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range es {
+			if e.Recipients[0].Address == who && e.Expires.Sub(e.Created) != want {
+				t.Errorf("hold_for %s: held for %s, want %s", hold, e.Expires.Sub(e.Created), want)
+			}
+		}
 	}
 }

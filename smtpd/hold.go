@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,7 @@ func sealedCopy(a policy.Action) bool {
 func (s *session) heldEntry(sub submission, g *group) queue.Entry {
 	e := s.entry(sub, g, queue.Held)
 	e.State = queue.Prepared
-	e.Expires = e.Created.Add(s.server.c.Queue.HoldFor())
+	e.Expires = e.Created.Add(s.holdFor(g))
 	e.Next = e.Created.Add(time.Minute) // a certificate may come while we write this
 	var facts heldFacts
 	held := map[string]bool{}
@@ -58,6 +59,18 @@ func (s *session) heldEntry(sub submission, g *group) queue.Entry {
 	e.Hold, _ = json.Marshal(facts)
 	e.LastError = e.Recipients[0].Text
 	return e
+}
+
+// holdFor is how long a copy is held: the shortest of what the rules say, else
+// the queue's.
+func (s *session) holdFor(g *group) time.Duration {
+	least := time.Duration(0)
+	for _, r := range g.rcpts {
+		if h := s.env.named[r.named].HoldFor; h > 0 && (least == 0 || h < least) {
+			least = h
+		}
+	}
+	return cmp.Or(least, s.server.c.Queue.HoldFor())
 }
 
 // hold answers for a message of which nothing is sent now.

@@ -8,17 +8,6 @@ import (
 	"letterlock.org/letterlock/internal/message"
 )
 
-// spooled is a message that is closed when its transaction ends.
-type spooled interface {
-	message.Source
-	Close() error
-}
-
-// rest is a message of which somebody else closes the spool.
-type rest struct{ message.Source }
-
-func (rest) Close() error { return nil }
-
 // stripped is a submission whose subject lacks a word, such as "[secure]": it
 // was for the rules, not for the reader. Everything else is as it came.
 func (sub submission) stripped(word string) (submission, error) {
@@ -43,7 +32,7 @@ func (sub submission) stripped(word string) (submission, error) {
 	}
 	head.Write(h.Raw[at:])
 	n := int64(len(h.Raw))
-	sub.src = rest{message.Concat(message.Bytes(head.Bytes()), message.Section(sub.src, n, sub.src.Size()-n))}
+	sub.src = message.Concat(message.Bytes(head.Bytes()), message.Section(sub.src, n, sub.src.Size()-n))
 	root, err := message.Parse(sub.src, message.Limits{})
 	if err != nil {
 		return sub, err

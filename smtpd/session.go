@@ -239,6 +239,10 @@ func (s *session) sender() address.Address {
 
 // denied is the reply to a decision that lets nothing go, or nil.
 func (s *session) denied(d policy.Decision) error {
+	if d.Action == policy.PassUnchanged && s.account.Relay == nil {
+		// Rules may be read again while somebody is logged in.
+		return temporary("4.3.0", "a dry run is for relays, and nobody's own mail goes out in clear by one; end it, or log in again")
+	}
 	if d.Action.Accepted() {
 		return nil
 	}

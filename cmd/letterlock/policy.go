@@ -134,3 +134,12 @@ func (p *policyTest) print(e *env, results []caseResult, failed int) {
 	}
 	e.printf("%d of %d cases came out as they should.\n", len(results)-failed, len(results))
 }
+
+// dryRunWarning stands in the log at the start, and in status as long as it holds.
+const dryRunWarning = "DRY RUN: the relay encrypts nothing; all mail is delivered as submitted, and the log says what would have happened (policy.dry_run)"
+
+func (s *state) warnOfDryRun() {
+	if s.cfg.Load().Rules.DryRun() {
+		s.log.Warn(dryRunWarning)
+	}
+}

@@ -61,6 +61,7 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 	inner, cancel := context.WithCancel(ctx)
 	background.Go(func() { serveControl(inner, control, s) })
 	background.Go(func() { s.onHangup(inner) })
+	s.warnOfDryRun()
 	for _, l := range r.ready {
 		ready.write(l)
 	}
@@ -122,6 +123,7 @@ func (s *state) reloadFrom(file string) error {
 	s.login.Replace(logins(next))
 	s.cfg.Store(next)
 	s.log.Info("configuration read again", "file", file)
+	s.warnOfDryRun()
 	return nil
 }
 

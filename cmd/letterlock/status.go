@@ -138,6 +138,9 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 	if n := j.Queue[queue.Unknown]; n > 0 {
 		j.problem("the answer of the mail server was lost for %d messages, so they may or may not have been sent (see: letterlock queue list)", n)
 	}
+	if cfg.Rules.DryRun() {
+		j.problem("%s", dryRunWarning)
+	}
 	peers, err := s.resolver.List(ctx)
 	if err != nil {
 		j.problem("stored certificates: %v", err)

@@ -9,9 +9,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/policy"
 )
 
 // good is the example of the design, less what is not built yet.
@@ -132,6 +136,19 @@ expose  = true
 imap    = { listen = "0.0.0.0:1143"`, `x.toml:21: bridge[1].imap.listen: other machines need a certificate`},
 		{"listener of two protocols", `"127.0.0.1:1025"`, `"127.0.0.1:1143"`, `127.0.0.1:1143 is taken by`},
 		{"no mode in a rule", `mode = "require"`, ``, `x.toml:46: policy.rule[0].mode: is missing`},
+		{"misspelt safeguard of a rule", `mode = "require"`, "mode = \"require\"\nexpird = \"hold\"", `x.toml:50: policy.rule[0].expird: unknown setting; did you mean "expired"?`},
+		{"cleartext where something is wrong", `mode = "require"`, "mode = \"require\"\nrevoked = \"cleartext\"", `x.toml:50: policy.rule[0].revoked: "cleartext" is never what this leads to; write "refuse", "hold" or "password"`},
+		{"cleartext under require", `mode = "require"`, "mode = \"require\"\nmissing = \"cleartext\"", `x.toml:50: policy.rule[0].missing: "cleartext" is never`},
+		{"a group that isn't", `["*@partner.example"]`, `["@partners"]`, `x.toml:48: policy.rule[0].to: "@partners": there is no group of that name; write [policy.groups]`},
+		{"a group of groups", "[[policy.rule]]", "[policy.groups]\na = [\"@b\"]\nb = [\"x@b.example\"]\n[[policy.rule]]", `x.toml:47: policy.groups.a: "@b": a group has no groups in it`},
+		{"a group that is no list", "[[policy.rule]]", "[policy.groups]\na = \"x@b.example\"\n[[policy.rule]]", `x.toml:47: policy.groups.a: is a text; write a list`},
+		{"groups that are none", "[[policy.rule]]", "groups = 1\n[[policy.rule]]", `x.toml:46: policy.groups: is a number; write a table of lists`},
+		{"a size without a unit", `mode = "require"`, "mode = \"require\"\nlarger_than = \"10\"", `x.toml:50: policy.rule[0].larger_than: "10" is no size; write a number and its unit`},
+		{"a size that is none", `mode = "require"`, "mode = \"require\"\nlarger_than = \"xMB\"", `policy.rule[0].larger_than: "xMB" is no size`},
+		{"a span that is none", `mode = "require"`, "mode = \"require\"\naccept_wkd_after = \"soon\"", `x.toml:50: policy.rule[0].accept_wkd_after: "soon" is no length of time; write for example "3d" or "72h"`},
+		{"a span that is too short", `mode = "require"`, "mode = \"require\"\naccept_wkd_after = \"1h\"", `x.toml:50: policy.rule[0].accept_wkd_after: is too short`},
+		{"a hold without an end", `mode = "require"`, "mode = \"require\"\nhold_for = \"forever\"", `x.toml:50: policy.rule[0].hold_for: "forever" is no length of time`},
+		{"a dry run of bridges", "[policy]", "[policy]\ndry_run = true", `x.toml:41: policy.dry_run: would send the mail of [[bridge]] in clear`},
 		{"source that isn't built", `["wkd", "autocrypt"]`, `["wkd", "hkp"]`, `x.toml:36: discovery.sources: "hkp" is not built yet`},
 		{"override that is no URL", `"http://127.0.0.1:8080"`, `"127.0.0.1:8080"`, `x.toml:38: discovery.wkd_override.example.org: "127.0.0.1:8080" is no base URL`},
 		{"override without TLS", `"http://127.0.0.1:8080"`, `"http://192.0.2.1:8080"`, `x.toml:38: discovery.wkd_override.example.org: "http://192.0.2.1:8080": http is for loopback addresses`},
@@ -161,6 +178,58 @@ domains`, `x.toml:29: keydir.listen: "127.0.0.1" is not HOST:PORT`},
 				t.Errorf("problems are\n%v\nwant one with\n%s", err, tt.want)
 			}
 		})
+	}
+}
+
+// Every key of the rules' language, as it is written, does what it says.
+func TestPolicyAsWritten(t *testing.T) {
+	c, err := config.Parse("x.toml", `
+[policy]
+missing_prefer = "hold"
+accept_wkd_after = "3d"
+hold_for = "48h"
+[policy.groups]
+board = ["chair@example.org"]
+[[policy.rule]]
+name = "marked"
+subject = "[secure]"
+header = ["Sensitivity: Company-Confidential", "X-Secure: *"]
+larger_than = "1.5 kB"
+attachment = true
+strip_subject = true
+lower = true
+mode = "require"
+missing = "password"
+min_trust = "confirmed"
+accept_wkd_after = "never"
+[[policy.rule]]
+name = "board"
+to = "@board"
+identity = ["none", "first-seen"]
+mode = "sign"
+sign_as = "domain"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, bob := address.Address{Local: "a", Domain: "example.org"}, address.Address{Local: "bob", Domain: "partner.example"}
+	m := policy.Message{Size: 1501, Attachment: true, Headers: map[string][]string{"subject": {"[Secure] x"}, "x-secure": {"yes"}}}
+	decide := func(a address.Address, m policy.Message) policy.Decision {
+		return c.Rules.Message(m, []policy.Decision{c.Rules.Recipient(from, keydir.Finding{Address: a, Outcome: keydir.Absent})})[0]
+	}
+	if d := decide(bob, m); d.Action != policy.Password || d.Rule != "marked" || d.Options.Strip != "[secure]" {
+		t.Errorf("marked: %+v", d)
+	}
+	m.Size = 1500
+	if d := decide(bob, m); d.Action != policy.Hold || d.HoldFor != 48*time.Hour || d.Rule != policy.DefaultRule {
+		t.Errorf("not as large: %+v", d)
+	}
+	if d := decide(address.Address{Local: "chair", Domain: "example.org"}, m); d.Action != policy.SignOnly || d.Options.SignAs != policy.SignAsDomain {
+		t.Errorf("the board: %+v", d)
+	}
+	_, err = config.Parse("x.toml", "[policy]\ndry_run = true\n")
+	if err == nil || !strings.Contains(err.Error(), "x.toml:2: policy.dry_run: is for [relay]") {
+		t.Errorf("a dry run of nothing: %v", err)
 	}
 }
 

@@ -141,15 +141,14 @@ func (d *decoder) acceptAfter(key, s string) time.Duration {
 	return d.span(key, s)
 }
 
-// span reads a positive duration; unset is 0.
+// span reads a length of time that ends; unset is 0.
 func (d *decoder) span(key, s string) time.Duration {
 	if s == "" {
 		return 0
 	}
-	span, err := time.ParseDuration(s)
-	if err != nil || span <= 0 {
-		d.add(key, `%q is no span of time; write hours, such as "72h"`, s)
-		return 0
+	span, err := Span(s)
+	if err != nil || span == 0 {
+		d.add(key, `%q is no length of time; write for example "3d" or "72h"`, s)
 	}
 	return span
 }
