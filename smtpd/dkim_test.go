@@ -119,3 +119,23 @@ func TestDKIMKeysThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+// TestDKIMSignsFooters: a clear copy with a footer is not what came.
+func TestDKIMSignsFooters(t *testing.T) {
+	_, k, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := smtpd.NewDKIM("example.org", "sel", dkimKey(t, k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUpstream(t)
+	b := newBridge(t, u, asRelay(func(r *smtpd.Relay) { r.DKIM = d }), withRules(policy.Config{Settings: policy.Settings{Footer: "Write to us encrypted."}}))
+	if got := b.mta().hand(letter("1", "zoe@example.com"), "a@example.org", "zoe@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatalf("reply %q", got)
+	}
+	if data := u.received()[0].data; !strings.Contains(data, "Write to us encrypted.") || !strings.HasPrefix(data, "DKIM-Signature: ") {
+		t.Errorf("no footer, or not signed:\n%s", data)
+	}
+}

@@ -114,6 +114,11 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 		if g.body, err = withFooter(g.body, g.options.Footer); err != nil {
 			return err
 		}
+		if g.options.Footer != "" || g.options.Strip != "" { // a signature that it came with is broken
+			if err = s.vouch(ctx, sub, g); err != nil {
+				return err
+			}
+		}
 		s.log.Info("cleartext", "recipients", len(g.rcpts), "rule", s.env.named[g.rcpts[0].named].Rule)
 	case policy.PassSealed:
 		g.body = without(sub.src, sub.root, s.kept(ours))

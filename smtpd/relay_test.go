@@ -307,3 +307,38 @@ func TestDryRun(t *testing.T) {
 		}
 	}
 }
+
+// TestARelaysReportHasNoSender: what fails after our 250 is reported to the
+// envelope sender, from the null reverse-path (RFC 3464, Section 2; RFC 5321,
+// Section 4.5.5), and a bounce that fails is not reported.
+func TestARelaysReportHasNoSender(t *testing.T) {
+	for _, from := range []string{"ann@example.org", ""} {
+		u := newUpstream(t)
+		b := newBridge(t, u, asRelay())
+		u.failWith(func(step string, n int, arg string) fault {
+			if step == "dot" && strings.Contains(arg, "carol") {
+				return fault{reply: "554 5.7.1 not for her"}
+			}
+			return fault{}
+		})
+		if got := b.mta().hand(letter("1", "bob@example.net"), from, "bob@example.net", "carol@example.net"); !strings.HasPrefix(got, "250") {
+			t.Fatalf("reply %q", got)
+		}
+		eventually(t, "the queue is settled", func() bool { return settled(t, b) })
+		var reports []delivered
+		for _, m := range u.received() {
+			if strings.Contains(m.data, "report-type=delivery-status") {
+				reports = append(reports, m)
+			}
+		}
+		if from == "" {
+			if len(reports) != 0 {
+				t.Errorf("a bounce was reported to %v", reports[0].rcpts)
+			}
+			continue
+		}
+		if len(reports) != 1 || reports[0].from != "" || strings.Join(reports[0].rcpts, ",") != from || !strings.Contains(reports[0].data, "carol@example.net") || strings.Contains(reports[0].data, canary) {
+			t.Errorf("reports: %+v", reports)
+		}
+	}
+}
