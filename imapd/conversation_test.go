@@ -2,6 +2,7 @@ package imapd_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/wire"
 )
 
@@ -375,6 +377,63 @@ func TestNumbersWhileExpungeWaits(t *testing.T) {
 	if got := d.received(); !strings.Contains(got, "STORE 2 +FLAGS (x)") || !strings.Contains(got, "FETCH 1:2 (FLAGS)") {
 		t.Errorf("upstream got:\n%s", got)
 	}
+}
+
+// TestSearchWhileExpungeWaits: a SEARCH in which the client names and is told
+// its own numbers.
+func TestSearchWhileExpungeWaits(t *testing.T) {
+	for _, tt := range []struct{ client, upstream, answer, want string }{
+		{"SEARCH ALL", "SEARCH ALL", "* SEARCH 1 2 (MODSEQ 9)", "* SEARCH 1 3 (MODSEQ 9)"},
+		{"SEARCH 3", "SEARCH 2", "* SEARCH 2", "* SEARCH 3"},
+		{"SEARCH 2:*", "SEARCH 2", "* SEARCH 2", "* SEARCH 3"},
+		{"SEARCH OR 2 SUBJECT 2", "SEARCH OR NOT ALL SUBJECT 2", "* SEARCH", "* SEARCH"},
+		{"SEARCH RETURN (MIN MAX COUNT ALL) ALL", "SEARCH RETURN (MIN MAX COUNT ALL) ALL", "* ESEARCH (TAG \"TAG\") MIN 1 MAX 2 COUNT 2 ALL 1:2",
+			"* ESEARCH (TAG \"x\") MIN 1 MAX 3 COUNT 2 ALL 1,3"},
+		{"UID SEARCH 3", "UID SEARCH 2", "* SEARCH 12", "* SEARCH 12"},
+	} {
+		t.Run(tt.client, func(t *testing.T) {
+			d := (&double{answer: func(c string) string {
+				switch {
+				case c == "FETCH 1 (FLAGS)":
+					return "* 2 EXPUNGE\r\nTAG OK done\r\n"
+				case strings.Contains(c, "UID SEARCH RETURN (ALL) UID 1:*"):
+					return "* ESEARCH (TAG \"TAG\") UID ALL 10:12\r\nTAG OK done\r\n"
+				case strings.HasPrefix(c, "SEARCH"), strings.HasPrefix(c, "UID SEARCH 2"), strings.HasPrefix(c, "UID SEARCH 3"):
+					return tt.answer + "\r\nTAG OK done\r\n"
+				}
+				return ""
+			}}).start(t)
+			b := startBridge(t, d.addr, "up", "pw", nil)
+			if err := classifyPlain(b, 7, 10, 11, 12); err != nil {
+				t.Fatal(err)
+			}
+			c := login(t, b.addr, user, password)
+			c.ok("SELECT INBOX")
+			c.ok("FETCH 1 (FLAGS)")
+			want := "C: x " + tt.client + "\nS: " + tt.want + "\nS: x OK done\nC: y NOOP\nS: * 2 EXPUNGE\nS: y OK done"
+			if strings.HasPrefix(tt.client, "UID") { // RFC 3501, Section 7.4.1: during UID SEARCH it may be told
+				want = "C: x " + tt.client + "\nS: " + tt.want + "\nS: * 2 EXPUNGE\nS: x OK done"
+			}
+			talk(t, c, want)
+			if got := d.received() + "\n"; !strings.Contains(got, "\n"+tt.upstream+"\n") {
+				t.Errorf("upstream got:\n%s", got)
+			}
+		})
+	}
+}
+
+// classifyPlain tells the library of messages in INBOX that are plain.
+func classifyPlain(b *bridge, uidvalidity uint32, uids ...uint32) error {
+	m, err := b.library.Mailbox(context.Background(), "INBOX", uidvalidity)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	var found []index.Classification
+	for _, uid := range uids {
+		found = append(found, index.Classification{UID: uid, Header: []byte("Content-Type: text/html\r\n\r\n")})
+	}
+	return m.Classify(context.Background(), found)
 }
 
 // TestPipelining checks that answers come in the order of commands, local ones

@@ -27,11 +27,19 @@ func (s *session) search(c *wire.Command) error {
 		return s.searchFailed(c, err)
 	}
 	box := s.selected()
-	if !uid && box.view.differs() {
+	lib := box.lib.Load()
+	renumber := false
+	if box.view.differs() { // RFC 3501, Section 7.4.1: an EXPUNGE may not be told now
+		if err := s.relay.barrier(); err != nil {
+			return err
+		}
+		renumber = !uid && box.view.differs()
+		q.Renumber(box.view.upstream)
+	}
+	if lib == nil && box.view.differs() {
 		s.local(c.Tag, "NO [UNAVAILABLE] the mailbox changed: say NOOP first")
 		return nil
 	}
-	lib := box.lib.Load()
 	if lib == nil {
 		return s.forwardSearch(c.Tag, uid, c.Out())
 	}
@@ -53,7 +61,10 @@ func (s *session) search(c *wire.Command) error {
 	if err != nil {
 		return s.searchFailed(c, err)
 	}
-	if len(plan.Commands) == 1 {
+	if renumber {
+		plan.Number = box.view.client
+	}
+	if len(plan.Commands) == 1 && !renumber {
 		o := (&wire.Out{}).String(c.Name + " ")
 		o.Parts = append(o.Parts, plan.Commands[0].Parts...)
 		return s.forwardSearch(c.Tag, uid, o)

@@ -63,6 +63,7 @@ type node struct {
 	term   Term
 	word   string    // of opKeyword
 	uids   *wire.Set // of UID
+	seqs   *wire.Set // of sequence numbers
 	hits   []uint32  // of opTerm and opKeyword, once they are known
 }
 
@@ -145,8 +146,12 @@ func (q *Query) key(tokens []wire.Token) (*node, []wire.Token, error) {
 		}
 		return forward(name, tokens, 2)
 	}
-	if _, err := wire.ParseSet(t.Value); err == nil || t.Text() == "$" {
-		return forward("", tokens, 1)
+	if set, err := wire.ParseSet(t.Value); err == nil || t.Text() == "$" {
+		n, rest, ferr := forward("", tokens, 1)
+		if err == nil && ferr == nil {
+			n.seqs = &set
+		}
+		return n, rest, ferr
 	}
 	return q.termKey(name, tokens)
 }
@@ -264,6 +269,27 @@ func (q *Query) words(t wire.Token) ([]byte, error) {
 		return nil, ErrCharset
 	}
 	return Fold(b), nil
+}
+
+// Renumber changes the sequence numbers that a query names. to gives a set's
+// messages other numbers; it is false for a set that has none left, which is
+// then one that nothing is in.
+func (q *Query) Renumber(to func(wire.Set) (wire.Set, bool)) {
+	var walk func(*node)
+	walk = func(n *node) {
+		for _, kid := range n.kids {
+			walk(kid)
+		}
+		if n.seqs == nil {
+			return
+		}
+		if set, ok := to(*n.seqs); ok {
+			n.tokens = []wire.Token{wire.AtomToken(set.String())}
+		} else {
+			n.tokens = []wire.Token{wire.AtomToken("NOT"), wire.AtomToken("ALL")}
+		}
+	}
+	walk(q.root)
 }
 
 // LooksInside tells whether the answer hangs on the content of messages. Then

@@ -18,6 +18,9 @@ type Plan struct {
 	Commands []*wire.Out
 	// Return is the client's RETURN options; nil without.
 	Return []string
+	// Number, if it is set, gives a sequence number that is found the client's
+	// number. It keeps their order.
+	Number func(uint32) uint32
 }
 
 // Answer makes the untagged response to a search that was sent as several
@@ -32,6 +35,9 @@ func (p *Plan) Answer(tag string, uid bool, responses [][]byte) ([]byte, error) 
 		}
 		if r.extended != (p.Return != nil) {
 			return nil, fmt.Errorf("%w: SEARCH and ESEARCH mixed up", wire.ErrSyntax)
+		}
+		if p.Number != nil {
+			r.renumber(p.Number)
 		}
 		all.add(r, p.Return)
 	}
@@ -88,6 +94,31 @@ func parseResult(line []byte) (result, error) {
 		}
 	}
 	return r, nil
+}
+
+// renumber gives what was found other numbers.
+func (r *result) renumber(to func(uint32) uint32) {
+	if r.min > 0 {
+		r.min = to(r.min)
+	}
+	if r.max > 0 {
+		r.max = to(r.max)
+	}
+	var ids wire.Set
+	for _, s := range r.ids {
+		for n := s.First; ; n++ {
+			m := to(n)
+			if k := len(ids); k > 0 && r.extended && ids[k-1].Last+1 == m {
+				ids[k-1].Last = m
+			} else {
+				ids = append(ids, wire.Range{First: m, Last: m})
+			}
+			if n == s.Last {
+				break
+			}
+		}
+	}
+	r.ids = ids
 }
 
 // set takes one named value.
@@ -174,7 +205,7 @@ func (r *result) esearch(tag string, uid bool, options []string) []byte {
 	}
 	lo, hi, count := r.min, r.max, r.count
 	if k := len(r.ids); k > 0 {
-		lo, hi = r.ids[0].First, r.ids[k-1].Last
+		lo, hi, count = r.ids[0].First, r.ids[k-1].Last, 0
 		for _, s := range r.ids {
 			count += s.Last - s.First + 1
 		}
