@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
 
@@ -124,9 +125,24 @@ func throughPostfix(t *testing.T, mta *peer.MTA, sink *peer.Sink) {
 	if got := next(6)[5]; clear(got) || len(got.Raw) < 10<<20 {
 		t.Errorf("ten megabytes: %d bytes", len(got.Raw))
 	}
+	// More recipients than Postfix hands over at once: it opens several
+	// transactions of the same bytes beside each other.
+	var many []string
+	for i := range 120 {
+		many = append(many, fmt.Sprintf("zoe%d@example.com", i))
+	}
+	send("ann@example.org", relayMail("ann@example.org", "list@example.org", ""), many...)
+	for end := time.Now().Add(30 * time.Second); countOf(sink, "zoe") < len(many) && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	}
+	for _, m := range many {
+		if got := peer.To(sink.Received(), m); len(got) != 1 {
+			t.Errorf("%s got %d copies", m, len(got))
+		}
+	}
+	base := len(sink.Received())
 	// Internationalised addresses.
 	utf8(t, mta, "ann@example.org", "jörg@bücher.example")
-	if got := next(7)[6]; got.To[0] != "jörg@bücher.example" && got.To[0] != "jörg@xn--bcher-kva.example" {
+	if got := next(base + 1)[base+0]; got.To[0] != "jörg@bücher.example" && got.To[0] != "jörg@xn--bcher-kva.example" {
 		t.Errorf("SMTPUTF8: to %q", got.To)
 	}
 	// The smarthost refuses one of two: the sender gets Postfix's report of him.
@@ -137,12 +153,12 @@ func throughPostfix(t *testing.T, mta *peer.MTA, sink *peer.Sink) {
 		return nil
 	})
 	send("ann@example.org", relayMail("ann@example.org", known+", "+unknown, ""), known, unknown)
-	all = next(9)
+	all = next(base + 3)
 	report := peer.To(all, "ann@example.org")
 	if len(report) != 1 || report[0].From != "" || !strings.Contains(string(report[0].Raw), unknown) || strings.Contains(string(report[0].Raw), "; "+known) {
 		t.Errorf("%d reports: %.3000s", len(report), report)
 	}
-	if got := peer.To(all[7:], known); len(got) != 1 || clear(got[0]) {
+	if got := peer.To(all[base+1:], known); len(got) != 1 || clear(got[0]) {
 		t.Errorf("who was not refused got %d copies", len(got))
 	}
 	// It defers for a while: nothing is lost.
@@ -151,9 +167,21 @@ func throughPostfix(t *testing.T, mta *peer.MTA, sink *peer.Sink) {
 	})
 	send("ann@example.org", relayMail("ann@example.org", known, "X-Last: yes\n"), known)
 	sink.Refuse(nil)
-	if got := next(10)[9]; !slices.Contains(got.To, known) || clear(got) {
+	if got := next(base + 4)[base+3]; !slices.Contains(got.To, known) || clear(got) {
 		t.Errorf("after a delay: to %v", got.To)
 	}
+}
+
+// countOf counts deliveries to addresses that begin with prefix, but for unknown.
+func countOf(sink *peer.Sink, prefix string) (n int) {
+	for _, d := range sink.Received() {
+		for _, to := range d.To {
+			if strings.HasPrefix(to, prefix) && to != unknown {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func utf8(t *testing.T, mta *peer.MTA, from, to string) {

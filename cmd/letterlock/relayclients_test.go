@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"net/smtp"
 	"path/filepath"
 	"strings"
@@ -133,6 +135,47 @@ func TestWhoMayUseTheRelay(t *testing.T) {
 			// Only Ann has a key here, and only her own login proves her.
 			if strings.Contains(string(got.Raw), "Autocrypt: addr=ann@example.org") != (tt.from == "ann@example.org") {
 				t.Error("signed by whom?")
+			}
+		})
+	}
+}
+
+// TestXCLIENTMakesNoOpenRelay: whom a trusted MTA speaks for is judged as if he
+// had come himself; and a stranger's XCLIENT is none.
+func TestXCLIENTMakesNoOpenRelay(t *testing.T) {
+	sink := peer.StartSink(t)
+	w, _ := newRelayWorld(t, sink.Addr, "")
+	for _, tt := range []struct{ name, trusted, script string }{
+		{"an outside client", `["127.0.0.1"]`, "EHLO mta 250;XCLIENT ADDR=203.0.113.9 220;EHLO out 250;MAIL FROM:<ann@example.org> 530;RCPT TO:<" + unknown + "> 503"},
+		{"an inside client", `["127.0.0.1", "10.0.0.0/8"]`, "EHLO mta 250;XCLIENT ADDR=10.1.2.3 220;EHLO in 250;MAIL FROM:<ann@example.org> 250;RCPT TO:<" + unknown + "> 250"},
+		{"a login that the MTA tells of, unasked", `["127.0.0.1"]`, "EHLO mta 250;XCLIENT ADDR=203.0.113.9 LOGIN=ann@example.org 220;EHLO out 250;MAIL FROM:<ann@example.org> 530"},
+		{"from a stranger", `["192.0.2.1"]`, "EHLO mta 250;XCLIENT ADDR=192.0.2.1 5;MAIL FROM:<ann@example.org> 530"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			relay := w.configure(fmt.Sprintf("x%d", time.Now().UnixNano()), relayConfig(w, "127.0.0.1:0", sink.Addr, "trusted = "+tt.trusted))
+			relay.serve(1)
+			c, err := net.Dial("tcp", relay.ready[0].Listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(20 * time.Second))
+			r := bufio.NewReader(c)
+			answer := func() string {
+				for {
+					line, err := r.ReadString('\n')
+					if err != nil || len(line) < 4 || line[3] == ' ' {
+						return line
+					}
+				}
+			}
+			answer()
+			for step := range strings.SplitSeq(tt.script, ";") {
+				i := strings.LastIndexByte(step, ' ')
+				fmt.Fprintf(c, "%s\r\n", step[:i])
+				if got := answer(); !strings.HasPrefix(got, step[i+1:]) {
+					t.Fatalf("%s: got %q, want %s", step[:i], got, step[i+1:])
+				}
 			}
 		})
 	}
