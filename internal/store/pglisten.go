@@ -116,7 +116,7 @@ func (s *postgres) hearOnce(ctx context.Context) error {
 			s.hub.tell(channel, payload)
 		}
 	}
-	c, err := connect(ctx, config)
+	c, err := s.connect(ctx, config)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (s *postgres) acquire(ctx context.Context) (c *pg, fresh bool, err error) {
 	if c != nil {
 		return c, false, nil
 	}
-	if c, err = connect(ctx, s.config.Copy()); err != nil {
+	if c, err = s.connect(ctx, s.config.Copy()); err != nil {
 		<-slot
 		return nil, false, err
 	}
@@ -117,7 +117,7 @@ func (c *pg) hangUp() {
 const connectTime = 15 * time.Second
 
 // connect makes a connection; config is its own.
-func connect(ctx context.Context, config *pgconn.Config) (*pg, error) {
+func (s *postgres) connect(ctx context.Context, config *pgconn.Config) (*pg, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, config)
@@ -130,6 +130,9 @@ func connect(ctx context.Context, config *pgconn.Config) (*pg, error) {
 		SELECT `+backendName+` FROM pg_stat_activity WHERE pid = pg_backend_pid()`)
 	if err == nil && c.ParameterStatus("server_encoding") != "UTF8" {
 		err = fmt.Errorf("the database's encoding is %s, not UTF8", c.ParameterStatus("server_encoding"))
+	}
+	if err == nil && s.joined {
+		err = s.join(ctx, c)
 	}
 	if err != nil {
 		c.hangUp()

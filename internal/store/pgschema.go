@@ -8,17 +8,72 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"strings"
+	"time"
 )
 
-// lockNumber names an advisory lock; PostgreSQL knows them by a number.
-func lockNumber(k *keys, purpose, name string) int64 {
-	mac := k.MAC("store/lock v1", []byte(purpose), []byte(name))
+// lockNumber names an advisory lock of this store; PostgreSQL knows them by a
+// number, and other stores may lie in the same database.
+func (s *postgres) lockNumber(purpose, name string) int64 {
+	mac := s.MAC("store/lock v1", s.nonce, []byte(purpose), []byte(name))
 	return int64(binary.BigEndian.Uint64(mac))
 }
 
 // migrateLock is the lock that migrations take, before the key is known to fit.
 const migrateLock = 0x6c6574746572_01
+
+// nodeLock is the lock that every connection of a node that runs shares.
+func (s *postgres) nodeLock() int64 { return s.lockNumber("node", "") }
+
+// joinFirst lets connections from now on join, and tries one.
+func (s *postgres) joinFirst(ctx context.Context, schemas []Schema) error {
+	var names []string
+	for _, schema := range schemas {
+		names = append(names, "'"+strings.ReplaceAll(schema.Name, "'", "''")+"'")
+	}
+	s.names, s.joined = strings.Join(append(names, "''"), ", "), true
+	t, err := s.begin(ctx, "BEGIN READ ONLY")
+	if err != nil {
+		return err
+	}
+	defer t.end()
+	return nil
+}
+
+// join lets others know that a node runs, which must not be met by a step that
+// isn't additive; where one has been made meanwhile, the node must stop.
+func (s *postgres) join(ctx context.Context, c *pg) error {
+	n, err := c.exec(ctx, fmt.Sprintf(`SELECT pg_advisory_lock_shared(%d);
+		SELECT count(*) FROM store_schema WHERE additive = 0 AND name IN (%s)`, s.nodeLock(), s.names))
+	if err != nil {
+		return err
+	}
+	if s.breaking == "" {
+		s.breaking = n // within OpenPostgres, alone
+	}
+	if n != s.breaking {
+		return errors.New("the store was upgraded by a newer letterlock; this one must be upgraded too")
+	}
+	return nil
+}
+
+// leaveTime is how long a node's connections may need to end after it closed.
+const leaveTime = 5 * time.Second
+
+// alone makes sure that no other node runs until the transaction ends.
+func (t *pgTx) alone(ctx context.Context) error {
+	for end := time.Now().Add(leaveTime); ; time.Sleep(50 * time.Millisecond) {
+		got, err := t.c.exec(ctx, fmt.Sprintf("SELECT pg_try_advisory_xact_lock(%d)", t.s.nodeLock()))
+		switch {
+		case err != nil || got == "t":
+			return err
+		case time.Now().After(end):
+			return errors.New("this upgrade is not additive, and other nodes use the store: stop them first")
+		}
+	}
+}
 
 // migrate checks the key and runs the steps that the database has not seen, in
 // one transaction, one process at a time.
@@ -27,7 +82,7 @@ func (s *postgres) migrate(ctx context.Context, schemas []Schema) error {
 	if err != nil {
 		return err
 	}
-	t.write = true
+	t.c.bad = true // it hasn't joined
 	defer t.end()
 	if err := s.checkHeader(ctx, t.c); err != nil {
 		return err
@@ -57,6 +112,7 @@ func (s *postgres) checkHeader(ctx context.Context, c *pg) error {
 	if there != "t" {
 		nonce := make([]byte, 16)
 		rand.Read(nonce)
+		s.nonce = nonce
 		_, err := c.exec(ctx, fmt.Sprintf(`
 			CREATE TABLE store_header (id BIGINT PRIMARY KEY, nonce BYTEA NOT NULL, mac BYTEA NOT NULL);
 			CREATE TABLE store_schema (name TEXT NOT NULL, step BIGINT NOT NULL, digest BYTEA NOT NULL, additive BIGINT NOT NULL, PRIMARY KEY (name, step));
@@ -76,6 +132,7 @@ func (s *postgres) checkHeader(ctx context.Context, c *pg) error {
 	if err != nil || merr != nil || !hmac.Equal(mac, s.MAC(headerPurpose, nonce)) {
 		return ErrKey
 	}
+	s.nonce = nonce
 	return nil
 }
 
@@ -108,6 +165,11 @@ func (s *postgres) migrateOne(ctx context.Context, t *pgTx, schema Schema, done 
 	}
 	for i := len(schema.Steps) - todo; i < len(schema.Steps); i++ {
 		step := schema.Steps[i]
+		if len(done) > 0 && !isAdditive(step) {
+			if err := t.alone(ctx); err != nil {
+				return fmt.Errorf("step %d: %w", i+1, err)
+			}
+		}
 		q, err := s.blobs.translate(step)
 		if err != nil {
 			return err

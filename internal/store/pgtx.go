@@ -178,7 +178,7 @@ func (t *pgTx) Lock(name string) error {
 	if !t.write {
 		return errReadOnly
 	}
-	_, err := t.Exec("SELECT pg_advisory_xact_lock(?)", lockNumber(t.s.keys, "lock", name))
+	_, err := t.Exec("SELECT pg_advisory_xact_lock(?)", t.s.lockNumber("lock", name))
 	return err
 }
 

@@ -29,6 +29,11 @@ type postgres struct {
 	ears    sync.Once // starts hear
 	notes   notes
 
+	nonce    []byte // of the header: the store's name for locks
+	joined   bool   // the steps have run; from then on connections join
+	names    string // of our schemas, as a list in SQL
+	breaking string // number of their steps that aren't additive
+
 	queryMu sync.Mutex // guards queries
 	queries map[string]*postgresQuery
 
@@ -84,7 +89,11 @@ func openPostgres(ctx context.Context, url string, key [32]byte, schemas []Schem
 			}
 		}
 	}
-	if err := s.migrate(ctx, schemas); err != nil {
+	err = s.migrate(ctx, schemas)
+	if err == nil {
+		err = s.joinFirst(ctx, schemas)
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
 	}

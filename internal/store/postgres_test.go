@@ -56,9 +56,7 @@ func wrongPostgresKey(t *testing.T, server *peer.PostgresServer) {
 	if n := server.SQL("SELECT count(*) FROM pg_tables WHERE schemaname = '" + schema + "' AND tablename = 'more'"); n != "0" {
 		t.Error("a table was made with a wrong key")
 	}
-	if _, err := store.OpenPostgres(ctx, url, key(1), more); err != nil {
-		t.Error(err)
-	}
+	openPostgres(t, url, 1, more)
 }
 
 var things = store.Schema{Name: "things", Steps: []string{
@@ -245,8 +243,17 @@ func rollingUpgrade(t *testing.T, url string) {
 	upgraded := openPostgres(t, url, 1, newer)
 	put(upgraded, "new")
 	put(old, "old, beside")
-	put(openPostgres(t, url, 1, things), "old, restarted")
+	restarted := openPostgres(t, url, 1, things)
+	put(restarted, "old, restarted")
+	others := []store.Store{old, upgraded, restarted}
 	final := store.Schema{Name: "things", Steps: append(newer.Steps[:2:2], "DROP TABLE things_more")}
+	if _, err := store.OpenPostgres(ctx, url, key(1), final); err == nil || !strings.Contains(err.Error(), "other nodes") {
+		t.Errorf("a step that isn't additive, beside others: %v", err)
+	}
+	put(old, "old, still")
+	for _, s := range others {
+		s.Close()
+	}
 	openPostgres(t, url, 1, final)
 	for _, schema := range []store.Schema{things, newer} {
 		if _, err := store.OpenPostgres(ctx, url, key(1), schema); err == nil || !strings.Contains(err.Error(), "newer") {
