@@ -209,3 +209,38 @@ func TestARuleSaysHowLongMailIsHeld(t *testing.T) {
 		}
 	}
 }
+
+// FuzzClearCopies: whatever a message is, what is added to a clear copy leaves
+// its body in it, byte for byte, and a word taken off the subject changes
+// nothing else.
+func FuzzClearCopies(f *testing.F) {
+	f.Add([]byte("Subject: [secure] x\r\n\r\nhello\r\n"), "note")
+	f.Add([]byte("Subject: =?utf-8?q?=5Bsecure=5D_=C3=BC?=\r\nContent-Type: text/html\r\n\r\n<p>"), "Fußzeile\n")
+	f.Add([]byte("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b--\r\n"), "note")
+	f.Add([]byte("Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\r\n--b--"), "note")
+	f.Fuzz(func(t *testing.T, raw []byte, footer string) {
+		root, err := message.Parse(message.Bytes(raw), message.Limits{})
+		if err != nil {
+			return
+		}
+		body := string(raw[root.Body:])
+		short, err := smtpd.Stripped(raw, "[secure]")
+		if err == nil && !strings.HasSuffix(string(short), body) {
+			t.Errorf("stripped, %q became %q", raw, short)
+		}
+		if _, err := smtpd.HasAttachment(raw); err != nil {
+			t.Error(err)
+		}
+		src, err := smtpd.WithFooter(message.Bytes(raw), footer)
+		if err != nil {
+			return
+		}
+		grown, err := message.ReadAll(src, 1<<24)
+		if err != nil || !strings.Contains(string(grown), body) {
+			t.Errorf("with a footer, %q became %q (%v)", raw, grown, err)
+		}
+		if again, err := message.Parse(src, message.Limits{}); err == nil && len(grown) > len(raw) && !root.Is("text/plain") && !again.Is("multipart/mixed") {
+			t.Errorf("wrapped, %q became %q", raw, grown)
+		}
+	})
+}

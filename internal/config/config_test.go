@@ -208,6 +208,10 @@ to = "@board"
 identity = ["none", "first-seen"]
 mode = "sign"
 sign_as = "domain"
+[relay]
+listen    = "127.0.0.1:10026"
+smarthost = "smtp+insecure://127.0.0.1:2525"
+domains   = ["example.org"]
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -226,6 +230,10 @@ sign_as = "domain"
 	}
 	if d := decide(address.Address{Local: "chair", Domain: "example.org"}, m); d.Action != policy.SignOnly || d.Options.SignAs != policy.SignAsDomain {
 		t.Errorf("the board: %+v", d)
+	}
+	_, err = config.Parse("x.toml", "[policy]\nsign_as = \"domain\"\n")
+	if err == nil || !strings.Contains(err.Error(), `x.toml:2: policy.sign_as: "domain" is the key of [relay]`) {
+		t.Errorf("the domain's key without a relay: %v", err)
 	}
 	_, err = config.Parse("x.toml", "[policy]\ndry_run = true\n")
 	if err == nil || !strings.Contains(err.Error(), "x.toml:2: policy.dry_run: is for [relay]") {

@@ -87,8 +87,10 @@ func (d *decoder) policy(c *Config) {
 		MinTrust: policy.MinTrust{Require: pgp.Identity(p.MinTrust.Require), Prefer: pgp.Identity(p.MinTrust.Prefer)},
 		Groups:   p.Groups, DryRun: p.DryRun,
 	}
+	d.signAs("policy.sign_as", p.SignAs, c)
 	for i, r := range p.Rules {
 		key := fmt.Sprintf("policy.rule[%d]", i)
+		d.signAs(key+".sign_as", r.SignAs, c)
 		rule := policy.Rule{
 			Name: r.Name, From: r.From, To: r.To, Subject: r.Subject, Header: r.Header, LargerThan: d.bytes(key+".larger_than", r.LargerThan),
 			Attachment: r.Attachment, Lower: r.Lower, StripSubject: r.StripSubject,
@@ -110,6 +112,13 @@ func (d *decoder) policy(c *Config) {
 		}
 	}
 	d.dryRun(c)
+}
+
+// signAs: only a relay has a key of the domain.
+func (d *decoder) signAs(key, s string, c *Config) {
+	if s == string(policy.SignAsDomain) && c.Relay == nil {
+		d.add(key, `"domain" is the key of [relay], which this configuration doesn't have; write "sender"`)
+	}
 }
 
 // dryRun is for a relay that is being introduced. A bridge promises its person
