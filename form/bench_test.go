@@ -56,7 +56,7 @@ type watcher struct {
 }
 
 func (w *watcher) Write(p []byte) (int, error) {
-	if w.n++; w.n%100 == 1 {
+	if w.n++; w.n%1000 == 1 {
 		var m runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&m)

@@ -25,18 +25,19 @@ type job struct {
 	Height    int      `json:"height"`
 	Dark      bool     `json:"dark"`
 	NoScript  bool     `json:"noscript"`
+	HTTP      bool     `json:"http"`
 	Save      string   `json:"save"`
 	Wait      int      `json:"wait"` // ms until what the frame might load would have been asked for
 }
 
 type seen struct {
-	Requests, Console, Statuses, Links []string
-	Popups                             int
-	Took                               int // ms from Enter to the message
-	Secure, Open, Wide, Address        bool
-	Before, Title, Text, Plain, Focus  string
-	Files                              map[string]string
-	Frame                              *struct {
+	Requests, Console, Statuses, Links  []string
+	Popups                              int
+	Took                                int // ms from Enter to the message
+	Secure, Open, Wide, Address, Hidden bool
+	Before, Title, Text, Plain, Focus   string
+	Files                               map[string]string
+	Frame                               *struct {
 		URL, Sandbox string
 		Tree         []string
 	}
@@ -191,6 +192,15 @@ func TestAnAgreedPasswordIsTypedAsItIs(t *testing.T) {
 	s.quiet(t)
 	if !s.Open || !strings.Contains(s.Statuses[0], "not the password") {
 		t.Errorf("open %v, %q", s.Open, s.Statuses)
+	}
+}
+
+// TestABrowserWithoutCryptographySaysWhatToDo: over http there is none.
+func TestABrowserWithoutCryptographySaysWhatToDo(t *testing.T) {
+	page := makeMail(t, letter, form.Options{Password: form.NewPassword(), NoOpenPGP: true}).page
+	s := browse(t, page, job{HTTP: true, Save: "insecure"})
+	if s.Secure || !s.Hidden || !strings.Contains(s.Before, "Save this page to your device and open it from there") {
+		t.Errorf("secure context %v, form hidden %v:\n%s", s.Secure, s.Hidden, s.Before)
 	}
 }
 

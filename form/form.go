@@ -21,6 +21,12 @@
 // own script run and forbids every connection. HTML of the message is cleaned
 // here, and shown in a frame without scripts, forms, links and origin.
 //
+// Tried from the disk in Chromium 156 and Firefox 153, where a file is a secure
+// context and so has WebCrypto; Safari and the browsers of telephones were not
+// tried. Where a browser has none (a page over http, the preview of a mail
+// program), the page says to save it and open it from the disk. Some mail filters
+// hold or strip attached pages; then the OpenPGP copy is left.
+//
 // Whoever has the mail can guess at the password for as long as he likes, which
 // is why those that we make have 90 random bits, and why agreed ones shouldn't
 // be short.

@@ -21,7 +21,10 @@ import (
 // Letterlock-Password; what was agreed with the recipient (see [AgreedPasswords]);
 // else one of our own, for this message and all who share a copy. Only of the
 // last the sender doesn't know: a notice tells it, encrypted to the sender's own
-// certificate. No password is in a log, in a reply, or in the mail that it opens.
+// certificate. The field leaves in no copy, but a mail program that files its own
+// Sent copy files the field too: in clear, if the bridge's append doesn't seal it.
+//
+// No password is in a log, in a reply, or in the mail that it opens.
 type Passwords struct {
 	// Agreed tells the password that owner, an author, has agreed upon with a
 	// recipient; a zero one if there is none. nil knows none.

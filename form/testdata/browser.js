@@ -1,7 +1,7 @@
 // Opens a page in Chromium as a person would and tells what it saw, as JSON.
 // node browser.js MODULES CHROMIUM FOLDER: FOLDER has job.json with page,
 // password (each of a list is tried in turn), width, dark, save (a prefix of
-// screenshots; "" for none), frame (look into the frame).
+// screenshots; "" for none), http (over http instead of from the disk).
 "use strict";
 const { chromium } = require(process.argv[2] + "/playwright-core");
 const fs = require("fs"), path = require("path"), url = require("url");
@@ -28,7 +28,9 @@ const told = { requests: [], console: [], popups: 0, statuses: [], files: {}, fr
     page.on("dialog", d => { told.console.push("dialog: " + d.message()); d.dismiss(); });
     const shot = async name => { if (job.save) await page.screenshot({ path: job.save + "-" + name + ".png", fullPage: true }); };
 
-    await page.goto(url.pathToFileURL(path.join(folder, "message.html")).href);
+    // Nothing goes over the network here: the page is answered from the disk.
+    await context.route("http://page.example/**", r => r.fulfill({ path: path.join(folder, "message.html"), contentType: "text/html" }));
+    await page.goto(job.http ? "http://page.example/message.html" : url.pathToFileURL(path.join(folder, "message.html")).href);
     told.secure = await page.evaluate(() => window.isSecureContext);
     told.before = await page.evaluate(() => document.body.innerText);
     await shot("ask");
@@ -43,6 +45,7 @@ const told = { requests: [], console: [], popups: 0, statuses: [], files: {}, fr
       told.statuses.push(await status.count() ? await status.textContent() : "");
       if (await status.count()) await shot("refused");
     }
+    told.hidden = await page.evaluate(() => { const f = document.getElementById("form"); return !!f && f.hidden; });
     await page.waitForTimeout(job.wait || 200);
     told.open = !(await page.evaluate(() => document.getElementById("message").hidden));
     told.title = await page.title();
