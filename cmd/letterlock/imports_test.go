@@ -20,7 +20,7 @@ var onlyFor = map[string]string{
 	"internal/endpoint":        "cmd, internal/config",
 	"internal/login":           "cmd",
 	"internal/mailtest":        "cmd, internal/mailtest/peer",
-	"internal/mailtest/peer":   "",
+	"internal/mailtest/peer":   "internal/store/storetest",
 	"internal/metrics":         "cmd",
 	"internal/store/storetest": "",
 }

@@ -121,7 +121,7 @@ func TestProblemsNameFileLineAndRemedy(t *testing.T) {
 		{"not TOML", `mixed       = "refuse"`, `mixed       = refuse`, `x.toml:44: not TOML: `},
 		{"no such login", `"local"`, `"locale"`, `x.toml:8: bridge[0].auth: "locale" is none of local, passthrough`},
 		{"relative state_dir", `"/var/lib/letterlock"`, `"state"`, `x.toml:2: state_dir: "state" is no absolute path`},
-		{"unlock that is none", `"key-file:/etc/letterlock/key"`, `"keyfile:/x"`, `x.toml:3: unlock: "keyfile:/x" is none of "key-file:/path"`},
+		{"unlock that is none", `"key-file:/etc/letterlock/key"`, `"keyfile:/x"`, `x.toml:3: unlock: "keyfile:/x" is none of "keyring", "key-file:/path"`},
 		{"password in the file", `upstream_password = "store"`, `upstream_password = "hunter2"`, `x.toml:12: bridge[0].upstream_password: is none of "store"`},
 		{"CA file that is missing", `upstream_ca       = ""`, `upstream_ca       = "/nonexistent/ca.pem"`, `x.toml:13: bridge[0].upstream_ca: reading CA certificates: open /nonexistent/ca.pem`},
 		{"address that is none", `address = "bob@example.org"`, `address = "bob"`, `x.toml:19: bridge[1].address: "bob" is no mail address`},
@@ -302,7 +302,6 @@ func TestKeySources(t *testing.T) {
 		{"no file", "key-file:" + dir + "/none", "openssl rand"},
 		{"no credential", "credential:none", "none"},
 		{"empty passphrase", "passphrase-file:" + file("empty", "\n"), "passphrase is empty"},
-		{"keyring", "keyring", "not built yet"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := key(tt.unlock, false)

@@ -114,8 +114,8 @@ func (d *decoder) store(c *Config) {
 	case u.Query().Get("sslmode") == "prefer" || u.Query().Get("sslmode") == "allow":
 		d.add("store.url", "sslmode=%s lets whoever is on the wire choose cleartext; write sslmode=verify-full", u.Query().Get("sslmode"))
 	}
-	if unlock, _, _ := splitUnlock(c.Unlock); unlock == "passphrase-file" {
-		d.add("unlock", "all nodes of a shared store need the same key, and a passphrase gives each another; write key-file:/path, with 64 hex digits in the file")
+	if unlock, _, _ := splitUnlock(c.Unlock); unlock == "passphrase-file" || unlock == "keyring" {
+		d.add("unlock", "all nodes of a shared store need the same key, which %s doesn't give; write key-file:/path, with 64 hex digits in the file", unlock)
 	}
 	if len(c.Bridges) > 0 {
 		d.add("store.url", "a [[bridge]] keeps its mail's index for itself and can't share a store; run it by a configuration of its own, with \"sqlite:\"")

@@ -31,7 +31,7 @@ func splitUnlock(s string) (kind, where string, err error) {
 			return "", "", fmt.Errorf("%q needs the name of a credential: credential:NAME", s)
 		}
 	default:
-		return "", "", fmt.Errorf(`%q is none of "key-file:/path", "passphrase-file:/path", "credential:NAME"`, s)
+		return "", "", fmt.Errorf(`%q is none of "keyring", "key-file:/path", "passphrase-file:/path", "credential:NAME"`, s)
 	}
 	return kind, where, nil
 }
@@ -47,7 +47,8 @@ func (c *Config) Key(exists bool) (key [32]byte, err error) {
 	}
 	switch kind {
 	case "keyring":
-		return key, fmt.Errorf(`%w: unlock = "keyring" is not built yet (write unlock = "key-file:/path", with 64 hex digits in the file, or "passphrase-file:/path")`, ErrLocked)
+		key, _, err := c.fromKeyring(exists, true)
+		return key, err
 	case "key-file":
 		b, err := os.ReadFile(where)
 		if err != nil {
@@ -167,6 +168,10 @@ func (c *Config) CheckKey() error {
 			return fmt.Errorf("%w: %w", ErrLocked, err)
 		}
 		return nil
+	}
+	if kind == "keyring" {
+		_, _, err := c.fromKeyring(false, false)
+		return err
 	}
 	_, err := c.Key(true)
 	return err
