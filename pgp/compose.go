@@ -45,7 +45,7 @@ func compose(ctx context.Context, src message.Source, p Protection) (*composed, 
 		return nil, err
 	}
 	signOnly := len(p.Recipients) == 0
-	c := &composed{}
+	c := &composed{outer: make([]byte, 0, 4<<10), payload: make([]byte, 0, 6<<10)}
 	if c.body, err = planSafe(ctx, src, root, signOnly); err != nil {
 		return nil, err
 	}

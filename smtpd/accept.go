@@ -101,6 +101,9 @@ func (s *Server) serve(k *conn, l Listener) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("session", "err", fmt.Sprintf("panic: %v", p))
+			if t.up != nil { // nobody knows what it was at
+				t.up.broken = true
+			}
 			k.put(421, "4.3.0", "internal error")
 		}
 	}()

@@ -1,7 +1,9 @@
 package smtpd_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"strings"
@@ -294,6 +296,39 @@ func TestXFORWARD(t *testing.T) {
 	want := smtpd.Forwarded{Name: "spike.example", Addr: "192.0.2.9", Port: "25", Proto: "ESMTP", Helo: "spike+", Ident: "4711", Source: "REMOTE"}
 	if len(peers) != 1 || peers[0].Forwarded != want {
 		t.Errorf("peers %+v", peers)
+	}
+}
+
+// TestAClientCertificateOpensAnAccount: it is asked for where Config.TLS says so,
+// and what an MTA proves by its own isn't proved of whom it speaks for.
+func TestAClientCertificateOpensAnAccount(t *testing.T) {
+	server, client := certify(t)
+	server.ClientAuth, server.ClientCAs = tls.VerifyClientCertIfGiven, client.RootCAs
+	b := newBridge(t, newUpstream(t), func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+		c.TLS = server
+		c.Listeners[0].Login = nil
+		c.Listeners[0].Forward = func(p smtpd.Peer) bool { return p.TLS != nil && len(p.TLS.VerifiedChains) > 0 }
+		c.Listeners[0].Open = func(_ context.Context, p smtpd.Peer) *smtpd.Account {
+			if p.TLS != nil && len(p.TLS.VerifiedChains) > 0 {
+				return a
+			}
+			return nil
+		}
+	})
+	for _, tt := range []struct{ name, script string }{
+		{"without a certificate", "C: EHLO x\nS: 250\nC: MAIL FROM:<alice@example.org>\nS: 530\nC: AUTH PLAIN =\nS: 502\nC: XCLIENT ADDR=192.0.2.1\nS: 550"},
+		{"with one", "C: EHLO x\nS: 250\nC: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250"},
+		{"with one, speaking for another", "C: EHLO x\nS: 250\nC: XCLIENT ADDR=192.0.2.1\nS: 220\nC: EHLO x\nS: 250\nC: MAIL FROM:<alice@example.org>\nS: 530"},
+	} {
+		conf := client.Clone()
+		if tt.name != "without a certificate" {
+			conf.Certificates = server.Certificates
+		}
+		k := b.dial()
+		k.run("S: 220\nC: EHLO x\nS: 250\nC: STARTTLS\nS: 220")
+		tc := tls.Client(k.c, conf)
+		k = &talk{t, tc, bufio.NewReader(tc)}
+		k.run(tt.script)
 	}
 }
 
