@@ -249,3 +249,29 @@ func TestServedRecipientsCount(t *testing.T) {
 		t.Errorf("after an encrypted copy: %q, %q", out[0].Action, out[1].Action)
 	}
 }
+
+// What a sealed message is held to is known of a recipient even where the rules
+// for the envelope alone would send in clear.
+func TestKnownCertificates(t *testing.T) {
+	r := rules(t, policy.Config{Default: policy.Cleartext, Rules: []policy.Rule{
+		{Name: "rotates", To: []string{"*@partner.example"}, Mode: policy.Require, Settings: policy.Settings{AcceptWKDAfter: 24 * time.Hour}},
+		{Name: "word", Subject: []string{"[word]"}, Mode: policy.Require},
+	}})
+	next := []*pgp.Certificate{new(pgp.Certificate)}
+	changed := keydir.Finding{Address: bob, Outcome: keydir.Found, Problem: keydir.ProblemChanged, Successor: &keydir.Successor{Certificates: next, Served: 48 * time.Hour}}
+	if d := r.Recipient(alice, changed); len(d.Known()) != 1 || d.Known()[0] != next[0] {
+		t.Error("the successor is not what is known")
+	}
+	d := r.Recipient(alice, has(carol))
+	if d.Action != policy.SendClear || len(d.Known()) != 1 {
+		t.Errorf("%q, %d known", d.Action, len(d.Known()))
+	}
+	m := subject("[word]")
+	m.Sealed, m.Covers = true, map[string]bool{carol.Key(): true}
+	if d = r.Message(m, []policy.Decision{d})[0]; d.Action != policy.PassSealed {
+		t.Errorf("sealed for who requires it by the subject: %q (%s)", d.Action, d.Reason)
+	}
+	if d := r.Recipient(alice, none(carol)); len(d.Known()) != 0 {
+		t.Error("something is known of who has nothing")
+	}
+}
