@@ -342,3 +342,20 @@ func TestARelaysReportHasNoSender(t *testing.T) {
 		}
 	}
 }
+
+// TestInsideAndOutside: with what relay init writes, colleagues get a message as
+// it is while partners get it encrypted.
+func TestInsideAndOutside(t *testing.T) {
+	u := newUpstream(t)
+	inside := policy.Rule{Name: "inside", To: []string{"*@example.org"}, Mode: policy.Cleartext}
+	b := newBridge(t, u, asRelay(), withRules(policy.Config{Settings: policy.Settings{Mixed: policy.MixedSplit}, Rules: []policy.Rule{inside}}))
+	if got := b.mta().hand(letter("1", "bob@example.net, carl@example.org"), "a@example.org", "bob@example.net", "carl@example.org"); !strings.HasPrefix(got, "250") {
+		t.Fatalf("reply %q", got)
+	}
+	eventually(t, "both have it", func() bool { return len(u.received()) == 2 })
+	for _, m := range u.received() {
+		if strings.Contains(m.data, canary) != (m.rcpts[0] == "carl@example.org") {
+			t.Errorf("to %v: clear %v", m.rcpts, strings.Contains(m.data, canary))
+		}
+	}
+}

@@ -91,12 +91,10 @@ func (c *relayInit) configure(e *env, file string) error {
 		}
 	}
 	text += c.section()
-	if !c.Live {
-		text += "\n[policy]\ndry_run = true  # deliver unchanged, and tell what would have happened; take it out to encrypt\n"
-	}
+	text += c.policy()
 	if _, err := config.Parse(file, text); err != nil {
-		if !fresh && !c.Live && strings.Contains(string(old), "[policy]") {
-			return fmt.Errorf("%s has a [policy] already, so nothing was written; put dry_run = true there and run this again with --live, which adds [relay] alone", file)
+		if strings.Contains(string(old), "[policy]") {
+			return fmt.Errorf("%s has a [policy] already, so nothing was written; give the relay a configuration of its own (--config FILE)", file)
 		}
 		return fmt.Errorf("what you asked for is not well: %w", err)
 	}
@@ -136,6 +134,27 @@ func (c *relayInit) section() string {
 	return fmt.Sprintf("\n[relay]\nlisten = %q\nsmarthost = %q\ndomains = [%s]\ndomain_key = %q\n", c.Listen, c.smarthost(), strings.Join(quoted, ", "), "gateway@"+c.Domain[0])
 }
 
+// policy is what the rules begin with. A content filter sees the mail of
+// colleagues too: theirs stays as it is, and one message may go to both.
+func (c *relayInit) policy() string {
+	text := ""
+	if !c.Live {
+		text += "dry_run = true   # deliver unchanged, and tell what would have happened; take it out to encrypt\n"
+	}
+	if c.Smarthost != "" {
+		if text == "" {
+			return ""
+		}
+		return "\n[policy]\n" + text
+	}
+	text += "mixed = \"split\"  # a message may go to some encrypted and to others in clear; \"refuse\" sends it to nobody then\n"
+	inside := make([]string, len(c.Domain))
+	for i, d := range c.Domain {
+		inside[i] = fmt.Sprintf("%q", "*@"+d)
+	}
+	return "\n[policy]\n" + text + fmt.Sprintf("\n[[policy.rule]]\nname = \"inside stays as it is\"\nto = [%s]\nmode = \"cleartext\"\n", strings.Join(inside, ", "))
+}
+
 // next tells what is left to do. Postfix must send nothing around in circles: the
 // listener behind the relay has no content_filter.
 func (c *relayInit) next(e *env, file string, cfg *config.Config) {
@@ -144,11 +163,15 @@ func (c *relayInit) next(e *env, file string, cfg *config.Config) {
 	if up := cfg.Relay.Server; up.Security == endpoint.Cleartext {
 		e.printf("\n2. Postfix sends all its mail through it. In main.cf:\n\n    content_filter = smtp:[%s]:%d\n    smtp_send_xforward_command = yes\n"+
 			"\n   in master.cf, where mail comes back:\n\n    %s inet n - n - - smtpd\n%s", at.Host, at.Port, up.HostPort(), reinjection)
+		e.printf("\n   A milter that signs DKIM belongs to this listener (then without no_milters), not\n   to those in front: what is encrypted is new text. Or give [relay] the DKIM key.\n")
 		e.printf("\n   For mail that leaves only, put -o content_filter=smtp:[%s]:%d under the\n   submission service of master.cf instead of the line in main.cf.\n", at.Host, at.Port)
 	} else {
 		e.printf("\n2. The mail server hands it all mail that leaves. For Postfix, in main.cf:\n\n    relayhost = [%s]:%d\n    smtp_send_xforward_command = yes\n", at.Host, at.Port)
 	}
 	e.printf("\n   then:  postfix check && postfix reload\n")
+	if !cfg.Relay.Signing.IsZero() {
+		e.printf("\n   Publish the certificate of %s, so that others can check its signatures:\n   letterlock key export %[1]s\n", cfg.Relay.Signing)
+	}
 	e.printf("\n3. Look what it would do:  letterlock explain --from you@%s --to partner@example.com\n", c.Domain[0])
 	if cfg.Policy.DryRun {
 		e.printf("\nIt is a dry run: mail passes unchanged, and the log says what would have happened.\nTake dry_run out of %s when you are content, and: kill -HUP the running serve.\n", file)
@@ -160,7 +183,6 @@ func (c *relayInit) next(e *env, file string, cfg *config.Config) {
 const reinjection = `      -o content_filter=
       -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_milters,no_address_mappings
       -o smtpd_recipient_restrictions=permit_mynetworks,reject
-      -o smtpd_authorized_xforward_hosts=127.0.0.0/8
       -o mynetworks=127.0.0.0/8
 `
 

@@ -58,7 +58,6 @@ func StartMTA(t testing.TB, more string, services ...string) *MTA {
 const reinjection = `  -o content_filter=
   -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_milters,no_address_mappings
   -o smtpd_recipient_restrictions=permit_mynetworks,reject
-  -o smtpd_authorized_xforward_hosts=127.0.0.0/8
 `
 
 const mtaMain = `
