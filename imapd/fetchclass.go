@@ -2,7 +2,7 @@ package imapd
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -153,15 +153,13 @@ func (j *fetchJob) gatherBeginning(f *wire.FetchReader, g *gathering, item wire.
 			return err
 		}
 		ended := int64(len(j.header)) >= b.size
-		root, text, ok := index.ReadBeginning(j.header, complete && ended)
+		// Of what is longer than any header the beginning counts.
+		root, text, ok := index.ReadBeginning(j.header, complete && ended || len(j.header) > maxHeader)
 		if ok {
 			g.root, g.hasHeader, g.prefix, g.hasPrefix = root, true, text, true
 		}
 		if ok || ended {
 			break
-		}
-		if len(j.header) > maxHeader {
-			return fmt.Errorf("%w: header of more than %d bytes", wire.ErrDesync, maxHeader)
 		}
 	}
 	b.head = j.header
@@ -187,6 +185,50 @@ func (j *fetchJob) gatherBeginning(f *wire.FetchReader, g *gathering, item wire.
 		return err
 	}
 	g.contents = append(g.contents, c)
+	return nil
+}
+
+// gatherClassItem finds the class by the root header or by the text's beginning,
+// and keeps the item where the client asked for it. Of what is longer than any
+// header the beginning counts, as it does for whoever opens the message.
+func (j *fetchJob) gatherClassItem(f *wire.FetchReader, g *gathering, item wire.Item, isHeader bool) error {
+	b := begun{name: bytes.Clone(item.Name), size: item.Size}
+	into := &j.header
+	if !isHeader {
+		into = &j.prefix
+	}
+	*into = (*into)[:0]
+	if !item.Literal {
+		*into = append(*into, item.String()...)
+		b.size = int64(len(*into))
+	}
+	if err := f.CopyN((*appender)(into), maxHeader); err != nil {
+		return err
+	}
+	b.head = *into
+	if isHeader {
+		g.root, g.hasHeader = index.ReadRoot(b.head), true
+	} else {
+		// A client may have asked for a longer piece under the same name.
+		g.prefix, g.hasPrefix = b.head[:min(len(b.head), index.PrefixBytes)], true
+	}
+	if asked := j.find(b.name); asked != nil {
+		c := content{name: b.name}
+		if size := j.cutTo(b.size, *asked); size <= int64(len(b.head)) {
+			c.value = literalValue(b.head[:size])
+		} else {
+			var err error
+			if c.spool, err = j.s.spool(f, b.head, size); err != nil {
+				return err
+			}
+			if c.spool == nil {
+				j.failed(&g.kept, errors.New("no room"))
+				return nil
+			}
+		}
+		g.contents = append(g.contents, c)
+	}
+	j.decide(g)
 	return nil
 }
 

@@ -254,26 +254,7 @@ func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.It
 	isHeader := j.by == byHeader && !g.hasHeader && wire.EqualFold(item.Name, "BODY[HEADER]")
 	isPrefix := j.by == byHeader && !g.hasPrefix && wire.EqualFold(item.Name, "BODY[TEXT]<0>")
 	if isHeader || isPrefix {
-		into := &j.header
-		if isPrefix {
-			into = &j.prefix
-		}
-		if err := readInto(into, f, item); err != nil {
-			return err
-		}
-		b := *into
-		if isHeader {
-			g.root, g.hasHeader = index.ReadRoot(b), true
-		} else {
-			// A client may have asked for a longer piece under the same name.
-			g.prefix, g.hasPrefix = b[:min(len(b), index.PrefixBytes)], true
-		}
-		if asked := j.find(item.Name); asked != nil {
-			c := content{name: bytes.Clone(item.Name), value: literalValue(b[:j.cutTo(int64(len(b)), *asked)])}
-			g.contents = append(g.contents, c)
-		}
-		j.decide(g)
-		return nil
+		return j.gatherClassItem(f, g, item, isHeader)
 	}
 	if j.find(item.Name) == nil {
 		return nil
@@ -359,19 +340,6 @@ func (j *fetchJob) persist(last bool) {
 	if last && j.stored != nil {
 		<-j.stored
 	}
-}
-
-// readInto reads an item's string whole into b, whose room is used again.
-func readInto(b *[]byte, f *wire.FetchReader, item wire.Item) error {
-	*b = (*b)[:0]
-	if !item.Literal {
-		*b = append(*b, item.String()...)
-		return nil
-	}
-	if item.Size > maxHeader {
-		return fmt.Errorf("%w: header of %d bytes", wire.ErrDesync, item.Size)
-	}
-	return f.Copy((*appender)(b))
 }
 
 type appender []byte

@@ -205,9 +205,16 @@ func (w *responseWriter) cutHeaded(name []byte, size int64, from func(io.Writer)
 
 // cutPiece writes one piece, with imitations of our fields masked.
 func (w *responseWriter) cutPiece(name []byte, size int64, asked wire.FetchItem, from func(io.Writer) error) error {
-	begin := min(asked.Partial.Offset, size)
-	n := min(asked.Partial.Count, size-begin)
-	m := newHeaderMask(&window{w: w.begin(name, n).w, skip: begin, n: n}, 0, w.imitations().Ranges, false)
+	begin, n := int64(0), size
+	if asked.Partial != nil {
+		begin = min(asked.Partial.Offset, size)
+		n = min(asked.Partial.Count, size-begin)
+	}
+	out := &window{w: w.begin(name, n).w, skip: begin, n: n}
+	m := newHeaderMask(out, 0, w.imitations().Ranges, false)
+	if pickedHeader(asked.Section) {
+		m = newHeaderMask(out, 0, nil, true)
+	}
 	if err := from(m); err != nil {
 		return err
 	}

@@ -289,7 +289,7 @@ func showsHeader(i wire.FetchItem) bool {
 // classified, and where it comes by: the upstream may give another header now.
 func (w *responseWriter) masked(f *wire.FetchReader, item wire.Item, asked wire.FetchItem) error {
 	mime := asked.Section != nil && asked.Section.Kind == "MIME"
-	if mime || !item.Literal {
+	if mime && item.Size <= maxHeader || !item.Literal {
 		name := bytes.Clone(item.Name)
 		b, null, err := valueOf(f, item)
 		if err != nil || null {
@@ -341,7 +341,7 @@ func (w *responseWriter) maskPicked(b []byte, asked wire.FetchItem) {
 // cut gives the pieces that the client asked for of a section.
 func (w *responseWriter) cut(f *wire.FetchReader, item wire.Item, asked wire.FetchItem) error {
 	name := bytes.Clone(item.Name)
-	if item.Literal && !pickedHeader(asked.Section) {
+	if item.Literal && (!pickedHeader(asked.Section) || item.Size > maxHeader) {
 		return w.cutHeaded(name, item.Size, f.Copy)
 	}
 	b, null, err := valueOf(f, item)

@@ -1,0 +1,39 @@
+package imapd_test
+
+import (
+	"strings"
+	"testing"
+
+	"letterlock.org/letterlock/internal/mailtest/peer"
+)
+
+// TestAHeaderWithoutEnd: whoever sends one stalls no mailbox.
+func TestAHeaderWithoutEnd(t *testing.T) {
+	d := peer.Dovecot(t)
+	line := strings.Repeat("x", 900) + "\r\n"
+	d.Append(t, peer.Alice, "INBOX",
+		[]byte("Subject: first\r\n\r\nhi\r\n"),
+		[]byte("Subject: long\r\n"+strings.Repeat("X-Long: "+line, 6000)+"\r\nhi\r\n"),
+		[]byte("Subject: endless\r\n"+strings.Repeat("X-Long: "+line, 6000)),
+		[]byte("Subject: text\r\n\r\n"+strings.Repeat(line, 9000)),
+		[]byte("Subject: last\r\n\r\nhi\r\n"))
+	for _, items := range []string{
+		"(BODY.PEEK[HEADER])", "(BODY.PEEK[])", "(BODY.PEEK[HEADER.FIELDS (Subject)])", "(BODY.PEEK[HEADER.FIELDS (X-Long)])",
+		"(BODY.PEEK[TEXT]<0.8000000>)", "(BODY.PEEK[1.MIME])", "(BODY.PEEK[1.MIME]<5.5000000>)",
+		"(BODY.PEEK[HEADER.FIELDS (X-Long)]<100.5000000> BODY.PEEK[HEADER.FIELDS (X-Long)])", "(BODY.PEEK[]<0.7000000>)", "(BODY.PEEK[]<10.7000000>)",
+	} {
+		t.Run(items, func(t *testing.T) {
+			b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+			direct, bridged := login(t, d.Addr, peer.Alice, peer.AlicePassword), login(t, b.addr, user, password)
+			direct.ok("SELECT INBOX")
+			bridged.ok("SELECT INBOX")
+			want := strings.Join(direct.ok("UID FETCH 1:* "+items), "\n")
+			for _, when := range []string{"first", "second"} {
+				got := strings.Join(bridged.ok("UID FETCH 1:* "+items), "\n")
+				if got != want {
+					t.Errorf("%s contact: %d bytes, want %d", when, len(got), len(want))
+				}
+			}
+		})
+	}
+}
