@@ -36,10 +36,13 @@ type Relay struct {
 	ClientCertificates map[string]string `toml:"client_certificates"`
 	TrustSender        bool              `toml:"trust_sender"`
 
-	Sign      string   `toml:"sign"`
-	DomainKey string   `toml:"domain_key"`
-	DKIM      *DKIM    `toml:"dkim"`
-	Inbound   *Inbound `toml:"inbound"`
+	Sign      string `toml:"sign"`
+	DomainKey string `toml:"domain_key"`
+	DKIM      *DKIM  `toml:"dkim"`
+	// PasswordNotice is how a sender without certificate is told the password of
+	// a message: not at all (sealed), or in clear.
+	PasswordNotice string   `toml:"password_notice"`
+	Inbound        *Inbound `toml:"inbound"`
 
 	Addresses    []endpoint.Address     `toml:"-"`
 	Server       endpoint.Upstream      `toml:"-"`
@@ -77,7 +80,7 @@ type Inbound struct {
 
 // setDefaults is called before [relay] is read.
 func (r *Relay) setDefaults() {
-	r.Trusted, r.Sign = []string{"127.0.0.0/8", "::1/128"}, "sender"
+	r.Trusted, r.Sign, r.PasswordNotice = []string{"127.0.0.0/8", "::1/128"}, "sender", "sealed"
 }
 
 // relay checks [relay]; owners are the bridges of addresses.
@@ -109,6 +112,7 @@ func (d *decoder) relay(r *Relay, owners map[string]string) {
 	d.relayTLS(r)
 	d.relayClients(r, owners)
 	d.relaySigning(r)
+	d.oneOf("relay.password_notice", r.PasswordNotice, "sealed", "clear")
 	if r.Inbound != nil {
 		r.Inbound.Addresses = d.relayListen("relay.inbound.listen", `"127.0.0.1:10027"`, r.Inbound.Listen, r)
 		r.Inbound.Server = d.relayServer("relay.inbound.smarthost", "smtp+insecure://127.0.0.1:10028", r.Inbound.Smarthost, "relay.inbound.ca", r.Inbound.CA)

@@ -35,6 +35,7 @@ func TestRelayProblemsSayWhatToWrite(t *testing.T) {
 		{"DKIM without its key", relayText(listen, `dkim = { domain = "example.org", selector = "s" }`), "relay.dkim.key: is missing"},
 		{"a password in the file", relayText(listen, `smarthost_user = "u"`, `smarthost_password = "secret"`), `relay.smarthost_password: is neither "file:/path"`},
 		{"a user without password", relayText(listen, `smarthost_user = "u"`), "needs smarthost_password"},
+		{"a notice of no kind", relayText(listen, `password_notice = "mail"`), `relay.password_notice: "mail" is none of sealed, clear`},
 		{"inbound to nowhere", relayText(listen, `inbound = { listen = "127.0.0.1:10027" }`), "relay.inbound.smarthost: is missing"},
 		{"an unknown setting", relayText(listen, `smarthots = "x"`), `did you mean "smarthost"`},
 	} {
@@ -58,7 +59,7 @@ func TestRelayIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := c.Relay
-	if len(r.Addresses) != 2 || r.Server.Port != 25 || r.Domains[0] != "example.org" || r.Sign != "sender" || r.Signing.String() != "gateway@example.org" {
+	if len(r.Addresses) != 2 || r.Server.Port != 25 || r.Domains[0] != "example.org" || r.Sign != "sender" || r.PasswordNotice != "sealed" || r.Signing.String() != "gateway@example.org" {
 		t.Errorf("got %+v", r)
 	}
 	if len(r.Networks) != 2 || r.Networks[0].String() != "192.0.2.7/32" || r.Networks[1].String() != "10.1.2.0/24" {
