@@ -7,6 +7,7 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/meter"
 	"letterlock.org/letterlock/smtpd/queue"
 	"letterlock.org/letterlock/smtpd/wire"
 )
@@ -130,7 +131,9 @@ func (s *session) whole(in *intake, bare bool) error {
 		s.server.c.Count("refused")
 		return permanent(554, "5.6.0", "the message has a bare CR or LF; the mail program must end lines with CRLF")
 	}
+	start := s.server.c.Now()
 	err := s.receive(in)
+	s.server.c.Meter.Took(meter.Accept, s.server.c.Now().Sub(start))
 	var r *ownReply
 	if errors.As(err, &r) && r.Code/100 == 2 {
 		s.bad = 0

@@ -8,6 +8,7 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/meter"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/policy"
 )
@@ -105,9 +106,11 @@ func (s *session) protect(ctx context.Context, sub submission, g *group) (err er
 	}
 	switch g.action {
 	case policy.Encrypt, policy.SignOnly:
+		start := s.server.c.Now()
 		if err = s.encrypt(ctx, sub, g); err != nil { // Protect gives 7 bits, whatever it gets
 			return err
 		}
+		s.server.c.Meter.Took(meter.Protect, s.server.c.Now().Sub(start))
 		return s.vouch(ctx, sub, g)
 	case policy.SendClear:
 		g.body = message.Concat(s.autocrypt(ctx, sub), without(sub.src, sub.root, s.kept(private)))

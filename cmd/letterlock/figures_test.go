@@ -51,7 +51,7 @@ func TestFiguresOfServe(t *testing.T) {
 	}
 	arrival(t, b)
 	_, text := fetch(t, web+"/metrics")
-	for _, want := range []string{`letterlock_submissions_total{outcome="sent"} 1`, `letterlock_lookups_total{outcome="found",source="wkd`,
+	for _, want := range []string{`letterlock_submissions_total{outcome="sent"} 1`, "letterlock_protect_seconds_count 1", "letterlock_accept_seconds_count 1", `letterlock_lookups_total{outcome="found",source="wkd`,
 		"letterlock_smtp_sessions 0", `letterlock_queue_entries{state="waiting"} 0`, "letterlock_audit_lag_seconds", "go_goroutines", "process_open_fds"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("figures lack %s", want)

@@ -64,8 +64,12 @@ type listening struct {
 	at      endpoint.Address
 }
 
-// schemas are the tables of every package that keeps any.
-var schemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, index.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema}
+// schemas are the tables of every package that keeps any; a shared store has none
+// of imapd/index, since it has no bridges.
+var (
+	sharedSchemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema}
+	schemas       = append([]store.Schema{index.Schema}, sharedSchemas...)
+)
 
 const (
 	storeName = "letterlock.db"
@@ -138,7 +142,7 @@ func openStore(ctx context.Context, cfg *config.Config, file string, key [32]byt
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	st, err := store.OpenPostgres(ctx, cfg.Store.DSN, key, schemas...)
+	st, err := store.OpenPostgres(ctx, cfg.Store.DSN, key, sharedSchemas...)
 	return st, cfg.Store.Where(), err
 }
 

@@ -189,3 +189,16 @@ func (w *world) stop() (logs []byte) {
 	w.running = nil
 	return logs
 }
+
+// fails runs a command that must end with that exit code, and returns what it
+// says.
+func (b *bridge) fails(code int, args ...string) string {
+	b.w.t.Helper()
+	cmd := exec.Command("letterlock", args...)
+	cmd.Env = b.env
+	out, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != code {
+		b.w.t.Errorf("letterlock %s: %v, want exit code %d\n%s", args[0], err, code, out)
+	}
+	return string(out)
+}
