@@ -97,22 +97,23 @@ func (t *pgTx) Row(query string, args []any, dest ...any) error {
 type pgRows struct {
 	r     *pgconn.ResultReader
 	outer *pgRows
+	row   [][]byte // the one that each is called for
 	ahead [][][]byte
 	over  bool
 	err   error
 }
 
-func (r *pgRows) next() ([][]byte, bool) {
-	if len(r.ahead) > 0 {
-		row := r.ahead[0]
-		r.ahead = r.ahead[1:]
-		return row, true
-	}
-	if !r.over && r.r.NextRow() {
-		return r.r.Values(), true
+func (r *pgRows) next() bool {
+	switch {
+	case len(r.ahead) > 0:
+		r.row, r.ahead = r.ahead[0], r.ahead[1:]
+		return true
+	case !r.over && r.r.NextRow():
+		r.row = r.r.Values()
+		return true
 	}
 	r.close()
-	return nil, false
+	return false
 }
 
 func (r *pgRows) close() {
@@ -122,15 +123,23 @@ func (r *pgRows) close() {
 	}
 }
 
+// readAhead reads what is left; the connection's buffer is lost.
 func (r *pgRows) readAhead() {
+	if !r.over {
+		r.row = cloneRow(r.row)
+	}
 	for !r.over && r.r.NextRow() {
-		row := slices.Clone(r.r.Values())
-		for i := range row {
-			row[i] = slices.Clone(row[i])
-		}
-		r.ahead = append(r.ahead, row)
+		r.ahead = append(r.ahead, cloneRow(r.r.Values()))
 	}
 	r.close()
+}
+
+func cloneRow(row [][]byte) [][]byte {
+	row = slices.Clone(row)
+	for i := range row {
+		row[i] = slices.Clone(row[i]) // nil stays nil
+	}
+	return row
 }
 
 // drain lets the connection run another statement.
@@ -151,8 +160,9 @@ func (t *pgTx) Rows(query string, args []any, each func(scan func(dest ...any) e
 			t.rows = rows.outer
 			rows.close()
 		}()
-		for row, ok := rows.next(); ok; row, ok = rows.next() {
-			if err := each(func(dest ...any) error { return t.s.scan(st, row, dest) }); err != nil {
+		scan := func(dest ...any) error { return t.s.scan(st, rows.row, dest) }
+		for rows.next() {
+			if err := each(scan); err != nil {
 				return caller{err}
 			}
 			if err := t.check(); err != nil {

@@ -12,12 +12,6 @@ import (
 )
 
 // postgres is a Store in a PostgreSQL database that several processes share.
-//
-// What its administrator sees: the names of tables and columns, every INTEGER,
-// REAL and TEXT value (addresses, states, times, counts: what queries look for),
-// and of each BLOB its length and when it changes; of BLOBs in keys and indexes
-// also which are equal. What they can do: destroy rows, turn them back, and move
-// a BLOB to another row of its column; rows that carry trust have a [Store.MAC].
 type postgres struct {
 	*keys
 	seal    *sealer
@@ -50,6 +44,13 @@ type postgres struct {
 // where transactions nest, one to listen). The database's encoding must be UTF8;
 // tables lie in the first schema of the search_path. A pooler between must keep
 // sessions whole.
+//
+// What the database's administrator sees: the names of tables and columns, every
+// INTEGER, REAL and TEXT value (addresses, states, times, counts: what queries
+// look for), and of each BLOB its length and when it changes; of BLOBs in keys and
+// indexes also which are equal. What they can do: destroy rows, turn them back,
+// and move a BLOB to another row of its column; rows that carry trust have a
+// [Store.MAC].
 //
 // What the database says within two minutes counts: a statement that takes
 // longer, or the rows of one, is an error. A connection that is lost is one too,

@@ -408,6 +408,21 @@ func reentrant(t *testing.T, s store.Store) {
 	if err != nil || !slices.Equal(got, []int{12, 13, 23}) {
 		t.Errorf("got %v, %v", got, err)
 	}
+	got = nil
+	err = s.View(ctx, func(tx store.Tx) error { // another statement before the row is scanned
+		return tx.Rows(query, []any{0}, func(scan func(...any) error) error {
+			var a, b int
+			if err := tx.Row("SELECT 7777777 + COUNT(*) FROM storetest_row", nil, &b); err != nil {
+				return err
+			}
+			err := scan(&a)
+			got = append(got, a)
+			return err
+		})
+	})
+	if err != nil || !slices.Equal(got, []int{1, 2, 3}) {
+		t.Errorf("got %v, %v", got, err)
+	}
 }
 
 func txEnds(t *testing.T, s store.Store) {
