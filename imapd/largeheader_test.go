@@ -16,8 +16,11 @@ func TestAHeaderWithoutEnd(t *testing.T) {
 		[]byte("Subject: long\r\n"+strings.Repeat("X-Long: "+line, 6000)+"\r\nhi\r\n"),
 		[]byte("Subject: endless\r\n"+strings.Repeat("X-Long: "+line, 6000)),
 		[]byte("Subject: text\r\n\r\n"+strings.Repeat(line, 9000)),
+		[]byte("Subject: "+strings.Repeat("x", 5<<20)+"\r\n\r\nhi\r\n"),
+		[]byte("To: "+strings.Repeat("abcdefg <a@example.org>,\r\n ", 100000)+"b@example.org\r\n\r\nhi\r\n"),
 		[]byte("Subject: last\r\n\r\nhi\r\n"))
 	for _, items := range []string{
+		"(ENVELOPE)", "(BODYSTRUCTURE)",
 		"(BODY.PEEK[HEADER])", "(BODY.PEEK[])", "(BODY.PEEK[HEADER.FIELDS (Subject)])", "(BODY.PEEK[HEADER.FIELDS (X-Long)])",
 		"(BODY.PEEK[TEXT]<0.8000000>)", "(BODY.PEEK[1.MIME])", "(BODY.PEEK[1.MIME]<5.5000000>)",
 		"(BODY.PEEK[HEADER.FIELDS (X-Long)]<100.5000000> BODY.PEEK[HEADER.FIELDS (X-Long)])", "(BODY.PEEK[]<0.7000000>)", "(BODY.PEEK[]<10.7000000>)",

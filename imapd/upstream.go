@@ -93,6 +93,9 @@ func (s *session) connectOrYield(ctx context.Context, a *Account, password strin
 
 func (u *upstream) attach(conn net.Conn, io time.Duration, l wire.Limits) {
 	u.conn = newPatientConn(conn, io, io)
+	if l.Response == 0 {
+		l.Response = maxPassed // the ENVELOPE of a message with very many recipients is long
+	}
 	u.r = wire.NewResponseReader(u.conn, l)
 	u.w = bufio.NewWriterSize(u.conn, 64<<10)
 }

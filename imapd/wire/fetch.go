@@ -160,6 +160,9 @@ func (f *FetchReader) value(name []byte) (Item, error) {
 				name, f.val, spilled = f.name, f.val[:0], true
 			}
 			f.val = append(f.val, f.line[start:]...)
+			if size > int64(f.r.l.Response-len(f.val)) {
+				return Item{}, fmt.Errorf("%w: response longer than %d bytes", ErrDesync, f.r.l.Response)
+			}
 			w := &collector{b: f.val, limit: f.r.l.Response}
 			if err := f.r.copyLiteral(w, size); err != nil {
 				return Item{}, err
