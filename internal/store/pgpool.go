@@ -35,7 +35,7 @@ type pgPool struct {
 
 func newPool(n int) *pgPool {
 	return &pgPool{
-		slots: make(chan struct{}, n), extra: make(chan struct{}, n/2+1),
+		slots: make(chan struct{}, n), extra: make(chan struct{}, n/2),
 		born: map[*pg]time.Time{}, slot: map[*pg]chan struct{}{},
 	}
 }
