@@ -62,7 +62,7 @@ func (q *Queue) claimOf(key string, recipients []string) *claim {
 // whoever they are for. If another node sends it to one of recipients right now,
 // it is ErrBusy.
 func (q *Queue) Earlier(ctx context.Context, key string, recipients ...string) (es []Entry, err error) {
-	if key == "" {
+	if key == "" || q.seen != nil && q.seen.unseen(hash(key)) {
 		return nil, nil
 	}
 	var ids []string

@@ -104,6 +104,9 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 	var reports []report
 	for i := range changes {
 		c := &changes[i]
+		if h := hash(c.Entry.Submission); h != 0 && q.seen != nil {
+			q.seen.add(h)
+		}
 		c.Entry.Queued = c.Entry.Queued || c.Entry.State == Waiting || c.Entry.State == Held
 		if c.Forget {
 			continue

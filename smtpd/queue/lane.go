@@ -247,6 +247,7 @@ func (q *Queue) take(id string) bool {
 
 func (q *Queue) leave(id string) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	delete(q.busy, id)
+	q.mu.Unlock()
+	signal(q.wake) // Run may have wanted it
 }

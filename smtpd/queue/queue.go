@@ -88,6 +88,7 @@ type Queue struct {
 	bodies [32]byte      // key of the bodies
 	wake   chan struct{} // holds one token: something may be due
 	tend   chan struct{} // the same for chores
+	seen   *filter       // submissions that may be in the store; nil if Shared
 	// purged is when old entries were last removed; only chores uses it.
 	purged time.Time
 
@@ -141,6 +142,9 @@ func New(c Config) (*Queue, error) {
 	c.Node = cmp.Or(c.Node, "node-"+NewID())
 	q := &Queue{c: c, bodies: c.Store.Key("queue bodies v1"), wake: make(chan struct{}, 1), tend: make(chan struct{}, 1),
 		claims: map[string][]*claim{}, settled: map[string]Entry{}, busy: map[string]bool{}, hints: map[lane]bool{}}
+	if !c.Shared {
+		q.seen = &filter{}
+	}
 	for _, step := range []func(context.Context) error{q.renew, q.adopt, q.recover, q.count} {
 		if err := step(context.Background()); err != nil {
 			return nil, fmt.Errorf("settling the queue after the last run: %w", err)

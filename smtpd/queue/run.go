@@ -42,6 +42,7 @@ func (q *Queue) Run(ctx context.Context, s Sender) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { q.heartbeat(ctx) })
+	beside.Go(func() { q.fillFilter(ctx) })
 	if d, ok := s.(Decider); ok {
 		q.mu.Lock()
 		q.decider = d
@@ -115,10 +116,11 @@ func (q *Queue) startOne(ctx context.Context, s Sender, sch *schedule, l lane, g
 		g.next = now.Add(time.Minute)
 		return false
 	}
-	for len(g.ready) > 0 {
+	for n := len(g.ready); n > 0; n-- {
 		id := g.ready[0]
 		g.ready = g.ready[1:]
-		if !q.take(id) {
+		if !q.take(id) { // a chore or a person has it; it may be ours to give back
+			g.ready = append(g.ready, id)
 			continue
 		}
 		g.running++

@@ -170,6 +170,7 @@ func everything(t *testing.T, st store.Store) {
 		es, err := w.q.Earlier(t.Context(), slow.Submission)
 		return err == nil && len(es) == 0
 	})
+	w.stop()
 }
 
 func (w *world) reported(subject string) bool {
