@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,8 @@ type fetchJob struct {
 	box       *selected
 	lib       *index.Mailbox
 	items     []wire.FetchItem
-	names     []string // of items, as they are answered
+	names     []string           // of items, as they are answered
+	cuts      [][]wire.FetchItem // for each of items, what is cut from its answer; nil if nothing is
 	modifiers *wire.Token
 	uid       bool // UID FETCH
 	wantUID   bool
@@ -68,20 +70,31 @@ type dynamicItem struct{ name, value []byte }
 
 // find gives the client's item that an answer is for, or nil.
 func (j *fetchJob) find(name []byte) *wire.FetchItem {
+	if i := j.index(name); i >= 0 {
+		return &j.items[i]
+	}
+	return nil
+}
+
+// index is the place of the client's item that an answer is for, or -1. The
+// items are looked through once for all answers.
+func (j *fetchJob) index(name []byte) int {
 	if j.names == nil {
 		for _, item := range j.items {
+			var cuts []wire.FetchItem
 			if whole := j.wholeOf(item); whole != nil {
+				cuts = slices.DeleteFunc(slices.Clone(j.items), func(o wire.FetchItem) bool { return !samePieces(item, o) })
 				item = *whole
 			}
-			j.names = append(j.names, item.Response())
+			j.cuts, j.names = append(j.cuts, cuts), append(j.names, item.Response())
 		}
 	}
 	for i, want := range j.names {
 		if sameItem(name, want) {
-			return &j.items[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // sameItem compares an answer's name with the one expected. Servers spell the

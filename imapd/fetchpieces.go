@@ -129,11 +129,10 @@ func pickedHeader(sec *wire.Section) bool {
 
 // pieces gives the client's items that are cut from one answer, or nil.
 func (j *fetchJob) pieces(name []byte) []wire.FetchItem {
-	i := j.find(name)
-	if i == nil || j.wholeOf(*i) == nil {
-		return nil
+	if i := j.index(name); i >= 0 {
+		return j.cuts[i]
 	}
-	return slices.DeleteFunc(slices.Clone(j.items), func(o wire.FetchItem) bool { return !samePieces(*i, o) })
+	return nil
 }
 
 // pieces gives the client's items that are cut from one answer, or nil.
