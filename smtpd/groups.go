@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
@@ -19,6 +18,7 @@ type group struct {
 	options policy.Options
 	rcpts   []recipient
 	certs   []*pgp.Certificate
+	has     map[pgp.Fingerprint]bool // certs
 	body    message.Source
 	spool   *message.Spool // behind body; nil where body is the submission's
 	notice  *message.Spool // for the sender, to go with it; nil for none
@@ -90,8 +90,11 @@ func (s *session) plan(ctx context.Context, sub submission, rcpts []recipient, d
 }
 
 func (g *group) add(c *pgp.Certificate) {
-	same := func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() }
-	if !slices.ContainsFunc(g.certs, same) {
+	if f := c.Fingerprint(); !g.has[f] {
+		if g.has == nil {
+			g.has = map[pgp.Fingerprint]bool{}
+		}
+		g.has[f] = true
 		g.certs = append(g.certs, c)
 	}
 }
