@@ -149,7 +149,9 @@ func check(t *testing.T, u *upstream, b *bridge, rcpts []string, mayBeLost bool,
 	}
 	for _, e := range es {
 		for _, r := range e.Recipients {
-			unknown[r.Key] = r.State == queue.Unknown
+			if r.State == queue.Unknown {
+				unknown[r.Key] = true
+			}
 		}
 	}
 	if told != (len(unknown) > 0) {

@@ -8,35 +8,55 @@ import (
 	"letterlock.org/letterlock/internal/store"
 )
 
+// listPage is how many entries of a state are read at once.
+const listPage = 200
+
 // Each calls f for every entry that still concerns somebody, all but Sent ones:
 // by state, the oldest first. It reads them in pages. state "" is every state.
+// The first page of each state is of one moment, so that in a queue of usual size
+// an entry that changes its state meanwhile is neither missed nor seen twice.
 func (q *Queue) Each(ctx context.Context, state State, f func(Entry) error) error {
 	states := []State{Sending, Prepared, Waiting, Held, Unknown, Failed}
 	if state != "" {
 		states = []State{state}
 	}
-	for _, s := range states {
-		const page = 200
-		for last := ""; ; {
-			rs, err := q.rows(ctx, `WHERE state = ? AND state <> 'sent' AND state <> 'sending' AND id > ? ORDER BY id LIMIT ?`, string(s), last, page)
-			if s == Sending {
-				rs, err = q.rows(ctx, `WHERE node <> '' AND state = 'sending' AND id > ? ORDER BY id LIMIT ?`, last, page)
-			}
-			if err != nil {
+	pages := make([][]row, len(states))
+	err := q.c.Store.View(ctx, func(tx store.Tx) (err error) {
+		for i, s := range states {
+			if pages[i], err = q.page(tx, s, ""); err != nil {
 				return err
 			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i, s := range states {
+		for rs := pages[i]; len(rs) > 0; {
 			for _, r := range rs {
 				if err := f(r.Entry); err != nil {
 					return err
 				}
-				last = r.ID
 			}
-			if len(rs) < page {
+			if len(rs) < listPage {
 				break
+			}
+			last := rs[len(rs)-1].ID
+			if err := q.c.Store.View(ctx, func(tx store.Tx) (err error) { rs, err = q.page(tx, s, last); return err }); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// page reads entries in a state, those after an ID.
+func (q *Queue) page(tx store.Tx, s State, after string) ([]row, error) {
+	if s == Sending {
+		return q.rowsIn(tx, `WHERE node <> '' AND state = 'sending' AND id > ? ORDER BY id LIMIT ?`, after, listPage)
+	}
+	return q.rowsIn(tx, `WHERE state = ? AND state <> 'sent' AND state <> 'sending' AND id > ? ORDER BY id LIMIT ?`, string(s), after, listPage)
 }
 
 // List returns at most limit entries of one state, or of all but Sent.
