@@ -121,9 +121,9 @@ func (d *Directory) ByFingerprint(ctx context.Context, f pgp.Fingerprint) ([]*pg
 	return []*pgp.Certificate{c}, nil
 }
 
-// Revoke takes a revocation of a key that is published, from whoever has it: its
-// signature is the proof. It is answered under every address at once, and by
-// fingerprint for ever. known is false where nothing of that key is published.
+// Revoke takes a revocation of a key that is or was published, from whoever has
+// it: its signature is the proof. It is answered under every address at once, and
+// by fingerprint for ever. known is false where nothing of that key was published.
 func (d *Directory) Revoke(ctx context.Context, c *pgp.Certificate) (known bool, err error) {
 	revoked, ok := c.RevocationOnly()
 	if !ok {
@@ -131,27 +131,31 @@ func (d *Directory) Revoke(ctx context.Context, c *pgp.Certificate) (known bool,
 	}
 	err = d.update(ctx, func(tx store.Tx, version int64) error {
 		known = false
-		var rows []row
-		err := tx.Rows(selectRows+" WHERE fingerprint = ? AND gone = 0", []any{string(c.Fingerprint())}, func(scan func(...any) error) error {
-			r := row{}
-			err := scan(r.dest()...)
-			rows = append(rows, r)
-			return err
-		})
+		rows, err := addressRows(tx, "fingerprint = ?", string(c.Fingerprint()))
+		for _, r := range rows {
+			known = true
+			if err == nil {
+				err = d.revokeRow(tx, r, revoked, version)
+			}
+		}
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			known = true
-			next, err := d.revokedRow(r, revoked)
+		former, err := addressRows(tx, "address IN (SELECT address FROM keydirserver_former WHERE fingerprint = ?)", string(c.Fingerprint()))
+		if err == nil && !known {
+			var n int
+			err = tx.Row("SELECT COUNT(*) FROM keydirserver_former WHERE fingerprint = ?", []any{string(c.Fingerprint())}, &n)
+			known = n > 0
+		}
+		for _, r := range former {
 			if err == nil {
-				err = next.write(tx, d.store, version)
-			}
-			if err != nil {
-				return err
+				err = d.revokeFormer(tx, r, c, version)
 			}
 		}
-		return nil
+		if err != nil || !known {
+			return err
+		}
+		return remember(tx, d.store, revoked)
 	})
 	if err != nil {
 		return false, fmt.Errorf("revoking %s: %w", c.Fingerprint(), err)
@@ -159,17 +163,47 @@ func (d *Directory) Revoke(ctx context.Context, c *pgp.Certificate) (known bool,
 	return known, nil
 }
 
-// revokedRow is a row with a revocation.
-func (d *Directory) revokedRow(r row, revoked *pgp.Certificate) (row, error) {
+// addressRows reads the published rows that a condition chooses.
+func addressRows(tx store.Tx, where string, arg any) (rows []row, err error) {
+	err = tx.Rows(selectRows+" WHERE gone = 0 AND "+where, []any{arg}, func(scan func(...any) error) error {
+		r := row{}
+		err := scan(r.dest()...)
+		rows = append(rows, r)
+		return err
+	})
+	return rows, err
+}
+
+func (d *Directory) revokeRow(tx store.Tx, r row, revoked *pgp.Certificate, version int64) error {
 	e, err := r.entry(d.store)
 	if err != nil {
-		return row{}, err
+		return err
 	}
-	c, err := pgp.Merge(e.Certificate, revoked)
+	next, err := d.revokedRow(row{names: e.Address, cert: e.Certificate}, revoked)
 	if err != nil {
-		return row{}, err
+		return err
 	}
-	return d.row(e.Address, c)
+	return d.put(tx, next, version)
+}
+
+// revokeFormer has a certificate that was replaced answered beside its successor,
+// now that it is revoked.
+func (d *Directory) revokeFormer(tx store.Tx, r row, c *pgp.Certificate, version int64) error {
+	e, err := r.entry(d.store)
+	if err != nil || e.Certificate.Fingerprint() == c.Fingerprint() {
+		return err
+	}
+	all, err := pgp.ParseCertificates(r.body)
+	if err != nil || slices.ContainsFunc(all, func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
+		return err
+	}
+	m, err := c.Minimal(e.Address, d.now())
+	if err != nil {
+		return nil // it doesn't name the address: by fingerprint it is told
+	}
+	r.names, r.cert, r.keys, r.predecessors = e.Address, e.Certificate, e.Certificate.Fingerprints(), len(all)-1
+	r.beside(m, d.now().Add(predecessorFor).UnixMicro())
+	return r.write(tx, d.store, version)
 }
 
 // ByKeyID is ByFingerprint for whoever knows only a key ID, which strangers may
@@ -209,10 +243,12 @@ func (d *Directory) byKey(ctx context.Context, fits func(*pgp.Certificate) bool,
 		if _, err := r.check(d.store); err != nil {
 			continue // it isn't answered by its address either
 		}
-		c, err := parseOne(r.body)
-		if err != nil || !fits(c) {
+		// The first is what is published; a predecessor is told as what is revoked.
+		certs, err := pgp.ParseCertificates(r.body)
+		if err != nil || len(certs) == 0 || !fits(certs[0]) {
 			continue
 		}
+		c := certs[0]
 		at := slices.IndexFunc(all, func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() })
 		if at < 0 {
 			all = append(all, c)

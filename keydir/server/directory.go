@@ -42,6 +42,25 @@ var Schema = store.Schema{Name: "keydirserver", Steps: []string{
 	CREATE INDEX keydirserver_key_address ON keydirserver_key (address);
 	CREATE TABLE keydirserver_revoked (
 		fingerprint TEXT PRIMARY KEY NOT NULL, certificate BLOB NOT NULL, mac BLOB NOT NULL)`,
+	// What waits for its confirmation: token is a keyed hash. Until when a revoked
+	// predecessor is part of an answer; and which keys an address had before.
+	`-- additive
+	CREATE TABLE keydirserver_pending (
+		token       BLOB PRIMARY KEY NOT NULL,
+		way         TEXT NOT NULL,
+		address     TEXT NOT NULL,
+		spelling    TEXT NOT NULL,
+		fingerprint TEXT NOT NULL,
+		certificate BLOB NOT NULL,
+		made        INTEGER NOT NULL,
+		ends        INTEGER NOT NULL,
+		used        INTEGER NOT NULL,
+		mac         BLOB NOT NULL);
+	CREATE INDEX keydirserver_pending_address ON keydirserver_pending (address, made);
+	CREATE INDEX keydirserver_pending_ends ON keydirserver_pending (ends);
+	ALTER TABLE keydirserver_cert ADD COLUMN until INTEGER NOT NULL DEFAULT 0;
+	CREATE INDEX keydirserver_cert_until ON keydirserver_cert (until) WHERE until > 0;
+	CREATE TABLE keydirserver_former (fingerprint TEXT NOT NULL, address TEXT NOT NULL, PRIMARY KEY (fingerprint, address))`,
 }}
 
 // These separate the MACs of our rows.
@@ -113,8 +132,11 @@ func (d *Directory) Remove(ctx context.Context, a address.Address) error {
 	now := d.now()
 	err := d.update(ctx, func(tx store.Tx, version int64) error {
 		r := row{address: a.Key(), spelling: a.String(), added: now.UnixMicro(), gone: true}
-		var there int
-		if err := tx.Row("SELECT 1 FROM keydirserver_cert WHERE address = ? AND gone = 0", []any{a.Key()}, &there); err != nil {
+		var f string
+		if err := tx.Row("SELECT fingerprint FROM keydirserver_cert WHERE address = ? AND gone = 0", []any{a.Key()}, &f); err != nil {
+			return err
+		}
+		if _, err := tx.Exec("INSERT INTO keydirserver_former (fingerprint, address) VALUES (?, ?) ON CONFLICT DO NOTHING", f, a.Key()); err != nil {
 			return err
 		}
 		if _, err := tx.Exec("DELETE FROM keydirserver_cert WHERE gone = 1 AND added < ?", now.Add(-goneFor).UnixMicro()); err != nil {
@@ -132,7 +154,7 @@ func (d *Directory) Remove(ctx context.Context, a address.Address) error {
 func (d *Directory) change(ctx context.Context, rows ...row) error {
 	return d.update(ctx, func(tx store.Tx, version int64) error {
 		for _, r := range rows {
-			if err := r.write(tx, d.store, version); err != nil {
+			if err := d.put(tx, r, version); err != nil {
 				return err
 			}
 		}
@@ -202,7 +224,7 @@ func (d *Directory) List(ctx context.Context) (all []Entry, err error) {
 	return all, nil
 }
 
-const selectRows = "SELECT address, spelling, certificate, body, added, mac, gone FROM keydirserver_cert"
+const selectRows = "SELECT address, spelling, certificate, body, added, mac, gone, until FROM keydirserver_cert"
 
 // row is a row of our table. One that is gone has neither certificate nor body;
 // certificate is empty where body is the whole of it.
@@ -211,14 +233,18 @@ type row struct {
 	certificate, body, mac []byte
 	added                  int64 // Unix microseconds; of one that is gone: since when
 	gone                   bool
+	until                  int64 // Unix microseconds: how long predecessors are part of body
 	// What follows is not in this table.
 	names   address.Address   // what spelling says
+	cert    *pgp.Certificate  // as it was added
 	keys    []pgp.Fingerprint // the primary key's first
 	revoked *pgp.Certificate  // what is told for ever, nil if it isn't revoked
+
+	predecessors int // certificates in body behind that of cert
 }
 
 func (r *row) dest() []any {
-	return []any{&r.address, &r.spelling, &r.certificate, &r.body, &r.added, &r.mac, &r.gone}
+	return []any{&r.address, &r.spelling, &r.certificate, &r.body, &r.added, &r.mac, &r.gone, &r.until}
 }
 
 // whole is the certificate as it was added.
@@ -242,7 +268,7 @@ func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
 	if err != nil {
 		return row{}, fmt.Errorf("publishing the certificate of %s: %w", a, err)
 	}
-	r := row{address: a.Key(), spelling: a.String(), body: m.Bytes(), added: now.UnixMicro(), names: a, keys: c.Fingerprints()}
+	r := row{address: a.Key(), spelling: a.String(), body: m.Bytes(), added: now.UnixMicro(), names: a, cert: c, keys: c.Fingerprints()}
 	r.revoked, _ = c.RevocationOnly()
 	if !bytes.Equal(m.Bytes(), c.Bytes()) {
 		r.certificate = c.Bytes()
@@ -260,11 +286,11 @@ func (r *row) macOf(st store.Store) []byte {
 }
 
 func (r *row) write(tx store.Tx, st store.Store, version int64) error {
-	_, err := tx.Exec(`INSERT INTO keydirserver_cert (address, spelling, certificate, body, added, mac, gone, version, fingerprint)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address) DO UPDATE SET spelling = excluded.spelling,
+	_, err := tx.Exec(`INSERT INTO keydirserver_cert (address, spelling, certificate, body, added, mac, gone, version, fingerprint, until)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address) DO UPDATE SET spelling = excluded.spelling,
 		certificate = excluded.certificate, body = excluded.body, added = excluded.added, mac = excluded.mac,
-		gone = excluded.gone, version = excluded.version, fingerprint = excluded.fingerprint`,
-		r.address, r.spelling, r.certificate, r.body, r.added, r.macOf(st), r.gone, version, r.fingerprint())
+		gone = excluded.gone, version = excluded.version, fingerprint = excluded.fingerprint, until = excluded.until`,
+		r.address, r.spelling, r.certificate, r.body, r.added, r.macOf(st), r.gone, version, r.fingerprint(), r.until)
 	if err != nil {
 		return err
 	}

@@ -87,11 +87,7 @@ func (h *Handler) byEmail(ctx context.Context, what string) ([]*pgp.Certificate,
 	if !ok {
 		return nil, nil
 	}
-	c, err := parseOne(body)
-	if err != nil {
-		return nil, err
-	}
-	return []*pgp.Certificate{c}, nil
+	return pgp.ParseCertificates(body)
 }
 
 // index is the machine-readable index (Section 5.2 of the draft).

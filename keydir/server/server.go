@@ -205,7 +205,9 @@ func hostname(host string) string {
 }
 
 // encoding is z-base-32, as keydir.WKDHash has it.
-var encoding = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPadding(base32.NoPadding)
+var encoding = base32.NewEncoding(zBase32).WithPadding(base32.NoPadding)
+
+const zBase32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 
 // hash is the SHA-1 of a local part, in binary.
 type hash [20]byte

@@ -1,0 +1,123 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
+)
+
+// predecessorFor is how long a revoked certificate is answered beside the one
+// that took its place, for those who only ask now and then.
+const predecessorFor = 365 * 24 * time.Hour
+
+// put writes a row in place of what was published for its address. What is known
+// of revocations goes into it: an older state takes nothing back. Where it has
+// another primary key, the old one's revoked certificate stays beside it.
+func (d *Directory) put(tx store.Tx, r row, version int64) error {
+	if r.cert == nil {
+		return r.write(tx, d.store, version)
+	}
+	f := r.cert.Fingerprint()
+	switch known, err := revocation(tx, d.store, f); {
+	case err == nil:
+		if r, err = d.revokedRow(r, known); err != nil {
+			return err
+		}
+	case !errors.Is(err, store.ErrNoRow) && !errors.Is(err, store.ErrTampered):
+		return err
+	}
+	old := row{}
+	err := tx.Row(selectRows+" WHERE address = ? AND gone = 0", []any{r.address}, old.dest()...)
+	switch {
+	case errors.Is(err, store.ErrNoRow):
+	case err != nil:
+		return err
+	default:
+		if err := d.follow(tx, &r, old); err != nil {
+			return err
+		}
+	}
+	return r.write(tx, d.store, version)
+}
+
+// follow keeps of an old row what is to be answered beside the new one.
+func (d *Directory) follow(tx store.Tx, r *row, old row) error {
+	if _, err := old.check(d.store); err != nil {
+		return nil // it isn't answered either
+	}
+	certs, err := pgp.ParseCertificates(old.body)
+	if err != nil || len(certs) == 0 {
+		return nil
+	}
+	now, f := d.now(), r.cert.Fingerprint()
+	replaced := certs[0].Fingerprint() != f
+	if replaced {
+		_, err := tx.Exec("INSERT INTO keydirserver_former (fingerprint, address) VALUES (?, ?) ON CONFLICT DO NOTHING",
+			string(certs[0].Fingerprint()), r.address)
+		if err != nil {
+			return err
+		}
+	}
+	for i, c := range certs {
+		until := old.until
+		if i == 0 && replaced {
+			until = now.Add(predecessorFor).UnixMicro()
+		}
+		if c.Fingerprint() != f && c.Revoked(now) && until > now.UnixMicro() {
+			r.beside(c, until)
+		}
+	}
+	return nil
+}
+
+// beside adds a revoked certificate to the answer, if it has room: two of them
+// for one address, and the whole not longer than one certificate may be.
+func (r *row) beside(c *pgp.Certificate, until int64) {
+	if len(r.certificate) == 0 {
+		r.certificate = r.body
+	}
+	if r.predecessors < 2 && len(r.body)+len(c.Bytes()) <= MaxCertificate {
+		r.body = append(bytes.Clone(r.body), c.Bytes()...)
+		r.predecessors++
+		r.until = max(r.until, until)
+	}
+}
+
+// revokedRow is a row with a revocation.
+func (d *Directory) revokedRow(r row, revoked *pgp.Certificate) (row, error) {
+	c, err := pgp.Merge(r.cert, revoked)
+	if err != nil {
+		return row{}, err
+	}
+	return d.row(r.names, c)
+}
+
+// dropPredecessors ends the year of those that were replaced.
+func (d *Directory) dropPredecessors(tx store.Tx, version int64) error {
+	var rows []row
+	err := tx.Rows(selectRows+" WHERE until > 0 AND until <= ? AND gone = 0 LIMIT 100", []any{d.now().UnixMicro()}, func(scan func(...any) error) error {
+		r := row{}
+		err := scan(r.dest()...)
+		rows = append(rows, r)
+		return err
+	})
+	for _, old := range rows {
+		if err != nil {
+			return err
+		}
+		e, bad := old.entry(d.store)
+		if bad != nil {
+			continue
+		}
+		r, bad := d.row(e.Address, e.Certificate)
+		if bad != nil {
+			continue
+		}
+		r.added = old.added
+		err = r.write(tx, d.store, version)
+	}
+	return err
+}

@@ -1,0 +1,297 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
+)
+
+// Errors of a submission, for the one who submits. They wrap what pgp says,
+// where it says something, and tell nothing of what is published.
+var (
+	// ErrForeign means that a certificate names no address of the domains.
+	ErrForeign = errors.New("the certificate names no address of a domain of this directory")
+	// ErrLimited means that enough was asked for an address, or in all, for now.
+	ErrLimited = errors.New("too many requests; try again tomorrow")
+	// ErrToken means that a token was never given out, or is used or too old.
+	ErrToken = errors.New("this confirmation was used already, or is too old, or never was one")
+)
+
+// Offer is a certificate that somebody submits, as far as it may be published.
+type Offer struct {
+	// Certificate is minimal: primary key, the user IDs of Addresses, live
+	// subkeys, newest self-signatures.
+	Certificate *pgp.Certificate
+	// Addresses are those of the domains that it names; empty if it is revoked.
+	Addresses []address.Address
+	// Revoked is the revocation, if it is revoked.
+	Revoked *pgp.Certificate
+	// Given is the certificate as it was submitted.
+	Given *pgp.Certificate
+}
+
+// Offers reads what somebody submits, binary or armored: one or several
+// certificates that people could be encrypted to, or revoked ones. Secret keys
+// are pgp.ErrSecretKey and nothing of them is kept; what nobody should use is
+// refused with its reason: pgp.ErrExpired, ErrWeak, ErrUnusable, ErrMalformed,
+// [ErrTooLarge], [ErrForeign].
+func (d *Directory) Offers(b []byte, domains func(string) bool) ([]Offer, error) {
+	certs, err := pgp.ParseCertificates(b)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate: %w", err)
+	}
+	if len(certs) > maxOffers {
+		return nil, fmt.Errorf("%w: %d certificates, at most %d at once", ErrTooLarge, len(certs), maxOffers)
+	}
+	var all []Offer
+	for _, c := range certs {
+		o, err := d.offer(c, domains)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Fingerprint(), err)
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+// Bounds of one submission.
+const (
+	maxOffers         = 4
+	maxOfferAddresses = 10
+)
+
+func (d *Directory) offer(c *pgp.Certificate, domains func(string) bool) (Offer, error) {
+	now := d.now()
+	if r, ok := c.RevocationOnly(); ok {
+		return Offer{Certificate: r, Revoked: r, Given: c}, nil
+	}
+	if err := c.CheckEncrypt(now); err != nil {
+		return Offer{}, err
+	}
+	o := Offer{Given: c}
+	for _, a := range addressesOf(c) {
+		if !domains(a.Domain) || len(o.Addresses) == maxOfferAddresses {
+			continue
+		}
+		m, err := c.Minimal(a, now)
+		if err != nil {
+			continue // the user ID is revoked
+		}
+		if o.Certificate != nil {
+			if m, err = pgp.Merge(o.Certificate, m); err != nil {
+				return Offer{}, fmt.Errorf("%w: %w", ErrTooLarge, err)
+			}
+		}
+		o.Certificate, o.Addresses = m, append(o.Addresses, a)
+	}
+	switch {
+	case len(o.Addresses) == 0:
+		return Offer{}, ErrForeign
+	case len(o.Certificate.Bytes()) > MaxCertificate:
+		return Offer{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(o.Certificate.Bytes()), MaxCertificate)
+	}
+	return o, nil
+}
+
+// Take does at once what needs no confirmation, since the key's own signature
+// proves it: a revocation of what is or was published, and a newer state of a
+// certificate that is published under that address already. It returns the
+// addresses of the offer that are served now as it says.
+func (d *Directory) Take(ctx context.Context, o Offer) (done []address.Address, err error) {
+	if o.Revoked != nil {
+		_, err := d.Revoke(ctx, o.Given)
+		return nil, err
+	}
+	for _, a := range o.Addresses {
+		e, err := d.Certificate(ctx, a)
+		if errors.Is(err, store.ErrNoRow) || errors.Is(err, store.ErrTampered) || err == nil && e.Fingerprint() != o.Certificate.Fingerprint() {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := d.renew(ctx, a, e, o.Certificate); err != nil {
+			return nil, err
+		}
+		done = append(done, a)
+	}
+	return done, nil
+}
+
+// renew publishes what an offer has that is new.
+func (d *Directory) renew(ctx context.Context, a address.Address, published, offered *pgp.Certificate) error {
+	m, err := pgp.Merge(published, offered)
+	if err != nil {
+		return err
+	}
+	if m, err = m.Minimal(a, d.now()); err != nil {
+		return err
+	}
+	if slices.Equal(m.Bytes(), published.Bytes()) {
+		return nil
+	}
+	return d.Add(ctx, a, m)
+}
+
+// Way is how a submission proves that it comes from the address. A token is good
+// for its own way only.
+type Way string
+
+const (
+	ByUpload Way = "upload" // not yet asked for: what was uploaded, for any of its addresses
+	ByLink   Way = "link"   // a link in a mail
+	ByWKS    Way = "wks"    // a Web Key Service's mail
+	ByInvite Way = "invite" // a word that the operator gave
+	byNonce  Way = "nonce"  // of an authenticated request, so that it counts once
+)
+
+// lasts is how long a token is good. Three days are the Web Key Service's own.
+func (w Way) lasts() time.Duration {
+	switch w {
+	case ByUpload:
+		return time.Hour
+	case byNonce:
+		return 2 * putWindow
+	case ByInvite:
+		return 7 * 24 * time.Hour
+	}
+	return 3 * 24 * time.Hour
+}
+
+// Bounds of what waits: requests for one address in a day, and everything.
+const (
+	perAddress = 3
+	maxPending = 100_000
+	limitSpan  = 24 * time.Hour
+)
+
+// Pending is what waits for its confirmation.
+type Pending struct {
+	Way         Way
+	Address     address.Address  // zero ByUpload
+	Certificate *pgp.Certificate // nil ByInvite
+	Made, Ends  time.Time
+}
+
+// Begin keeps a request until it is confirmed with the token, which is returned
+// once and stored as a keyed hash: 160 random bits, bound to the way, the address
+// and the certificate. [ErrLimited] says that enough was asked.
+func (d *Directory) Begin(ctx context.Context, way Way, a address.Address, c *pgp.Certificate) (token string, err error) {
+	token = newToken()
+	p := d.newPending(token, way, a, c)
+	err = d.store.Update(ctx, func(tx store.Tx) error {
+		if _, err := tx.Exec("DELETE FROM keydirserver_pending WHERE ends <= ?", d.now().UnixMicro()); err != nil {
+			return err
+		}
+		if err := d.limit(tx, p); err != nil {
+			return err
+		}
+		return p.insert(tx, d.store)
+	})
+	if err != nil {
+		return "", fmt.Errorf("beginning a submission: %w", err)
+	}
+	return token, nil
+}
+
+// limit is ErrLimited where there is too much already.
+func (d *Directory) limit(tx store.Tx, p pending) error {
+	var n int
+	if err := tx.Row("SELECT COUNT(*) FROM keydirserver_pending", nil, &n); err != nil {
+		return err
+	}
+	if n >= maxPending {
+		return ErrLimited
+	}
+	if p.way == string(ByUpload) || p.way == string(byNonce) || p.way == string(ByInvite) {
+		return nil
+	}
+	err := tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE address = ? AND made > ? AND way IN (?, ?)",
+		[]any{p.address, d.now().Add(-limitSpan).UnixMicro(), string(ByLink), string(ByWKS)}, &n)
+	if err == nil && n >= perAddress {
+		return ErrLimited
+	}
+	return err
+}
+
+// Pending is what a token stands for, without using it.
+func (d *Directory) Pending(ctx context.Context, token string, way Way) (Pending, error) {
+	var p Pending
+	err := d.store.View(ctx, func(tx store.Tx) (err error) {
+		p, _, err = d.open(tx, token, way, "")
+		return err
+	})
+	return p, err
+}
+
+// Confirm publishes what a token stands for, once: of several at the same time
+// one succeeds, and the others are [ErrToken]. check, if not nil, may refuse
+// before the token is used; it may run more than once.
+func (d *Directory) Confirm(ctx context.Context, token string, way Way, check func(Pending) error) (Pending, error) {
+	if _, err := d.Pending(ctx, token, way); err != nil {
+		return Pending{}, err // without a transaction that others would wait for
+	}
+	var p Pending
+	err := d.update(ctx, func(tx store.Tx, version int64) error {
+		var w pending
+		var err error
+		if p, w, err = d.open(tx, token, way, " FOR UPDATE"); err != nil {
+			return err
+		}
+		if check != nil {
+			if err := check(p); err != nil {
+				return err
+			}
+		}
+		if err := w.use(tx, d.store); err != nil {
+			return err
+		}
+		r, err := d.row(p.Address, p.Certificate)
+		if err != nil {
+			return err
+		}
+		return d.put(tx, r, version)
+	})
+	if err != nil {
+		return Pending{}, fmt.Errorf("confirming a submission: %w", err)
+	}
+	return p, nil
+}
+
+// Tidy forgets what was not confirmed in time, and ends the year of
+// predecessors. It is for now and then.
+func (d *Directory) Tidy(ctx context.Context) error {
+	now := d.now().UnixMicro()
+	var due int
+	err := d.store.View(ctx, func(tx store.Tx) error {
+		err := tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE ends <= ?", []any{now}, &due)
+		if err != nil || due > 0 {
+			return err
+		}
+		return tx.Row("SELECT COUNT(*) FROM keydirserver_cert WHERE until > 0 AND until <= ? AND gone = 0", []any{now}, &due)
+	})
+	if err != nil || due == 0 {
+		return err
+	}
+	return d.update(ctx, func(tx store.Tx, version int64) error {
+		if _, err := tx.Exec("DELETE FROM keydirserver_pending WHERE ends <= ?", now); err != nil {
+			return err
+		}
+		return d.dropPredecessors(tx, version)
+	})
+}
+
+// putWindow is how far the date of an authenticated request may be off.
+const putWindow = 5 * time.Minute
+
+// isToken tells whether s could be one, before anything is asked.
+func isToken(s string) bool {
+	return len(s) == 32 && strings.Trim(s, zBase32) == ""
+}
