@@ -13,9 +13,11 @@ import (
 // versions of OpenPGP.
 const maxCertificates = 4
 
-// answer is what the directory of a domain said of one address.
+// answer is what a source said of one address.
 type answer struct {
-	outcome Outcome
+	outcome  Outcome
+	source   string       // its name, where it found any
+	identity pgp.Identity // what its word makes of a certificate; see binding
 	// certs are all that name exactly the address; revoked and expired too.
 	certs []*pgp.Certificate
 	// others don't name it: no news but for a certificate that is pinned, whose
@@ -28,6 +30,9 @@ type answer struct {
 	detail    string
 }
 
+// binding is what ties a certificate of the answer to the address.
+func (a answer) binding() Binding { return Binding{Identity: a.identity, Source: a.source} }
+
 func (a answer) attempt(source string, took time.Duration) Attempt {
 	return Attempt{Source: source, Outcome: a.outcome, Detail: a.detail, Took: took}
 }
@@ -38,15 +43,20 @@ func (f fetched) answer(a address.Address) answer {
 	if f.outcome != "" {
 		return answer{outcome: f.outcome, unresolved: f.unresolved, detail: f.detail}
 	}
+	return answerOf(f.body, a, "its directory", maxCertificates)
+}
+
+// answerOf reads certificates that who gave for an address, at most that many.
+func answerOf(body []byte, a address.Address, who string, most int) answer {
 	faulty := func(detail string) answer { return answer{outcome: Unavailable, detail: detail} }
-	all, err := pgp.ParseCertificates(f.body)
+	all, err := pgp.ParseCertificates(body)
 	switch {
 	case errors.Is(err, pgp.ErrSecretKey):
-		return faulty("its directory answered with a secret key, which is not kept; tell its owner")
+		return faulty(who + " answered with a secret key, which is not kept; tell its owner")
 	case len(all) == 0:
-		return faulty("the answer of its directory is no OpenPGP certificate")
-	case len(all) > maxCertificates:
-		return faulty(fmt.Sprintf("its directory answered with %d certificates; at most %d are read", len(all), maxCertificates))
+		return faulty("the answer of " + who + " is no OpenPGP certificate")
+	case len(all) > most:
+		return faulty(fmt.Sprintf("%s answered with %d certificates; at most %d are read", who, len(all), most))
 	}
 	ans := answer{outcome: Found, directory: true}
 	for _, c := range all {
@@ -57,7 +67,7 @@ func (f fetched) answer(a address.Address) answer {
 		}
 	}
 	if len(ans.certs) == 0 {
-		ans.outcome, ans.detail = Unavailable, "its directory answered with certificates of other addresses only"
+		ans.outcome, ans.detail = Unavailable, who+" answered with certificates of other addresses only"
 		return ans
 	}
 	ans.detail = fmt.Sprintf("%d certificate(s)", len(ans.certs))

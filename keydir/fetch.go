@@ -34,7 +34,11 @@ type fetched struct {
 
 // fetcher makes the requests: no cookies, no compression, no connection that
 // outlives its request, nothing in it that tells who asks.
-type fetcher struct{ client *http.Client }
+type fetcher struct {
+	client *http.Client
+	who    string // whom an answer is of, in words for a person
+	limit  int64  // bytes of an answer
+}
 
 func newFetcher(n Network, proxy string) (*fetcher, error) {
 	dial := publicDialer(n)
@@ -53,7 +57,7 @@ func newLocalFetcher(n Network) *fetcher {
 }
 
 func fetcherOver(dial dialFunc, roots *x509.CertPool) *fetcher {
-	return &fetcher{client: &http.Client{
+	return &fetcher{who: "its directory", limit: maxBody, client: &http.Client{
 		Transport: &http.Transport{
 			DialContext:            dial,
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -95,38 +99,38 @@ func (f *fetcher) get(ctx context.Context, u *url.URL) fetched {
 		return refusal(u.Hostname(), err)
 	}
 	defer resp.Body.Close()
-	return read(resp)
+	return f.read(resp)
 }
 
 // read takes a response. Absent is 404 and 410 only. Other answers of the 4xx
 // class, and a web page where a certificate belongs, come from a host that is no
 // directory; those that say "not now", and everything else, from one that can't
 // be asked.
-func read(resp *http.Response) fetched {
+func (f *fetcher) read(resp *http.Response) fetched {
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
 	case code == http.StatusNotFound, code == http.StatusGone:
-		return fetched{outcome: Absent, detail: fmt.Sprintf("its directory answered %d", code)}
+		return fetched{outcome: Absent, detail: fmt.Sprintf("%s answered %d", f.who, code)}
 	case code == http.StatusRequestTimeout, code == http.StatusMisdirectedRequest, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
-		return fetched{outcome: Unavailable, detail: fmt.Sprintf("its directory answered %d", code)}
+		return fetched{outcome: Unavailable, detail: fmt.Sprintf("%s answered %d", f.who, code)}
 	case code >= 400 && code < 500:
 		return fetched{outcome: NoDirectory, detail: fmt.Sprintf("its web server answered %d", code)}
 	default:
-		return fetched{outcome: Unavailable, detail: fmt.Sprintf("its directory answered %d", code)}
+		return fetched{outcome: Unavailable, detail: fmt.Sprintf("%s answered %d", f.who, code)}
 	}
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return fetched{outcome: Unavailable, detail: "its directory answered compressed, which was not asked for"}
+		return fetched{outcome: Unavailable, detail: f.who + " answered compressed, which was not asked for"}
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, f.limit+1))
 	switch {
 	case isPage(resp.Header.Get("Content-Type"), body):
 		return fetched{outcome: NoDirectory, detail: "its web server answered with a web page"}
 	case err != nil:
-		return fetched{outcome: Unavailable, detail: "the answer of its directory broke off"}
-	case len(body) > maxBody:
-		return fetched{outcome: Unavailable, detail: fmt.Sprintf("the answer of its directory is longer than %d KiB", maxBody>>10)}
+		return fetched{outcome: Unavailable, detail: "the answer of " + f.who + " broke off"}
+	case int64(len(body)) > f.limit:
+		return fetched{outcome: Unavailable, detail: fmt.Sprintf("the answer of %s is longer than %d KiB", f.who, f.limit>>10)}
 	case len(body) == 0:
-		return fetched{outcome: Unavailable, detail: "the answer of its directory is empty"}
+		return fetched{outcome: Unavailable, detail: "the answer of " + f.who + " is empty"}
 	}
 	return fetched{body: body}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -14,7 +15,7 @@ import (
 // findingFor bounds how long a finding is answered from memory alone.
 const findingFor = 10 * time.Minute
 
-// Find asks pinned, stored, then directories. It is for sending: it may touch
+// Find asks pinned, stored, then all sources. It is for sending: it may touch
 // the network, and waits for it for at most 10 s, or 3 s where something is
 // stored that can be used; an end of ctx is as a directory that didn't answer.
 //
@@ -29,14 +30,12 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 	if err != nil || !ask {
 		return f, err
 	}
-	if r.asked().wkd == nil {
-		switch {
-		case !f.Known:
+	d := r.asked()
+	if !d.asks(a) {
+		if !f.Known {
 			f.Outcome, f.Detail = NoDirectory, "no directory is asked (discovery.sources)"
-		case f.Outcome == Unavailable: // too old, and waiting doesn't help
-			f.Outcome, f.Problem = Found, ProblemGone
 		}
-		return f, nil
+		return d.waitsFor(f), nil
 	}
 	budget := r.timeout
 	if len(f.Certificates) > 0 {
@@ -44,19 +43,28 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 	}
 	got, ok := r.ask(ctx, a, budget, true)
 	if !ok {
-		late := Attempt{Source: "wkd", Outcome: Unavailable, Detail: "its directory did not answer in time", Took: budget}
+		late := Attempt{Source: d.sources[0].name(), Outcome: Unavailable, Detail: "its directory did not answer in time", Took: budget}
 		f.Attempts = append(f.Attempts, late)
 		if len(f.Certificates) == 0 {
 			f.Outcome, f.Detail = Unavailable, late.Detail
 		}
-		return f, nil
+		return d.waitsFor(f), nil
 	}
 	if got.err != nil {
 		return unavailable(a, got.err), got.err
 	}
 	f, _, err = r.stored(ctx, a, now)
 	f.Attempts = append(f.Attempts, got.attempts...)
-	return f, err
+	return d.waitsFor(f), err
+}
+
+// waitsFor settles a finding that waits for the word of the domain's directory,
+// where none is asked that gives it: what is too old stays so.
+func (d *discovery) waitsFor(f Finding) Finding {
+	if f.Known && f.Outcome == Unavailable && f.Problem != ProblemTampered && !d.speaksFor(f.Address) {
+		f.Outcome, f.Problem = Found, ProblemGone
+	}
+	return f
 }
 
 // Stored is what is known of an address without asking anybody, for reading: an
@@ -130,7 +138,7 @@ func unavailable(a address.Address, err error) Finding {
 	return f
 }
 
-// ask has the directory asked, once for all who ask at a time, and waits for it.
+// ask has all sources asked, once for all who ask at a time, and waits for it.
 // The look-up goes on without its callers, and keeps what it learns.
 func (r *Resolver) ask(ctx context.Context, a address.Address, budget time.Duration, sending bool) (lookup, bool) {
 	start := func(run func()) { r.wait.Go(run) }
@@ -146,47 +154,89 @@ func (r *Resolver) ask(ctx context.Context, a address.Address, budget time.Durat
 	return lookup{}, false
 }
 
-// lookup asks the directory and stores what it said.
+// lookup asks all sources and stores what they said.
 func (r *Resolver) lookup(a address.Address, sending bool) lookup {
 	ctx, cancel := context.WithTimeout(r.base, r.timeout)
 	defer cancel()
 	now := r.now()
-	out := lookup{answer: answer{outcome: Unavailable, detail: "too many directories are being asked"}}
+	p, _, err := r.load(ctx, a)
+	if err != nil {
+		return lookup{err: err}
+	}
+	all := []said{{answer{outcome: Unavailable, detail: "too many directories are being asked"}, ofDomain}}
+	var out lookup
 	release, err := r.flights.slot(ctx)
 	if err == nil {
-		if wkd := r.asked().wkd; wkd != nil {
-			out.answer, out.attempts = wkd.lookup(ctx, a)
+		if d := r.asked(); d.asks(a) {
+			all, out.attempts = r.gather(ctx, d, p.question(a, now))
 		} else { // since Replace
-			out.answer.detail = "no directory is asked any more (discovery.sources)"
+			all[0].detail = "no directory is asked any more (discovery.sources)"
 		}
 		release()
 	}
 	ctx, cancel = context.WithTimeout(r.base, 10*time.Second)
 	defer cancel()
 	var changed, conflict bool
+	var got combined
 	out.err = r.change(ctx, a, func(tx store.Tx, p *peer) (bool, error) {
-		ans := out.answer
-		seen, err := r.seenDirectory(tx, a.Domain, ans.directory, now)
+		heard, err := r.withDirectories(tx, a, all, now)
 		if err != nil {
 			return false, err
-		}
-		if ans.outcome == NoDirectory && seen {
-			ans.outcome = Unavailable
-			ans.detail += ", but the domain had a directory before"
 		}
 		if sending {
 			p.Address, p.Used = a, now
 		}
+		got = combine(heard)
 		changes := len(p.Changes)
-		p.apply(ans, now, func(d time.Duration) time.Duration { return jitter(a.Key(), now, d) })
+		p.apply(got, now, func(d time.Duration) time.Duration { return jitter(a.Key(), now, d) })
 		changed, conflict = len(p.Changes) > changes, p.Problem != ""
 		return true, nil
 	})
 	if changed || conflict {
 		r.log.Warn("a contact's certificate changed; `letterlock cert list` tells more", "held", conflict)
 	}
-	r.log.Debug("directory asked", "address", a.String(), "outcome", string(out.answer.outcome), "detail", out.answer.detail)
+	r.log.Debug("directory asked", "address", a.String(), "outcome", string(got.domain.outcome), "detail", got.domain.detail, "others", string(got.third.outcome))
 	return out
+}
+
+// question is what to ask about an address of which p is known.
+func (p *peer) question(a address.Address, now time.Time) question {
+	q := question{address: a}
+	fit, _ := usable(p.pinned(), now)
+	q.search = len(fit) == 0
+	for _, b := range p.Pins {
+		q.known = append(q.known, b.Fingerprint)
+	}
+	return q
+}
+
+// withDirectories are the answers, where no directory is only what it counts as
+// for a domain never seen with one; what shows one is noted.
+func (r *Resolver) withDirectories(tx store.Tx, a address.Address, all []said, now time.Time) ([]said, error) {
+	all = slices.Clone(all)
+	for i := range all {
+		s := &all[i]
+		if s.word < ofDomain {
+			continue
+		}
+		seen, err := r.seenDirectory(tx, directoryRow(s.source, a.Domain), s.directory, now)
+		if err != nil {
+			return nil, err
+		}
+		if s.outcome == NoDirectory && seen {
+			s.outcome = Unavailable
+			s.detail += ", but the domain had a directory before"
+		}
+	}
+	return all, nil
+}
+
+// directoryRow is where it is noted that a domain has a directory of a kind.
+func directoryRow(source, domain string) string {
+	if source == sourceWKD || source == "" {
+		return domain
+	}
+	return source + " " + domain
 }
 
 // jitter is d, give or take a quarter, so that what was asked together isn't

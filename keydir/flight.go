@@ -24,7 +24,6 @@ type flight struct {
 // lookup is what a flight brings home.
 type lookup struct {
 	attempts []Attempt
-	answer   answer
 	err      error // a fault of our own
 }
 

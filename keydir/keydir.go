@@ -1,10 +1,42 @@
 // Package keydir finds the certificates of mail addresses and keeps trust.
 //
-// A [Resolver] asks in order: what a person confirmed, what is stored and
-// fresh, then the Web Key Directory (draft-koch-openpgp-webkey-service), the
-// advanced method before the direct one. What came of it is a [Finding]. Absent
-// and unavailable are different facts: after [Absent] and [NoDirectory] a rule
-// may allow cleartext, after [Unavailable] none can.
+// A [Resolver] takes what a person confirmed, what is stored and fresh, and else
+// asks the sources that [Discovery] names, all at once. What came of it is a
+// [Finding]. Absent and unavailable are different facts: after [Absent] and
+// [NoDirectory] a rule may allow cleartext, after [Unavailable] none can.
+//
+// # Whose word counts
+//
+// A source speaks for the organisation (LDAP configured for the domain), for the
+// domain (its Web Key Directory; OPENPGPKEY records on a validated path), or is
+// a third party: VKS, which verified addresses, and LDAP that isn't configured
+// for the domain, before HKP, where anybody uploads. The organisation's and the
+// domain's word is the domain's word here:
+//
+//	what the domain's sources say                 the domain's word
+//	any found it                                  found; of the organisation's where it found any
+//	  several fit for use, of one rank            a conflict
+//	none found it, any was unavailable            unavailable
+//	else any says absent                          absent
+//	else (no directory)                           no-directory
+//	  and it was once seen with one               unavailable
+//
+//	the domain's word   third parties             Finding
+//	found               whatever                  found, by the domain's word
+//	unavailable         whatever                  unavailable, or what is stored
+//	absent or           one certificate           found, first-seen
+//	  no-directory      several that differ       a conflict, where nothing is known yet
+//	                    absent, unavailable       the domain's word
+//	nobody is asked     one certificate           found, first-seen
+//	                    any unavailable           unavailable
+//	                    absent                    no-directory
+//
+// So a third party's absence is nobody's, its failing holds no mail that the
+// domain has answered about, and whoever cuts off the domain's directory can't
+// put a third party in its place. The surest third party that found any counts.
+// Of what is pinned third parties only bring new states (revocations, subkeys):
+// they never replace it, contradict it or end a conflict, and are then asked by
+// its fingerprint, not for the address.
 //
 // Trust is a pin per address, by fingerprint, and only rises by evidence:
 //
@@ -53,7 +85,9 @@ const (
 
 // Attempt is one source that was asked.
 type Attempt struct {
-	Source  string // "own", "pinned", "stored", "wkd-advanced", "wkd-direct", "wkd-override"
+	// Source is "own", "pinned", "stored", "wkd-advanced", "wkd-direct",
+	// "wkd-override", "dane", "ldap", "vks" or "hkp".
+	Source  string
 	Outcome Outcome
 	Detail  string // for a person; no content
 	Took    time.Duration
@@ -67,10 +101,12 @@ type Finding struct {
 	// OpenPGP key. Empty unless Found and without Problem. Callers share them,
 	// and must not change the slice.
 	Certificates []*pgp.Certificate
-	Source       string // "wkd", "autocrypt", "import", "accepted", "own"
-	Identity     pgp.Identity
-	Fetched      time.Time // when the source said so
-	Stale        bool      // served from store because the source could not be asked
+	// Source is "wkd", "dane", "ldap", "vks", "hkp", "autocrypt", "import",
+	// "accepted" or "own".
+	Source   string
+	Identity pgp.Identity
+	Fetched  time.Time // when the source said so
+	Stale    bool      // served from store because the source could not be asked
 	// Known tells that this address once had a certificate.
 	Known bool
 	// Problem is why a certificate that exists can't be used, one of the

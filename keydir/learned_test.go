@@ -44,16 +44,16 @@ func TestReplace(t *testing.T) {
 	w := newWorld(t)
 	d, k := w.directory(), key(t, bob)
 	d.set(200, k)
-	w.must(w.Replace([]string{"autocrypt"}, "", nil))
+	w.must(w.Replace(keydir.Discovery{Sources: []string{"autocrypt"}}))
 	if f := w.find(bob); f.Outcome != keydir.NoDirectory || d.requests() != 0 {
 		t.Errorf("without wkd: %s after %d requests", f.Outcome, d.requests())
 	}
-	if err := w.Replace([]string{"telepathy"}, "", nil); err == nil {
+	if err := w.Replace(keydir.Discovery{Sources: []string{"telepathy"}}); err == nil {
 		t.Error("an unknown source is accepted")
 	}
 	if f := w.find(bob); f.Outcome != keydir.NoDirectory {
 		t.Errorf("a replacement that failed changed something: %s", f.Outcome)
 	}
-	w.must(w.Replace([]string{"wkd"}, "", nil))
+	w.must(w.Replace(keydir.Discovery{Sources: []string{"wkd"}}))
 	w.finds("asked again", bob, keydir.Found, "", pgp.Directory, k)
 }

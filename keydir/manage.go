@@ -42,13 +42,13 @@ func (r *Resolver) Accept(ctx context.Context, a address.Address, f pgp.Fingerpr
 		if !p.known() {
 			return false, ErrUnknown
 		}
-		open := !p.Gone.IsZero() || p.Problem != "" || r.asked().wkd == nil && p.fromDirectory()
+		open := !p.Gone.IsZero() || p.Problem != "" || !r.asked().speaksFor(a) && p.fromDirectory()
 		switch {
 		case f == "" && !p.Gone.IsZero() && p.Problem == "" && len(p.Candidates) > 0:
 			return false, ErrSeveral
 		case f != "" && p.pin(f) != nil, len(p.Candidates) == 0 && open:
 			for i := range p.Pins {
-				if p.Pins[i].Source == sourceWKD || p.Pins[i].Source == sourceAutocrypt {
+				if !p.Pins[i].byPerson() {
 					p.Pins[i].Source = sourceAccepted
 				}
 			}
@@ -100,7 +100,7 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 func (p *peer) settle() {
 	for i := range p.Candidates {
 		c := &p.Candidates[i]
-		c.Declined = c.Declined || p.Problem != "" && c.Source == sourceWKD
+		c.Declined = c.Declined || p.Problem != "" && !c.byPerson() && c.Source != sourceAutocrypt
 	}
 	p.Problem, p.Detail = "", ""
 	p.Gone = time.Time{}

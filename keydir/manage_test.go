@@ -358,7 +358,7 @@ func BenchmarkFind(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	r, err := keydir.New(keydir.Config{Store: s, Now: func() time.Time { return start }, Sources: []string{}})
+	r, err := keydir.New(keydir.Config{Store: s, Now: func() time.Time { return start }, Discovery: keydir.Discovery{Sources: []string{}}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -368,14 +368,14 @@ func TestOverride(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	_, err := keydir.New(keydir.Config{
-		Sources:  []string{"wkd", "hkp", "pigeon"},
-		Proxy:    "http://127.0.0.1:8080",
-		Override: map[string]string{"a.example": "http://directory.a.example", "b.example": "ftp://x", "c.example": "https://u:p@x/", "no domain": "https://x", "d.example": "https://ok.example"},
+		Discovery: keydir.Discovery{Sources: []string{"wkd", "pigeon"},
+			Proxy:    "http://127.0.0.1:8080",
+			Override: map[string]string{"a.example": "http://directory.a.example", "b.example": "ftp://x", "c.example": "https://u:p@x/", "no domain": "https://x", "d.example": "https://ok.example"}},
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"no store", `"hkp" is not built`, `"pigeon" is not known`, "write socks5://", "http://directory.a.example for a.example", "for b.example", "for c.example is no base URL", `"no domain" is no domain`} {
+	for _, want := range []string{"no store", `"pigeon" is not known`, "write socks5://", "http://directory.a.example for a.example", "for b.example", "for c.example is no base URL", `"no domain" is no domain`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}

@@ -26,6 +26,10 @@ const (
 // Where a binding is from.
 const (
 	sourceWKD       = "wkd"
+	sourceDANE      = "dane"
+	sourceLDAP      = "ldap"
+	sourceVKS       = "vks"
+	sourceHKP       = "hkp"
 	sourceAutocrypt = "autocrypt"
 	sourceImport    = "import"
 	sourceAccepted  = "accepted" // a person said to go on with it
@@ -73,7 +77,7 @@ type Peer struct {
 	Problem    string          `json:"problem"`    // ProblemConflict until settled, or ""
 	Outcome    Outcome         `json:"outcome"`    // of the last look-up
 	Detail     string          `json:"detail"`
-	Checked    time.Time       `json:"checked"`   // when a directory was last asked
+	Checked    time.Time       `json:"checked"`   // when sources were last asked
 	Gone       time.Time       `json:"gone"`      // since when its directory doesn't have what is pinned
 	Autocrypt  time.Time       `json:"autocrypt"` // date of the newest message whose header was taken
 	Used       time.Time       `json:"used"`      // when it was last looked up to send, to the day
@@ -109,8 +113,16 @@ func (p *peer) settled() bool { return slices.ContainsFunc(p.Pins, Binding.histo
 
 // fromDirectory tells whether a pin stands only by the word of its directory.
 func (p *peer) fromDirectory() bool {
-	return slices.ContainsFunc(p.Pins, func(b Binding) bool { return b.Source == sourceWKD && !b.Identity.AtLeast(pgp.Confirmed) })
+	return slices.ContainsFunc(p.Pins, func(b Binding) bool { return b.fromDirectory() && !b.Identity.AtLeast(pgp.Confirmed) })
 }
+
+// fromDirectory tells whether a source of the domain said it.
+func (b Binding) fromDirectory() bool {
+	return b.Source == sourceWKD || b.Source == sourceDANE || b.Source == sourceLDAP && b.Identity.AtLeast(pgp.Directory)
+}
+
+// byPerson tells whether a person brought it, or said to go on with it.
+func (b Binding) byPerson() bool { return b.Source == sourceImport || b.Source == sourceAccepted }
 
 func (p *peer) pinned() (certs []*pgp.Certificate) {
 	for _, b := range p.Pins {

@@ -38,7 +38,7 @@ func (r *Resolver) Refresh(ctx context.Context) error {
 
 // Due are the contacts whose refresh is due now.
 func (r *Resolver) Due(ctx context.Context) (due []Peer, err error) {
-	if r.asked().wkd == nil {
+	if len(r.asked().sources) == 0 {
 		return nil, nil
 	}
 	peers, err := r.List(ctx)

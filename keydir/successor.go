@@ -53,7 +53,7 @@ func (p *peer) successor(now time.Time) *Successor {
 		}
 	}
 	vouched := slices.ContainsFunc(p.Pins, func(b Binding) bool {
-		return b.Identity.AtLeast(pgp.Organisation) || b.Source == sourceAccepted || b.Source == sourceImport
+		return b.Identity.AtLeast(pgp.Organisation) || b.byPerson()
 	})
 	usable, several := usable(certs, now)
 	if vouched || several || len(usable) == 0 {

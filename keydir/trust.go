@@ -1,17 +1,19 @@
 package keydir
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"letterlock.org/letterlock/pgp"
 )
 
-// apply is what a directory's answer does to what is known of an address. It is
-// the whole of the rules in "Trust" of the design, for directories.
-func (p *peer) apply(ans answer, now time.Time, jitter func(time.Duration) time.Duration) {
+// apply is what the answers of all sources do to what is known of an address. It
+// is the whole of the rules in "Trust" of the design, for directories.
+func (p *peer) apply(c combined, now time.Time, jitter func(time.Duration) time.Duration) {
+	ans := c.domain
 	p.Checked, p.Outcome, p.Detail = now, ans.outcome, ans.detail
-	for _, c := range slices.Concat(ans.certs, ans.others) {
+	for _, c := range c.news {
 		if b := p.pin(c.Fingerprint()); b != nil || find(p.Candidates, c.Fingerprint()) != nil {
 			p.take(c)
 		}
@@ -35,6 +37,37 @@ func (p *peer) apply(ans answer, now time.Time, jitter func(time.Duration) time.
 		p.Until = now.Add(failedFor)
 	}
 	p.serves(ans, now)
+	if (ans.outcome == Absent || ans.outcome == NoDirectory) && c.third.outcome == Found {
+		p.third(c.third, c.word, now)
+	}
+}
+
+// third is what third parties do to it where the domain has no certificate:
+// first sight where nothing is known. Beside a pin that can't be used any more a
+// verified one becomes a candidate, for a person to see.
+func (p *peer) third(ans answer, by word, now time.Time) {
+	fit, several := usable(p.merged(ans.certs), now)
+	switch {
+	case len(fit) == 0 || p.Problem != "":
+	case len(p.Pins) > 0:
+		left, _ := usable(p.pinned(), now)
+		told := slices.ContainsFunc(p.Candidates, func(b Binding) bool { return b.Source == ans.source })
+		if len(left) == 0 && by == ofVerifier && !several && !told && len(p.Candidates) < maxBindings && p.pin(fit[0].Fingerprint()) == nil {
+			p.candidate(fit[0], ans.binding(), now)
+		}
+	case slices.ContainsFunc(fit, func(c *pgp.Certificate) bool {
+		b := find(p.Candidates, c.Fingerprint())
+		return b != nil && b.Declined
+	}):
+	case several:
+		p.contradict(ans, fit, now, fmt.Sprintf("%s has several certificates that name the address, and nothing tells which is meant", ans.source))
+	default:
+		for _, c := range fit {
+			p.bind(c, ans.binding(), now)
+		}
+		p.drop(fit)
+		p.Until = now.Add(p.hold())
+	}
 }
 
 // hold is how long an answer is good for.
@@ -76,8 +109,8 @@ func (p *peer) found(ans answer, now time.Time) {
 			continue
 		}
 		b.Confirmed = now
-		if !b.Identity.AtLeast(pgp.Directory) {
-			b.Identity, b.Source = pgp.Directory, sourceWKD
+		if by := ans.binding(); !b.Identity.AtLeast(by.Identity) {
+			b.Identity, b.Source = by.Identity, by.Source
 		}
 		confirmed = confirmed || p.certs[c.Fingerprint()].CheckEncrypt(now) == nil
 	}
@@ -85,12 +118,12 @@ func (p *peer) found(ans answer, now time.Time) {
 	byPerson := confirmed && !slices.ContainsFunc(p.Pins, func(b Binding) bool { return !b.Identity.AtLeast(pgp.Confirmed) })
 	switch {
 	case several && !byPerson:
-		p.contradict(others, now, "its directory has several certificates that could be used")
+		p.contradict(ans, others, now, "its directory has several certificates that could be used")
 	case len(p.Pins) == 0:
 		p.first(ans, others, now)
 	case confirmed:
 		p.Problem, p.Gone = "", time.Time{}
-		p.beside(others, now)
+		p.beside(ans, others, now)
 	case len(others) == 0:
 		// It serves what we have, expired or revoked, or a stranger's revoked one.
 		if slices.ContainsFunc(ans.certs, func(c *pgp.Certificate) bool { return p.pin(c.Fingerprint()) != nil }) {
@@ -99,9 +132,9 @@ func (p *peer) found(ans answer, now time.Time) {
 			p.Gone = now
 		}
 	case p.settled():
-		p.contradict(others, now, "its directory has another certificate than the one that signed its mail or that was confirmed")
+		p.contradict(ans, others, now, "its directory has another certificate than the one that signed its mail or that was confirmed")
 	default:
-		p.replace(others, now, "its directory has another certificate, and the old one had no history")
+		p.replace(ans, others, now, "its directory has another certificate, and the old one had no history")
 	}
 }
 
@@ -123,7 +156,7 @@ func (p *peer) first(ans answer, fit []*pgp.Certificate, now time.Time) {
 		fit = ans.certs
 	}
 	for _, c := range fit {
-		p.bind(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+		p.bind(c, ans.binding(), now)
 	}
 	p.drop(fit)
 	p.Problem = ""
@@ -132,35 +165,35 @@ func (p *peer) first(ans answer, fit []*pgp.Certificate, now time.Time) {
 // beside adds a certificate of another version than what is pinned, which the
 // directory confirmed along with it. A settled contact's mail is not sealed to
 // more keys by the word of a directory: there it is a candidate.
-func (p *peer) beside(others []*pgp.Certificate, now time.Time) {
+func (p *peer) beside(ans answer, others []*pgp.Certificate, now time.Time) {
 	for _, c := range others {
 		if p.settled() || len(p.Pins) >= maxBindings {
-			p.candidate(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+			p.candidate(c, ans.binding(), now)
 			continue
 		}
-		p.bind(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+		p.bind(c, ans.binding(), now)
 		p.drop([]*pgp.Certificate{c})
 	}
 }
 
 // contradict makes the address a conflict until a person settles it, or its
 // directory goes back to what is pinned.
-func (p *peer) contradict(others []*pgp.Certificate, now time.Time, why string) {
+func (p *peer) contradict(ans answer, others []*pgp.Certificate, now time.Time, why string) {
 	p.Problem, p.Detail = ProblemConflict, why
 	for _, c := range others {
-		p.candidate(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+		p.candidate(c, ans.binding(), now)
 	}
 }
 
 // replace puts others in the place of all pins.
-func (p *peer) replace(others []*pgp.Certificate, now time.Time, why string) {
+func (p *peer) replace(ans answer, others []*pgp.Certificate, now time.Time, why string) {
 	change := Change{At: now, Why: why}
 	for _, b := range p.Pins {
 		change.From = append(change.From, b.Fingerprint)
 	}
 	p.Pins = nil
 	for _, c := range others {
-		p.bind(c, Binding{Identity: pgp.Directory, Source: sourceWKD}, now)
+		p.bind(c, ans.binding(), now)
 		change.To = append(change.To, c.Fingerprint())
 	}
 	p.drop(others)

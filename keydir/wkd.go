@@ -45,10 +45,15 @@ func newWKDClient(n Network, proxy string, overrides map[string]*url.URL) (*wkdC
 	return &wkdClient{fetch: fetch, local: newLocalFetcher(n), overrides: overrides, proxied: proxy != ""}, nil
 }
 
+func (w *wkdClient) name() string { return sourceWKD }
+
+func (w *wkdClient) speaksAs(address.Address) word { return ofDomain }
+
 // lookup asks the directory of a's domain: the advanced method, and the direct
 // one only if the advanced one's host does not resolve (Section 3.1: an existing
 // openpgpkey host without the certificate settles it).
-func (w *wkdClient) lookup(ctx context.Context, a address.Address) (answer, []Attempt) {
+func (w *wkdClient) lookup(ctx context.Context, q question) (answer, []Attempt) {
+	a := q.address
 	if strings.HasPrefix(a.Domain, "[") || isIP(a.Domain) {
 		ans := answer{outcome: NoDirectory, detail: "an address at an IP address has no key directory"}
 		return ans, []Attempt{ans.attempt("wkd-advanced", 0)}

@@ -38,7 +38,7 @@ func (c *doctorCmd) runLocal(ctx context.Context, e *env, cl *cli) error {
 		return err
 	}
 	defer st.Close()
-	r, err := keydir.New(keydir.Config{Store: st, Sources: []string{"wkd"}, Proxy: discovery.Proxy, Override: discovery.WKDOverride, Now: e.now})
+	r, err := keydir.New(keydir.Config{Store: st, Discovery: keydir.Discovery{Sources: []string{"wkd"}, Proxy: discovery.Proxy, Override: discovery.WKDOverride}, Now: e.now})
 	if err != nil {
 		return err
 	}

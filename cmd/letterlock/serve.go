@@ -114,7 +114,7 @@ func (s *state) reloadFrom(file string) error {
 	for _, what := range restartFor(old, next) {
 		s.log.Warn("this change takes a restart", "setting", what)
 	}
-	if err := s.resolver.Replace(next.Discovery.Sources, next.Discovery.Proxy, next.Discovery.WKDOverride); err != nil {
+	if err := s.resolver.Replace(discoveryOf(next)); err != nil {
 		return err
 	}
 	// What is open stays what is told of.

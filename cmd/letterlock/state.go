@@ -152,7 +152,7 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	s.cfg.Store(cfg)
 	var err error
 	if s.resolver, err = keydir.New(keydir.Config{
-		Store: st, Sources: cfg.Discovery.Sources, Proxy: cfg.Discovery.Proxy, Override: cfg.Discovery.WKDOverride,
+		Store: st, Discovery: discoveryOf(cfg),
 		Own: s.ownCertificates, Learned: s.learned, Now: now, Logger: log,
 	}); err != nil {
 		return nil, err

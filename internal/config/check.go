@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,29 +149,6 @@ func (d *decoder) listeners(c *Config) {
 					d.add(u.key, "%s is taken by %s, with another protocol, TLS or certificate; choose another port", a.HostPort(), first.key)
 				}
 			}
-		}
-	}
-}
-
-func (d *decoder) discovery(v *Discovery) {
-	for _, s := range v.Sources {
-		d.oneOf("discovery.sources", s, "wkd", "autocrypt", "vks", "hkp", "dane")
-		if slices.Contains([]string{"vks", "hkp", "dane"}, s) {
-			d.add("discovery.sources", `%q is not built yet; write "wkd" and "autocrypt"`, s)
-		}
-	}
-	if v.Proxy != "" {
-		if u, err := url.Parse(v.Proxy); err != nil || u.Scheme != "socks5" || u.Host == "" {
-			d.add("discovery.proxy", `is no proxy that is understood; write "socks5://127.0.0.1:9050"`)
-		}
-	}
-	for domain, base := range v.WKDOverride {
-		u, err := url.Parse(base)
-		switch {
-		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-			d.add(join("discovery.wkd_override", domain), `%q is no base URL; write for example "https://keys.example.org"`, base)
-		case u.Scheme == "http" && (!endpoint.Loopback(u.Hostname()) || u.Hostname() == "localhost"):
-			d.add(join("discovery.wkd_override", domain), `%q: http is for loopback addresses such as 127.0.0.1; write https://…`, base)
 		}
 	}
 }

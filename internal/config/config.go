@@ -79,13 +79,6 @@ type Store struct {
 	DSN string `toml:"-" json:"-"`
 }
 
-// Discovery is how certificates are found.
-type Discovery struct {
-	Sources     []string          `toml:"sources"`
-	Proxy       string            `toml:"proxy"`
-	WKDOverride map[string]string `toml:"wkd_override"`
-}
-
 // Log is what is written to standard error.
 type Log struct {
 	Level string `toml:"level"`
