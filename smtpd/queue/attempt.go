@@ -121,8 +121,7 @@ func expire(rs []Recipient, s State) []Recipient {
 // record tells the audit log what has become of recipients.
 func (q *Queue) record(before, after Entry) {
 	for state, outcome := range map[State]audit.Outcome{Sent: audit.Sent, Failed: audit.Failed, Unknown: audit.Unknown} {
-		var changed Entry
-		changed = after
+		changed := after
 		changed.Recipients = nil
 		for _, r := range after.Recipients {
 			if r.State == state && stateOf(before, r.Key) != state {
