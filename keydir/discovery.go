@@ -91,7 +91,13 @@ func newDiscovery(c Discovery, n Network, timeout time.Duration) (*discovery, er
 			}
 			all, err := newKeyServers(name, servers, n, c.Proxy, timeout/2)
 			add(name, all, err)
-		case "dane", "ldap":
+		case "dane":
+			server, err := newNameServer(c.Resolver, "/etc/resolv.conf")
+			if c.Proxy != "" {
+				err = errors.New(`discovery.sources: "dane" asks a name server, which discovery.proxy can't carry`)
+			}
+			add(name, []source{&daneClient{server}}, err)
+		case "ldap":
 			add(name, nil, fmt.Errorf("discovery.sources: %q is not built yet", name))
 		}
 	}

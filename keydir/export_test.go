@@ -1,6 +1,8 @@
 package keydir
 
 import (
+	"golang.org/x/net/dns/dnsmessage"
+
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/pgp"
 )
@@ -37,4 +39,17 @@ func CacheSize(n int) int {
 		c.put(&cached{key: string(rune('a' + i)), peer: newPeer(address.Address{})}, 0)
 	}
 	return len(c.entries)
+}
+
+func SystemResolver(file string) (string, error) {
+	s, err := newNameServer("", file)
+	if err != nil {
+		return "", err
+	}
+	return s.addr.String(), nil
+}
+
+func ParseDNS(b []byte, id uint16, q dnsmessage.Question) (records [][]byte, authentic bool, err error) {
+	r, err := parseDNS(b, id, q)
+	return r.records, r.authentic, err
 }

@@ -19,13 +19,7 @@ var wkdEncoding = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPad
 // the SHA-1 of the local part, its ASCII letters in lower case
 // (draft-koch-openpgp-webkey-service, Section 3.1).
 func WKDHash(local string) string {
-	lower := []byte(local)
-	for i, c := range lower {
-		if 'A' <= c && c <= 'Z' {
-			lower[i] = c + 'a' - 'A'
-		}
-	}
-	sum := sha1.Sum(lower)
+	sum := sha1.Sum([]byte(asciiLower(local)))
 	return wkdEncoding.EncodeToString(sum[:])
 }
 
