@@ -48,7 +48,12 @@ func autocryptField(c *Certificate, a address.Address, now time.Time) (field, bo
 }
 
 func makeAutocryptField(c *Certificate, a address.Address, now time.Time) (field, bool) {
-	cert, err := c.Minimal(a, now)
+	cert, err := c.minimal(a, now, func(p component, _ *userID) (out []rawPacket) {
+		if s := successorMark(p, c.key, now); s != nil {
+			out = append(out, s.raw) // so that who knows the former key follows
+		}
+		return out
+	})
 	if err != nil {
 		return field{}, false
 	}

@@ -1,6 +1,7 @@
 package pgp
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -21,8 +22,26 @@ func Merge(a, b *Certificate) (*Certificate, error) {
 
 // Minimal is the certificate with only the user ID of that address, live
 // subkeys and newest self-signatures (packets kept byte for byte), and
-// revocations of the primary key. Without such a user ID it is ErrUnusable.
-func (c *Certificate) Minimal(a address.Address, now time.Time) (*Certificate, error) {
+// revocations of the primary key; and with the newest certification of that user
+// ID by each approved certificate, where it is one that counts
+// ([Certificate.CertifiedBy]). Without such a user ID it is ErrUnusable.
+func (c *Certificate) Minimal(a address.Address, now time.Time, approved ...*Certificate) (*Certificate, error) {
+	return c.minimal(a, now, func(p component, u *userID) (out []rawPacket) {
+		for _, by := range approved {
+			if by.Fingerprint() == c.Fingerprint() || !strongCertifier(by.key) || by.compromised() {
+				continue
+			}
+			if s := by.says(c, p, u, now); s != nil {
+				out = append(out, s.raw)
+			}
+		}
+		return out
+	})
+}
+
+// minimal is Minimal with those foreign signatures under the user ID that
+// approved gives.
+func (c *Certificate) minimal(a address.Address, now time.Time, approved func(component, *userID) []rawPacket) (*Certificate, error) {
 	ch := c.checked()
 	out := []rawPacket{c.parts[0].head}
 	for _, r := range ch.revocations {
@@ -44,6 +63,11 @@ func (c *Certificate) Minimal(a address.Address, now time.Time) (*Certificate, e
 		return nil, fmt.Errorf("certificate %s has no user ID of %s: %w", c.Fingerprint(), a, ErrUnusable)
 	}
 	out = append(out, chosen.raw, chosen.newest(now, strict).raw)
+	for _, p := range union(c.parts, nil) {
+		if p.head.tag == tagUserID && bytes.Equal(p.head.body, chosen.raw.body) {
+			out = append(out, approved(p, chosen)...)
+		}
+	}
 	for _, s := range ch.subkeys {
 		if b := s.newest(now, strict); b != nil && !s.revoked(now) && !s.key.KeyExpired(b.parsed, now) {
 			out = append(out, s.raw, b.raw)
