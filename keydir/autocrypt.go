@@ -101,8 +101,8 @@ func (o Observation) believable(now time.Time) *pgp.Certificate {
 
 // Observe takes note of what a received message showed: a valid signature
 // becomes history of its certificate, an Autocrypt header a certificate on first
-// sight, an update of the one that is pinned, or a candidate without effect. A
-// message signed by the pinned key doesn't lend its header to a new key, since
+// sight, an update of the one that is pinned, its successor where that one says
+// so, or a candidate without effect. A message signed by the pinned key doesn't lend its header to a new key, since
 // the header may lie outside of what was signed. It touches no network; what
 // can't be believed is not an error.
 func (r *Resolver) Observe(ctx context.Context, o Observation) error {
@@ -168,6 +168,10 @@ func (p *peer) observe(c *pgp.Certificate, o Observation, now time.Time) bool {
 	case !p.known() && p.Problem == "":
 		p.Address = o.From
 		p.bind(c, b, now)
+	case find(p.Former, c.Fingerprint()) != nil:
+		p.take(c)
+		p.doubt()
+	case p.Problem == "" && p.succeed([]*pgp.Certificate{c}, o.From, "an Autocrypt header", now):
 	default:
 		p.candidate(c, b, now)
 	}

@@ -91,7 +91,8 @@ func (r *Resolver) Issuer(ctx context.Context, keyID uint64) ([]*pgp.Certificate
 
 // Identity says how a certificate is bound to an address: as it is pinned;
 // Conflict while sources contradict each other about the address; Unknown for a
-// candidate beside a pin, and for everything else. Our own certificates are
+// candidate beside a pin, and for everything else; a key that named its successor
+// is still bound as it was. Our own certificates are
 // Confirmed for the addresses that they name.
 func (r *Resolver) Identity(ctx context.Context, a address.Address, f pgp.Fingerprint) (pgp.Identity, error) {
 	for _, c := range r.own() {
@@ -110,6 +111,9 @@ func (r *Resolver) Identity(ctx context.Context, a address.Address, f pgp.Finger
 		return pgp.Conflict, nil
 	case pin != nil:
 		return pin.Identity, nil
+	}
+	if b := find(p.Former, f); b != nil && !p.certs[f].Compromised() {
+		return b.Identity, nil // its owner's other devices may not have heard
 	}
 	return pgp.Unknown, nil
 }

@@ -71,6 +71,9 @@ func (p *peer) waiting(f pgp.Fingerprint) (*Binding, error) {
 		if b := find(p.Candidates, f); b != nil {
 			return b, nil
 		}
+		if b := find(p.Former, f); b != nil {
+			return b, nil // back to what another succeeded
+		}
 		return nil, ErrFingerprint
 	case len(p.Candidates) == 0:
 		return nil, ErrNothing
@@ -87,7 +90,15 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 		change.From = append(change.From, old.Fingerprint)
 	}
 	b.Declined = false
+	for _, pin := range p.Pins {
+		if pin.After == b.Fingerprint { // or it would succeed again
+			pin.Declined = true
+			p.Candidates = append(p.Candidates, pin)
+		}
+	}
+	p.Candidates = p.Candidates[max(0, len(p.Candidates)-maxBindings):]
 	p.Pins = []Binding{b}
+	p.Former = slices.DeleteFunc(p.Former, func(c Binding) bool { return c.Fingerprint == b.Fingerprint })
 	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Binding) bool { return c.Fingerprint == b.Fingerprint })
 	p.settle()
 	if len(change.From) > 0 {
@@ -189,6 +200,7 @@ func (r *Resolver) Import(ctx context.Context, certs []*pgp.Certificate, a addre
 					pin.Identity, pin.Source, pin.Confirmed = identity, sourceImport, now
 					p.settle()
 				}
+			case p.Problem == "" && identity != pgp.Confirmed && p.succeed([]*pgp.Certificate{c}, a, "an import", now):
 			case len(p.Pins) == 0 && p.Problem == "" || identity == pgp.Confirmed:
 				p.take(c)
 				p.adopt(b, "imported", r)

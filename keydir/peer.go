@@ -53,12 +53,13 @@ type Binding struct {
 	// served it in place of what is pinned; zero where it gave another answer since.
 	ServedFrom time.Time `json:"served_from,omitzero"`
 	Served     time.Time `json:"served,omitzero"`
+	heir
 }
 
 // history tells whether contradicting this binding needs a person: it has been
 // used for longer than a day by who holds the secret key, or somebody vouched.
 func (b Binding) history() bool {
-	return b.Signed.Sub(b.SignedFrom) >= historySpan || b.Identity.AtLeast(pgp.Organisation) || b.Source == sourceAccepted
+	return b.Signed.Sub(b.SignedFrom) >= historySpan || b.Identity.AtLeast(pgp.Organisation) || b.root() == sourceAccepted || b.Settled
 }
 
 // Change is a certificate that took another's place.
@@ -74,6 +75,7 @@ type Peer struct {
 	Address    address.Address `json:"address"`
 	Pins       []Binding       `json:"pins"`       // used
 	Candidates []Binding       `json:"candidates"` // without effect until accepted
+	Former     []Binding       `json:"former"`     // what pins have succeeded, by their own word
 	Problem    string          `json:"problem"`    // ProblemConflict until settled, or ""
 	Outcome    Outcome         `json:"outcome"`    // of the last look-up
 	Detail     string          `json:"detail"`
@@ -118,11 +120,12 @@ func (p *peer) fromDirectory() bool {
 
 // fromDirectory tells whether a source of the domain said it.
 func (b Binding) fromDirectory() bool {
-	return b.Source == sourceWKD || b.Source == sourceDANE || b.Source == sourceLDAP && b.Identity.AtLeast(pgp.Directory)
+	s := b.root()
+	return s == sourceWKD || s == sourceDANE || s == sourceLDAP && b.Identity.AtLeast(pgp.Directory)
 }
 
 // byPerson tells whether a person brought it, or said to go on with it.
-func (b Binding) byPerson() bool { return b.Source == sourceImport || b.Source == sourceAccepted }
+func (b Binding) byPerson() bool { return b.root() == sourceImport || b.root() == sourceAccepted }
 
 func (p *peer) pinned() (certs []*pgp.Certificate) {
 	for _, b := range p.Pins {
@@ -218,6 +221,7 @@ func (p *peer) oldest() time.Time {
 func (p *peer) copy() Peer {
 	out := p.Peer
 	out.Pins, out.Candidates, out.Changes = slices.Clone(p.Pins), slices.Clone(p.Candidates), slices.Clone(p.Changes)
+	out.Former = slices.Clone(p.Former)
 	return out
 }
 

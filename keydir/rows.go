@@ -97,7 +97,7 @@ func (r *Resolver) decodePeer(tx store.Tx, key string, state, mac []byte) (*peer
 	if err := json.Unmarshal(state, &p.Peer); err != nil {
 		return nil, fmt.Errorf("keydir_peer: %w", err)
 	}
-	for _, b := range slices.Concat(p.Pins, p.Candidates) {
+	for _, b := range slices.Concat(p.Pins, p.Candidates, p.Former) {
 		c, err := r.readCertificate(tx, b.Fingerprint)
 		if err != nil {
 			return nil, err
@@ -113,7 +113,7 @@ func (r *Resolver) writePeer(tx store.Tx, key string, p *peer) error {
 		return err
 	}
 	named := map[pgp.Fingerprint]bool{}
-	for _, b := range slices.Concat(p.Pins, p.Candidates) {
+	for _, b := range slices.Concat(p.Pins, p.Candidates, p.Former) {
 		named[b.Fingerprint] = true
 	}
 	for _, f := range slices.Sorted(maps.Keys(named)) {

@@ -14,10 +14,12 @@ func (p *peer) apply(c combined, now time.Time, jitter func(time.Duration) time.
 	ans := c.domain
 	p.Checked, p.Outcome, p.Detail = now, ans.outcome, ans.detail
 	for _, c := range c.news {
-		if b := p.pin(c.Fingerprint()); b != nil || find(p.Candidates, c.Fingerprint()) != nil {
+		if b := p.pin(c.Fingerprint()); b != nil || find(p.Candidates, c.Fingerprint()) != nil || find(p.Former, c.Fingerprint()) != nil {
 			p.take(c)
 		}
 	}
+	p.succession(&c, now)
+	ans = c.domain
 	switch ans.outcome {
 	case Found:
 		p.Until = now.Add(p.hold())
@@ -36,6 +38,7 @@ func (p *peer) apply(c combined, now time.Time, jitter func(time.Duration) time.
 	default:
 		p.Until = now.Add(failedFor)
 	}
+	p.doubt()
 	p.serves(ans, now)
 	if (ans.outcome == Absent || ans.outcome == NoDirectory) && c.third.outcome == Found {
 		p.third(c.third, c.word, now)
@@ -109,7 +112,7 @@ func (p *peer) found(ans answer, now time.Time) {
 			continue
 		}
 		b.Confirmed = now
-		if by := ans.binding(); !b.Identity.AtLeast(by.Identity) {
+		if by := ans.binding(); !b.Identity.AtLeast(by.Identity) || b.Source == sourceSuccession && !b.Identity.AtLeast(pgp.Organisation) {
 			b.Identity, b.Source = by.Identity, by.Source
 		}
 		confirmed = confirmed || p.certs[c.Fingerprint()].CheckEncrypt(now) == nil
