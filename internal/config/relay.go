@@ -179,7 +179,7 @@ func (d *decoder) relayClients(r *Relay, owners map[string]string) {
 		switch {
 		case err != nil:
 			d.add("relay.trusted", `%q is no network; write for example "192.0.2.0/24" or "2001:db8::/64"`, s)
-		case p.Bits() == 0:
+		case p.Bits() == mapped(p): // ::ffff:0:0/96 is every IPv4 address
 			d.add("relay.trusted", "%q is everybody, and would make this an open relay; name the networks of your own mail servers", s)
 		default:
 			r.Networks = append(r.Networks, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped(p)).Masked())

@@ -23,6 +23,7 @@ func TestRelayProblemsSayWhatToWrite(t *testing.T) {
 		{"a smarthost in clear off loopback", "[relay]\nlisten = \"127.0.0.1:1\"\ndomains = [\"a.example\"]\nsmarthost = \"smtp+insecure://192.0.2.1\"\n", "relay.smarthost: cleartext is accepted for loopback addresses only"},
 		{"a smarthost left out", "[relay]\nlisten = \"127.0.0.1:1\"\ndomains = [\"a.example\"]\n", `write where mail goes from here, for example smarthost = "submission://mx.example.org:587"`},
 		{"everybody trusted", relayText(listen, `trusted = ["0.0.0.0/0"]`), "would make this an open relay"},
+		{"everybody trusted, as IPv6 has it", relayText(listen, `trusted = ["::ffff:0:0/96"]`), "would make this an open relay"},
 		{"no network", relayText(listen, `trusted = ["example.org"]`), `f.toml:6: relay.trusted: "example.org" is no network`},
 		{"nobody may send", relayText(listen, `trusted = []`), "nobody may send here"},
 		{"a user of no kind", relayText(listen, `users = { "mta@example.org" = "all" }`), `relay.users.mta@example.org: "all" is none of own, any`},
