@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
-	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/smtpd"
 )
 
@@ -72,10 +70,10 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 		return nil, errors.Join(err, closeAll(listeners))
 	}
 	s.startIMAP(inner, r, listeners, certs)
-	for _, web := range webs {
-		s.startKeydir(r, web, cfg.Keydir)
+	err = s.startKeydir(inner, r, webs, cfg.Keydir)
+	if err == nil {
+		err = s.startIndexers(inner, r, cfg)
 	}
-	err = s.startIndexers(inner, r, cfg)
 	if err == nil {
 		err = s.startMetrics(inner, r)
 	}
@@ -112,25 +110,6 @@ func listenAll(ctx context.Context, cfg *config.Config) ([]*opened, error) {
 				o.servers = append(o.servers, sv.Server)
 			}
 		}
-	}
-	return out, nil
-}
-
-// listenWeb opens the key directory's listeners.
-func listenWeb(ctx context.Context, c *config.Keydir) (out []net.Listener, err error) {
-	if c == nil {
-		return nil, nil
-	}
-	for _, l := range c.Listen {
-		var web net.Listener
-		at, err := endpoint.ParseHostPort(l)
-		if err == nil {
-			web, err = at.Listen(ctx)
-		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("keydir: %w", err), closeAll(out))
-		}
-		out = append(out, web)
 	}
 	return out, nil
 }
@@ -227,28 +206,6 @@ func probed(u endpoint.Upstream) smtpd.Upstream {
 		p.TLS = u.TLSConfig()
 	}
 	return p
-}
-
-// keydirGrace is how long requests under way may take when the directory stops.
-const keydirGrace = 5 * time.Second
-
-func (s *state) startKeydir(r *roles, l net.Listener, c *config.Keydir) {
-	h := server.New(server.Config{Directory: s.keydir, Domains: c.Domains, Logger: s.log, Now: s.now})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	r.run("keydir", func() error {
-		defer close(done)
-		return h.Serve(ctx, l, nil, keydirGrace)
-	})
-	r.stops = append(r.stops, func(ctx context.Context) error {
-		cancel()
-		select {
-		case <-done:
-		case <-ctx.Done():
-		}
-		return ctx.Err()
-	})
-	r.ready = append(r.ready, newReadyLine("keydir", "http", strings.Join(c.Domains, ","), l.Addr()))
 }
 
 // probing is how often upstreams are asked what they offer; more often where

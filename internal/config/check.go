@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -167,23 +166,8 @@ func (d *decoder) roles(c *Config, owners map[string]string) {
 	if c.Relay != nil {
 		d.relay(c.Relay, owners)
 	}
-	if k := c.Keydir; k != nil {
-		if len(k.Listen) == 0 {
-			d.add("keydir.listen", `is missing; write listen = "127.0.0.1:8080"`)
-		}
-		for _, l := range k.Listen {
-			if _, _, err := net.SplitHostPort(l); err != nil {
-				d.add("keydir.listen", `%q is not HOST:PORT; write for example "127.0.0.1:8080"`, l)
-			}
-		}
-		for _, name := range k.Domains {
-			if _, err := address.Parse("x@" + name); err != nil {
-				d.add("keydir.domains", `%q is no domain; write for example "example.org"`, name)
-			}
-		}
-		if len(k.Domains) == 0 {
-			d.add("keydir.domains", `is missing; write domains = ["example.org"]`)
-		}
+	if c.Keydir != nil {
+		d.keydir(c.Keydir)
 	}
 	for i, b := range c.Bridges {
 		if b.TLSCertificate == "" {

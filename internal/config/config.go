@@ -64,12 +64,6 @@ type Service struct {
 	Server    endpoint.Upstream  `toml:"-"`
 }
 
-// Keydir is the directory that we serve.
-type Keydir struct {
-	Listen  Strings  `toml:"listen"`
-	Domains []string `toml:"domains"`
-}
-
 // Store is where state lies.
 type Store struct {
 	URL string `toml:"url"`

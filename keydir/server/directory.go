@@ -179,6 +179,9 @@ func (d *Directory) update(ctx context.Context, f func(tx store.Tx, version int6
 	if err != nil {
 		return err
 	}
+	if d.store.Shared() {
+		_ = d.store.Notify(context.WithoutCancel(ctx), Channel, "") // a hint: the others look now and then
+	}
 	if err := d.catchUp(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("it is stored, and will be answered once the store can be read: %w", err)
 	}

@@ -24,6 +24,10 @@ type served struct {
 	skipped map[string]error // rows that can't be read, by address, and are not answered
 }
 
+// Channel is where a change is announced to other nodes of a shared store, as a
+// hint to Refresh.
+const Channel = "keydir"
+
 // Refresh reads what other nodes changed since the last time; the first time it
 // reads everything, which Add, Remove and the first look-up do too.
 func (d *Directory) Refresh(ctx context.Context) error {

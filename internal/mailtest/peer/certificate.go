@@ -43,6 +43,14 @@ func makeCertificates(t testing.TB, dir string) certificates {
 	return c
 }
 
+// Certificate makes a throwaway certificate for localhost, 127.0.0.1 and
+// mail.example.test: its files, and what trusts it.
+func Certificate(t testing.TB, dir string) (cert, key string, trust *x509.CertPool) {
+	t.Helper()
+	c := makeCertificates(t, filepath.Join(dir, "tls"))
+	return c.cert, c.key, Pool(t, c.ca)
+}
+
 func encode(kind string, b []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
 }
