@@ -198,8 +198,12 @@ func (s *session) startTLS() error {
 		s.conn.close()
 		return nil
 	}
-	// RFC 3207, Section 4.2: what the client has said before is forgotten.
-	s.peer = Peer{Remote: s.conn.raw.RemoteAddr(), TLS: s.conn.secured()}
+	// RFC 3207, Section 4.2: what the client has said before is forgotten; but not
+	// whom an MTA said it speaks for (XCLIENT): the client must not become the MTA.
+	s.peer = Peer{Remote: s.peer.Remote, Via: s.peer.Via, Login: s.peer.Login}
+	if s.peer.Via == nil {
+		s.peer.TLS = s.conn.secured()
+	}
 	s.greeted, s.extended = false, false
 	return nil
 }

@@ -226,8 +226,8 @@ func TestCommandsBeforeTLSEndTheSession(t *testing.T) {
 }
 
 // forwarding is a bridge whose clients come from an MTA that speaks for others.
-func forwarding(t *testing.T, peers *[]smtpd.Peer) *bridge {
-	return newBridge(t, newUpstream(t), withRules(policy.Config{}), func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+func forwarding(t *testing.T, peers *[]smtpd.Peer, more ...option) *bridge {
+	return newBridge(t, newUpstream(t), append(more, withRules(policy.Config{}), func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
 		c.Listeners[0].Forward = func(p smtpd.Peer) bool { return p.Via == nil && p.Remote.(*net.TCPAddr).IP.IsLoopback() }
 		c.Listeners[0].Open = func(_ context.Context, p smtpd.Peer) *smtpd.Account {
 			*peers = append(*peers, p)
@@ -236,7 +236,7 @@ func forwarding(t *testing.T, peers *[]smtpd.Peer) *bridge {
 			}
 			return nil
 		}
-	})
+	})...)
 }
 
 func TestXCLIENT(t *testing.T) {
@@ -272,6 +272,32 @@ func TestXCLIENT(t *testing.T) {
 	last := peers[len(peers)-1]
 	if last.Login != "carol" || last.Helo != "good.example" || last.Via == nil || last.TLS != nil {
 		t.Errorf("peer %+v", last)
+	}
+}
+
+// TestTLSDoesNotMakeAClientTheMTA: who the MTA said it speaks for is still that
+// after STARTTLS, which the client behind a proxy may well say.
+func TestTLSDoesNotMakeAClientTheMTA(t *testing.T) {
+	var peers []smtpd.Peer
+	server, client := certify(t)
+	k := forwarding(t, &peers, func(c *smtpd.Config, _ *smtpd.Account, _ *queue.Config) { c.TLS = server }).dial()
+	k.run(`
+		S: 220
+		C: EHLO mta
+		S: 250
+		C: XCLIENT ADDR=203.0.113.9
+		S: 220
+		C: EHLO evil.example
+		S: 250
+		C: STARTTLS
+		S: 220`)
+	tc := tls.Client(k.c, client)
+	k = &talk{t, tc, bufio.NewReader(tc)}
+	k.run("C: EHLO evil.example\nS: 250\nC: MAIL FROM:<alice@example.org>\nS: 530")
+	for _, p := range peers {
+		if p.Via == nil || p.TLS != nil || !strings.HasPrefix(p.Remote.String(), "203.0.113.9:") {
+			t.Errorf("peer %+v", p)
+		}
 	}
 }
 
