@@ -156,6 +156,8 @@ func (s *Server) Decide(ctx context.Context, e queue.Entry, body message.Source,
 // stays is why a recipient's copy is held on, "" if it may go.
 func (s *session) stays(d policy.Decision, clear bool) string {
 	switch {
+	case d.Action == policy.PassUnchanged:
+		return "a dry run releases nothing: " + d.Reason
 	case d.Action == policy.Encrypt, d.Action == policy.PassSealed:
 		return ""
 	case d.Action == policy.Hold, !d.Action.Accepted():
@@ -165,12 +167,8 @@ func (s *session) stays(d policy.Decision, clear bool) string {
 			return ""
 		}
 		return "the rules send it under a password now: " + d.Reason + "; a person releases it with --clear"
-	case !clearCopy(d.Action):
-		return "a dry run releases nothing: " + d.Reason
 	case !clear:
 		return "the rules let it go unencrypted now, and only a person does that with held mail (--clear): " + d.Reason
-	case d.Mixed != policy.MixedSplit && s.env.sealedOthers:
-		return "others got this message encrypted, and the rules don't split such mail: " + d.Reason
 	}
 	return ""
 }
@@ -214,7 +212,7 @@ func (s *Server) resume(ctx context.Context, e queue.Entry, body message.Source)
 		if err := again.name(o.Address, recipient{named: -1}); err != nil {
 			return nil, sub, err
 		}
-		again.env.sealedOthers = again.env.sealedOthers || o.Sealed
+		again.served(o)
 	}
 	return again, sub, nil
 }
@@ -252,6 +250,16 @@ func (s *session) name(to string, r recipient) (err error) {
 		s.env.rcpts = append(s.env.rcpts, r)
 	}
 	return nil
+}
+
+// served makes the last decision the one by which another's copy went: whatever
+// the rules say of him now, that is how the message was protected.
+func (s *session) served(o heldOther) {
+	d := &s.env.named[len(s.env.named)-1]
+	d.Served, d.Action, d.Certificates, d.Pending = true, policy.SendClear, nil, nil
+	if o.Sealed {
+		d.Action = policy.Encrypt
+	}
 }
 
 // Learned has what is held for an address decided again: its certificate has

@@ -90,6 +90,17 @@ func (h *holding) held(t *testing.T) string {
 	return es[0].ID
 }
 
+// release decides anew about an entry, as soon as nobody else does.
+func (h *holding) release(t *testing.T, id string, clear bool) (stay []queue.Recipient, err error) {
+	t.Helper()
+	for {
+		if stay, err = h.queue.Release(t.Context(), id, clear); err != queue.ErrWorking {
+			return stay, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // letters are what the upstream got for somebody, without reports.
 func (h *holding) letters(who string) (out []string) {
 	for _, m := range h.u.received() {
@@ -161,17 +172,11 @@ func TestOnlyAPersonReleasesInClearAndOnlyByTheRules(t *testing.T) {
 	id := h.held(t)
 	release := func(clear bool) (stay []queue.Recipient) {
 		t.Helper()
-		for {
-			stay, err := h.queue.Release(t.Context(), id, clear)
-			if err == queue.ErrWorking {
-				time.Sleep(time.Millisecond)
-				continue
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			return stay
+		stay, err := h.release(t, id, clear)
+		if err != nil {
+			t.Fatal(err)
 		}
+		return stay
 	}
 	if len(release(true)) != 1 {
 		t.Error("--clear went around the rules")
@@ -241,4 +246,43 @@ func TestNothingThatIsHeldIsOnDiskInClear(t *testing.T) {
 		t.Error("nothing was looked at")
 	}
 	noCanary(t, dir)
+}
+
+func TestADryRunReleasesNothingThatIsHeld(t *testing.T) {
+	h := newHolding(t, memory(t))
+	h.login().submit(wired(letter("1", "zoe@example.com")), "zoe@example.com")
+	id := h.held(t)
+	dry := holdAll
+	dry.DryRun = true
+	h.rules.set(rules(t, dry))
+	for _, clear := range []bool{false, true} {
+		stay, err := h.release(t, id, clear)
+		if err != nil || len(stay) != 1 || !strings.Contains(stay[0].Text, "dry run") {
+			t.Errorf("clear=%v: stays %v, %v", clear, stay, err)
+		}
+	}
+	time.Sleep(20 * time.Millisecond)
+	if h.u.saw(canary) || len(h.letters("zoe@")) != 0 {
+		t.Error("a dry run sent in clear what rules had held")
+	}
+}
+
+// TestWhatOthersGotStaysAFact: bob has the message sealed; that the rules would
+// refuse him today, and split such mail for zoe, doesn't open it for her.
+func TestWhatOthersGotStaysAFact(t *testing.T) {
+	h := newHolding(t, memory(t))
+	h.login().submit(wired(letter("1", "bob@example.net")), "bob@example.net", "zoe@example.com")
+	id := h.held(t)
+	h.rules.set(rules(t, policy.Config{Rules: []policy.Rule{
+		{Name: "no bob", To: []string{"bob@example.net"}, Mode: policy.Refuse},
+		{Name: "zoe reads all", To: []string{"zoe@example.com"}, Mode: policy.Cleartext, Settings: policy.Settings{Mixed: policy.MixedSplit}},
+	}}))
+	stay, err := h.release(t, id, true)
+	if err != nil || len(stay) != 1 {
+		t.Errorf("stays %v, %v", stay, err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	if h.u.saw(canary) {
+		t.Error("zoe got in clear what bob got sealed, though no rule of his splits it")
+	}
 }

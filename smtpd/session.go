@@ -54,8 +54,6 @@ type envelope struct {
 	// probe are the keys of the recipients that the open transaction of
 	// session.up has taken; nil if none is open.
 	probe []string
-	// sealedOthers: some who are not among rcpts got the message encrypted.
-	sealedOthers bool
 	// chunks are what BDAT has brought so far; nil before the first.
 	chunks *intake
 	checks wire.LineCheck // of chunks
