@@ -23,13 +23,17 @@ type keyCmd struct {
 type keyGenerate struct {
 	Address addressArg  `arg:""`
 	Profile pgp.Profile `default:"default" help:"Algorithms: default (version 4, EdDSA and Cv25519)."`
-	Replace bool        `help:"Make another key though there is one. The old one goes on decrypting."`
+	Replace bool        `help:"Make another key though there is one. The old one names it its successor, so that correspondents follow, and goes on decrypting."`
 }
 
 func (c *keyGenerate) runState(ctx context.Context, e *env, s *state) error {
 	a := c.Address.Address
-	if old, err := s.keys.Certificate(ctx, a); err == nil && !c.Replace {
+	old, err := s.keys.Certificate(ctx, a)
+	switch {
+	case err == nil && !c.Replace:
 		return fmt.Errorf("%s has a key already: %s (to make another that takes its place: --replace)", a, old.Fingerprint())
+	case err == nil:
+		return c.replace(ctx, e, s, old)
 	}
 	cert, err := s.keys.Generate(ctx, a, c.Profile)
 	if err != nil {

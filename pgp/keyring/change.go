@@ -23,6 +23,28 @@ func (r *Ring) Generate(ctx context.Context, a address.Address, p pgp.Profile) (
 	return k.Certificate(), nil
 }
 
+// Replace is Generate where there is an active key, which names the new one its
+// successor: the programs of correspondents follow by themselves
+// ([pgp.Certificate.Succeeds]). named is why it doesn't, which is no fault: there
+// is no old key, its primary secret is not here, or it is revoked or has expired.
+func (r *Ring) Replace(ctx context.Context, a address.Address, p pgp.Profile) (c *pgp.Certificate, named, err error) {
+	k, err := pgp.GenerateKey(a, p, r.now())
+	if err != nil {
+		return nil, nil, err
+	}
+	old, named := r.active(ctx, a)
+	if named == nil {
+		var heir *pgp.Key
+		if heir, named = pgp.Replace(k, old, a, r.now()); named == nil {
+			k = heir
+		}
+	}
+	if err := r.put(ctx, a, []*pgp.Key{k}, k.Fingerprint()); err != nil {
+		return nil, nil, fmt.Errorf("storing a new key of %s: %w", a, err)
+	}
+	return k.Certificate(), named, nil
+}
+
 // Import stores keys for an address. If it has no active key yet, the newest
 // that can sign and names the address becomes active; else Activate chooses.
 // A key that is there already is brought up to date.
