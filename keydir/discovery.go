@@ -98,7 +98,13 @@ func newDiscovery(c Discovery, n Network, timeout time.Duration) (*discovery, er
 			}
 			add(name, []source{&daneClient{server}}, err)
 		case "ldap":
-			add(name, nil, fmt.Errorf("discovery.sources: %q is not built yet", name))
+			var all []source
+			for _, one := range c.LDAP {
+				l, err := newLDAP(one, n, c.Proxy, timeout/2)
+				problems = append(problems, err)
+				all = append(all, l)
+			}
+			add(name, all, nil)
 		}
 	}
 	return d, errors.Join(problems...)
@@ -161,22 +167,4 @@ func parseOverrides(m map[string]string) (map[string]*url.URL, error) {
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// LDAP is one directory of an organisation.
-type LDAP struct {
-	// URL is ldaps://host[:port], or ldap://host[:port], over which StartTLS is
-	// required unless the host is a loopback address.
-	URL string
-	// Base is the entry beneath which certificates are.
-	Base string
-	// Domains are whose own directory it is: a certificate there is the
-	// organisation's word. Of other domains it is asked as a third party; with
-	// Only set it isn't asked of them.
-	Domains []string
-	Only    bool
-	// BindDN and Password log in; anonymous without.
-	BindDN, Password string
-	// CA are PEM certificates of authorities beside the system's.
-	CA []byte
 }

@@ -179,6 +179,15 @@ func (w *world) listen(name string, accept func(net.Listener)) {
 	go accept(l)
 }
 
+// lead has a name, at port 443 of its address, lead to addr.
+func (w *world) lead(name, addr string) {
+	w.mu.Lock()
+	ip := fmt.Sprintf("203.0.113.%d", len(w.hosts)+1)
+	w.hosts[ip+":443"] = addr
+	w.mu.Unlock()
+	w.resolve(name, ip)
+}
+
 // web gives a name an HTTPS server with a certificate for certName.
 func (w *world) web(name, certName string, h http.HandlerFunc) {
 	w.serve(name, w.ca.issue(certName, start), h)

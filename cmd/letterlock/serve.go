@@ -114,7 +114,11 @@ func (s *state) reloadFrom(file string) error {
 	for _, what := range restartFor(old, next) {
 		s.log.Warn("this change takes a restart", "setting", what)
 	}
-	if err := s.resolver.Replace(discoveryOf(next)); err != nil {
+	discovery, err := discoveryOf(next)
+	if err == nil {
+		err = s.resolver.Replace(discovery)
+	}
+	if err != nil {
 		return err
 	}
 	// What is open stays what is told of.

@@ -150,9 +150,12 @@ func openStore(ctx context.Context, cfg *config.Config, file string, key [32]byt
 func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog.Logger, now func() time.Time) (*state, error) {
 	s := &state{log: log, now: now, store: st, keys: keyring.NewAt(st, now), meter: metrics.New(version()), node: nodeName(), close: []func() error{st.Close}}
 	s.cfg.Store(cfg)
-	var err error
+	discovery, err := discoveryOf(cfg)
+	if err != nil {
+		return nil, err
+	}
 	if s.resolver, err = keydir.New(keydir.Config{
-		Store: st, Discovery: discoveryOf(cfg),
+		Store: st, Discovery: discovery,
 		Own: s.ownCertificates, Learned: s.learned, Now: now, Logger: log,
 	}); err != nil {
 		return nil, err
