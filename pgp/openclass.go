@@ -53,6 +53,16 @@ func Classify(s Shape) Class {
 	return Plain
 }
 
+// ClassOf is Classify of a parsed message: nothing else is ever opened by Open.
+// The error is only of reading src.
+func ClassOf(root *message.Part, src message.Source) (Class, error) {
+	shape, err := shapeOf(src, root)
+	if err != nil {
+		return Unclassified, err
+	}
+	return Classify(shape), nil
+}
+
 // shapeOf is the Shape of a parsed message.
 func shapeOf(src message.Source, root *message.Part) (Shape, error) {
 	s := Shape{Type: root.Type, Subtype: root.Subtype, Params: root.Params, Encoding: transferEncoding(root.Header)}

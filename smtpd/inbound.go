@@ -32,13 +32,13 @@ func (a *Account) inbound() *Inbound {
 }
 
 // opensFor tells whether each recipient must have a copy of his own, opened by
-// his key alone.
+// his key alone: whatever Open may open.
 func (s *session) opensFor(sub submission) bool {
 	if s.account.inbound() == nil {
 		return false
 	}
-	sealed, err := pgp.IsSealedSubmission(sub.root, sub.src)
-	return err != nil || sealed.Kind != pgp.NotSealed
+	class, err := pgp.ClassOf(sub.root, sub.src)
+	return err != nil || class == pgp.Encrypted
 }
 
 // inside makes the copy of a group for the server inside.
