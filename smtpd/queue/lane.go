@@ -109,6 +109,9 @@ func (q *Queue) sweep(ctx context.Context, s *schedule, now time.Time) (more boo
 		}
 		s.swept = now
 		s.forget()
+		if err := q.strays(ctx, s); err != nil {
+			return false, err
+		}
 	}
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
 		for range sweepBy {
@@ -133,6 +136,30 @@ func (q *Queue) sweep(ctx context.Context, s *schedule, now time.Time) (more boo
 	return err == nil, err
 }
 
+// strays gives back what this node has claimed and nobody here works on: where a
+// claim or its end failed, or its answer was lost, nobody else knows of it.
+func (q *Queue) strays(ctx context.Context, s *schedule) error {
+	if !q.c.Shared {
+		return nil
+	}
+	ids, err := q.ids(ctx, `SELECT id FROM queue_item WHERE node <> '' AND node = ? AND state IN ('waiting', 'held') LIMIT 1000`, q.c.Node)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	known := map[string]bool{}
+	for _, g := range s.lanes {
+		for _, id := range g.ready {
+			known[id] = true
+		}
+	}
+	for _, id := range ids {
+		if !known[id] && q.take(id) {
+			q.disown(id)
+		}
+	}
+	return nil
+}
+
 // forget drops lanes in which nothing happens.
 func (s *schedule) forget() {
 	maps.DeleteFunc(s.lanes, func(_ lane, g *queueing) bool {
@@ -152,10 +179,20 @@ func (q *Queue) fill(ctx context.Context, l lane, g *queueing, now time.Time) er
 		return err
 	}
 	g.more = len(ids) == limit
+	var taken []string
 	q.mu.Lock()
-	ids = slices.DeleteFunc(ids, func(id string) bool { return q.busy[id] })
+	ids = slices.DeleteFunc(ids, func(id string) bool {
+		if q.busy[id] {
+			taken = append(taken, id)
+		}
+		return q.busy[id]
+	})
 	q.mu.Unlock()
 	g.ready, g.next = ids, time.Time{}
+	for _, id := range taken { // somebody here is about to own it, or was until now
+		q.free(ctx, id)
+		g.more = true
+	}
 	if g.more {
 		return nil
 	}
