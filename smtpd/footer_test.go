@@ -85,6 +85,8 @@ func TestWordsAreTakenOffTheSubject(t *testing.T) {
 		{"[secure]\n folded", "[secure]", "folded"},
 		{"[geheim] " + strings.Repeat("ü", 100), "[geheim]", strings.Repeat("ü", 100)},
 		{"[secure] =?x", "[secure]", "=?x"},
+		{"[secure] =?utf-8?q?=3D=3Futf-8=3Fq=3Fother=3F=3D?=", "[secure]", "=?utf-8?q?other?="},
+		{"[secure]" + strings.Repeat("\n words", 300), "[secure]", strings.TrimSpace(strings.Repeat("words ", 300))},
 		{"İ [secure]", "[secure]", "İ [secure]"},
 		{"x", "", "x"},
 	} {

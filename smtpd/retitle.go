@@ -2,8 +2,9 @@ package smtpd
 
 import (
 	"bytes"
-	"mime"
+	"encoding/base64"
 	"strings"
+	"unicode/utf8"
 
 	"letterlock.org/letterlock/internal/message"
 )
@@ -68,12 +69,25 @@ func withoutWord(text, word string) string {
 }
 
 // encodedText is a header text as it may stand in a field: plain, or in words of
-// RFC 2047, folded.
+// RFC 2047, folded. What looks like such a word itself is encoded too, or else
+// its reader would see something else.
 func encodedText(s string) string {
 	if plainText(s) {
 		return s
 	}
-	return strings.ReplaceAll(mime.BEncoding.Encode("utf-8", s), "?= =?", "?=\r\n =?")
+	var words []string
+	for s != "" {
+		n := 0
+		for _, r := range s { // 45 bytes are 60 letters: with their frame less than the 75 of RFC 2047
+			if n+utf8.RuneLen(r) > 45 {
+				break
+			}
+			n += utf8.RuneLen(r)
+		}
+		words = append(words, "=?utf-8?b?"+base64.StdEncoding.EncodeToString([]byte(s[:n]))+"?=")
+		s = s[n:]
+	}
+	return strings.Join(words, "\r\n ")
 }
 
 // plainText tells whether s can stand in a line as it is.
