@@ -29,10 +29,11 @@ type Passwords struct {
 	// Agreed tells the password that owner, an author, has agreed upon with a
 	// recipient; a zero one if there is none. nil knows none.
 	Agreed func(ctx context.Context, owner, to address.Address) (form.Password, error)
-	// ClearNotice lets the notice go unencrypted to a sender without certificate:
-	// for a relay within an organisation that trusts its own mail. Without it
-	// such a message is refused.
-	ClearNotice bool
+	// ClearNotice tells whether the notice may go unencrypted to a sender without
+	// certificate: for a relay within an organisation that trusts its own mail,
+	// to its own members alone, since the author of what it forwards may be
+	// anybody. nil is no; then such a message is refused.
+	ClearNotice func(to address.Address) bool
 	// NoOpenPGP leaves out the copy for OpenPGP programs.
 	NoOpenPGP bool
 	// Limit is the longest message in bytes; 0 means form.DefaultLimit.
@@ -201,7 +202,7 @@ func (s *session) ownCertificate(ctx context.Context, sub submission, p pgp.Prot
 			return nil, errNoNotice
 		}
 	}
-	if s.passwords().ClearNotice {
+	if may := s.passwords().ClearNotice; may != nil && may(sub.from) {
 		return nil, nil
 	}
 	return nil, errNoNotice

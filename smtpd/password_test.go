@@ -197,7 +197,7 @@ func TestANoticeOfARelayGoesToTheAuthorsCertificate(t *testing.T) {
 		"the directory does not answer":    {found: keydir.Finding{Outcome: keydir.Unavailable}, clear: true},
 	} {
 		account := &smtpd.Account{
-			Addresses: []address.Address{addr("alice@example.org")}, Passwords: &smtpd.Passwords{ClearNotice: tt.clear}, Find: finds(tt.found),
+			Addresses: []address.Address{addr("alice@example.org")}, Passwords: &smtpd.Passwords{ClearNotice: func(to address.Address) bool { return tt.clear && to == addr("alice@example.org") }}, Find: finds(tt.found),
 			Relay: &smtpd.Relay{Host: "mx.example.org", Token: "t", Any: true, DomainKey: func(context.Context) (pgp.Signer, error) { return domain, nil }},
 		}
 		l, err := smtpd.Lock(account, sub(""), slog.New(slog.DiscardHandler), addr("bob@example.net"))

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -269,7 +270,7 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 		Find:      r.s.finder(),
 		Rules:     func() *policy.Rules { return r.s.cfg.Load().Rules },
 		Upstream:  up,
-		Passwords: &smtpd.Passwords{Agreed: r.s.passwords().Find, ClearNotice: r.c.PasswordNotice == "clear"},
+		Passwords: &smtpd.Passwords{Agreed: r.s.passwords().Find, ClearNotice: r.noticeInClear},
 		Relay: &smtpd.Relay{
 			Host: r.host, Token: r.token, Any: c.Any, TrustSender: c.Any && r.c.TrustSender, DKIM: r.dkim,
 			NoKey: func(err error) bool { return errors.Is(err, keyring.ErrNoKey) },
@@ -288,6 +289,11 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 		a.Relay.DomainKey = func(ctx context.Context) (pgp.Signer, error) { return r.s.keys.Signer(ctx, r.c.Signing) }
 	}
 	return a
+}
+
+// noticeInClear tells whether a password may be told in clear: to members only.
+func (r *relay) noticeInClear(to address.Address) bool {
+	return r.c.PasswordNotice == "clear" && slices.Contains(r.c.Domains, to.Domain)
 }
 
 func (r *relay) signsForDomain() bool { return r.c.Sign != "none" && !r.c.Signing.IsZero() }
