@@ -16,6 +16,9 @@ import (
 type Mail struct {
 	From, To address.Address // the envelope's
 	Text     []byte          // the whole message, lines ending in CRLF
+	// Unsent, if not nil, takes back what counts because of the mail, where it
+	// could not be sent.
+	Unsent func(context.Context) error
 }
 
 // Send hands a mail to the server that carries it on; after nil it is there.
@@ -90,7 +93,7 @@ func (p *Post) enqueue(m Mail) {
 // linkMail asks an address whether it wants a certificate to be published. It is
 // in clear: who is asked may not have the key here.
 func linkMail(from, to address.Address, c *pgp.Certificate, link string, now time.Time) Mail {
-	return Mail{from, to, letter(from, to, "Publish your OpenPGP certificate?", now, nil, "text/plain; charset=utf-8", fmt.Sprintf(`Somebody asked that mail to
+	return Mail{From: from, To: to, Text: letter(from, to, "Publish your OpenPGP certificate?", now, nil, "text/plain; charset=utf-8", fmt.Sprintf(`Somebody asked that mail to
 
     %s
 

@@ -265,6 +265,18 @@ func (d *Directory) Confirm(ctx context.Context, token string, way Way, check fu
 	return p, nil
 }
 
+// Abandon forgets a request that nobody was asked about.
+func (d *Directory) Abandon(ctx context.Context, token string, way Way) error {
+	err := d.store.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("DELETE FROM keydirserver_pending WHERE token = ? AND way = ? AND used = 0", d.tokenHash(token), string(way))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("abandoning a submission: %w", err)
+	}
+	return nil
+}
+
 // Tidy forgets what was not confirmed in time, and ends the year of
 // predecessors. It is for now and then.
 func (d *Directory) Tidy(ctx context.Context) error {

@@ -1,0 +1,167 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"letterlock.org/letterlock/keydir/server"
+	"letterlock.org/letterlock/keydir/wks"
+	"letterlock.org/letterlock/pgp"
+)
+
+const submissions = "key-submission@example.org"
+
+// newService is a Web Key Service over a directory that publishes its key.
+func newService(t testing.TB, d *server.Directory) (*server.WKS, *pgp.Key) {
+	t.Helper()
+	k, err := pgp.GenerateKey(addr(t, submissions), pgp.DefaultProfile, d.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Add(ctx, addr(t, submissions), k.Certificate()); err != nil {
+		t.Fatal(err)
+	}
+	return &server.WKS{Directory: d, Domains: []string{"example.org"}, Address: addr(t, submissions), Keys: k, Signer: k, Now: d.Now}, k
+}
+
+func head(t testing.TB, from, to string) wks.Head {
+	return wks.Head{From: addr(t, from), To: addr(t, to), Date: today}
+}
+
+func submission(t testing.TB, from string, c *pgp.Certificate, service *pgp.Key) []byte {
+	t.Helper()
+	b, err := wks.Submit(ctx, head(t, from, submissions), c, service.Certificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestWebKeyService(t *testing.T) {
+	d, _ := directory(t)
+	w, service := newService(t, d)
+	joes, eves := key(t, "joe.doe@example.org"), key(t, "eve@example.org")
+	mails, err := w.Receive(ctx, submission(t, "joe.doe@example.org", joes.Certificate(), service))
+	if err != nil || len(mails) != 1 || mails[0].To.String() != "joe.doe@example.org" {
+		t.Fatal(mails, err)
+	}
+	if _, err := wks.Read(ctx, mails[0].Text, eves); !errors.Is(err, pgp.ErrMalformed) {
+		t.Errorf("a request for another key opens: %v", err)
+	}
+	l, err := wks.Read(ctx, mails[0].Text, joes)
+	if err != nil || l.Kind != wks.ConfirmationRequest || !l.Sealed || l.Confirmation.Fingerprint != joes.Fingerprint() || l.From.String() != submissions {
+		t.Fatal(l, err)
+	}
+	answer := func(from string, c wks.Confirmation) []byte {
+		t.Helper()
+		b, err := wks.Response(ctx, head(t, from, submissions), c, service.Certificate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	ok := l.Confirmation
+	spoilt := func(f func(c *wks.Confirmation)) wks.Confirmation { c := ok; f(&c); return c }
+	for _, tt := range []struct {
+		name string
+		mail []byte
+	}{
+		{"from somebody else", answer("eve@example.org", ok)},
+		{"for another address", answer("eve@example.org", spoilt(func(c *wks.Confirmation) { c.Address = "eve@example.org" }))},
+		{"another nonce", answer("joe.doe@example.org", spoilt(func(c *wks.Confirmation) { c.Nonce = strings.Repeat("y", 32) }))},
+		{"to another service", answer("joe.doe@example.org", spoilt(func(c *wks.Confirmation) { c.Sender = "key-submission@elsewhere.example" }))},
+		{"a request", mails[0].Text},
+		{"in clear", []byte("From: joe.doe@example.org\r\nContent-Type: application/vnd.gnupg.wks\r\n\r\ntype: confirmation-response\r\nsender: " + submissions +
+			"\r\naddress: joe.doe@example.org\r\nnonce: " + ok.Nonce + "\r\n")},
+		{"two From fields", append([]byte("From: eve@example.org\r\n"), answer("joe.doe@example.org", ok)...)},
+		{"a submission in clear", []byte("From: joe.doe@example.org\r\nContent-Type: application/pgp-keys\r\n\r\n" + joes.Certificate().Armored())},
+		{"its own mail", answer(submissions, ok)},
+		{"another mail", []byte("From: joe.doe@example.org\r\n\r\nHello\r\n")},
+		{"nothing", nil},
+	} {
+		if mails, err := w.Receive(ctx, tt.mail); !errors.Is(err, server.ErrIgnored) || len(mails) > 0 {
+			t.Errorf("%s: %d mails, %v", tt.name, len(mails), err)
+		}
+	}
+	if served(t, d) != nil {
+		t.Fatal("published unconfirmed")
+	}
+	reply := answer("Joe.Doe@example.org", ok)
+	mails, err = w.Receive(ctx, reply)
+	if err != nil || len(mails) != 1 || !bytes.Contains(mails[0].Text, []byte("\r\nWks-Phase: done\r\n")) {
+		t.Fatal(mails, err)
+	}
+	if got := served(t, d); len(got) != 1 || got[0].Fingerprint() != joes.Fingerprint() {
+		t.Fatal("not published")
+	}
+	if _, err := w.Receive(ctx, reply); !errors.Is(err, server.ErrIgnored) {
+		t.Errorf("the answer again: %v", err)
+	}
+	mails, err = w.Receive(ctx, submission(t, "joe.doe@example.org", joes.Certificate(), service))
+	if err != nil || len(mails) != 1 || !bytes.Contains(mails[0].Text, []byte("Wks-Phase: done")) {
+		t.Errorf("submitted again: %v, %v", mails, err)
+	}
+}
+
+func TestSubmissionsByMail(t *testing.T) {
+	d, _ := directory(t)
+	w, service := newService(t, d)
+	secret := key(t, "joe.doe@example.org")
+	foreign := cert(t, "joe@elsewhere.example")
+	for _, tt := range []struct {
+		name string
+		mail []byte
+		want error
+	}{
+		{"of another domain", submission(t, "joe@elsewhere.example", foreign, service), server.ErrForeign},
+		{"encrypted to somebody else", submission(t, "joe.doe@example.org", secret.Certificate(), secret), pgp.ErrMalformed},
+		{"damaged", bytes.Replace(submission(t, "joe.doe@example.org", secret.Certificate(), service), []byte("-----\r\n\r\n"), []byte("-----\r\n\r\nAAAA"), 1), pgp.ErrMalformed},
+	} {
+		if mails, err := w.Receive(ctx, tt.mail); !errors.Is(err, server.ErrIgnored) || !errors.Is(err, tt.want) || len(mails) > 0 {
+			t.Errorf("%s: %d mails, %v", tt.name, len(mails), err)
+		}
+	}
+	w.Clear = true
+	clear := []byte("From: joe.doe@example.org\r\nContent-Type: application/pgp-keys\r\n\r\n" + secret.Certificate().Armored())
+	if mails, err := w.Receive(ctx, clear); err != nil || len(mails) != 1 {
+		t.Errorf("in clear, which is allowed here: %v, %v", mails, err)
+	}
+}
+
+func TestAMailThatCouldNotBeSentDoesNotCount(t *testing.T) {
+	d, _ := directory(t)
+	w, service := newService(t, d)
+	raw := submission(t, "joe.doe@example.org", cert(t, "joe.doe@example.org"), service)
+	for n := range 10 {
+		mails, err := w.Receive(ctx, raw)
+		if err != nil || len(mails) != 1 {
+			t.Fatalf("%d: %v, %v", n, mails, err)
+		}
+		if err := mails[0].Unsent(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// FuzzWebKeyMail: no mail makes the service publish, or fall over.
+func FuzzWebKeyMail(f *testing.F) {
+	d, _ := directory(f)
+	w, service := newService(f, d)
+	w.Clear = true
+	f.Add(submission(f, "joe.doe@example.org", cert(f, "joe.doe@example.org"), service))
+	f.Add([]byte("From: a@example.org\nContent-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: application/vnd.gnupg.wks\n\ntype: confirmation-response\n--x--\n"))
+	f.Add([]byte("From: joe.doe@example.org\r\nContent-Type: application/pgp-keys\r\nContent-Transfer-Encoding: base64\r\n\r\nmDMEZ\r\n"))
+	f.Add([]byte(fmt.Sprintf("From: joe.doe@example.org\r\nContent-Type: application/vnd.gnupg.wks\r\n\r\ntype: confirmation-response\r\nsender: %s\r\naddress: joe.doe@example.org\r\nnonce: %s\r\n", submissions, strings.Repeat("y", 32))))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if _, err := w.Receive(context.Background(), raw); err == nil {
+			return
+		}
+		if served(t, d) != nil {
+			t.Fatal("published")
+		}
+	})
+}
