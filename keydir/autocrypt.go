@@ -109,6 +109,9 @@ func (r *Resolver) Observe(ctx context.Context, o Observation) error {
 	if o.From.IsZero() {
 		return nil
 	}
+	if err := r.suspect(ctx, o); err != nil {
+		return err
+	}
 	now := r.now()
 	signed := o.Date
 	if signed.IsZero() || signed.After(now) {

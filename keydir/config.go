@@ -22,6 +22,8 @@ var Schema = store.Schema{Name: "keydir", Steps: []string{
 	`CREATE TABLE keydir_cert (fpr TEXT PRIMARY KEY, bytes BLOB NOT NULL, mac BLOB NOT NULL)`,
 	`CREATE TABLE keydir_keyid (keyid BIGINT NOT NULL, fpr TEXT NOT NULL, PRIMARY KEY (keyid, fpr))`,
 	`CREATE TABLE keydir_domain (domain TEXT PRIMARY KEY, seen BIGINT NOT NULL, mac BLOB NOT NULL)`,
+	// What was told, alarms, and what is served for own addresses.
+	"-- additive\nCREATE TABLE keydir_note (id TEXT PRIMARY KEY, state BLOB NOT NULL, mac BLOB NOT NULL)",
 }}
 
 // Config configures a Resolver.

@@ -1,6 +1,8 @@
 package keydir
 
 import (
+	"context"
+
 	"golang.org/x/net/dns/dnsmessage"
 
 	"letterlock.org/letterlock/internal/address"
@@ -52,4 +54,9 @@ func SystemResolver(file string) (string, error) {
 func ParseDNS(b []byte, id uint16, q dnsmessage.Question) (records [][]byte, authentic bool, err error) {
 	r, err := parseDNS(b, id, q)
 	return r.records, r.authentic, err
+}
+
+// SuspectGossip is what gossip about an address does for alarms.
+func (r *Resolver) SuspectGossip(ctx context.Context, a address.Address, c *pgp.Certificate, o Observation) error {
+	return r.suspectGossip(ctx, a, c, o)
 }

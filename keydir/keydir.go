@@ -136,4 +136,8 @@ type Observation struct {
 	Autocrypt []string // values of its Autocrypt fields
 	Date      time.Time
 	Signer    pgp.Fingerprint // of a valid signature over it, "" without
+	// Account is our own address that it came to, and NotForUs that its valid
+	// signature is meant for other keys than ours.
+	Account  address.Address
+	NotForUs bool
 }

@@ -8,6 +8,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/pgp"
 )
 
 // observed is what a root header shows of its sender's certificate: nothing
@@ -58,7 +59,10 @@ func (l *Library) observeOuter(ctx context.Context, src message.Source) error {
 func (l *Library) observeOpened(ctx context.Context, o *judged) {
 	seen := keydir.Observation{From: o.row.From, Autocrypt: o.opened.Autocrypt, Date: o.row.Sent}
 	if o.row.Verdict.Signature.Good() {
-		seen.Signer = o.row.Verdict.Signer
+		seen.Signer, seen.NotForUs = o.row.Verdict.Signer, o.row.Verdict.Warns(pgp.WarnNotForUs)
+	}
+	if len(l.c.Own) > 0 {
+		seen.Account = l.c.Own[0]
 	}
 	if l.c.Observe == nil || seen.From.IsZero() || len(seen.Autocrypt) == 0 && seen.Signer == "" {
 		return
