@@ -180,3 +180,26 @@ func TestXCLIENTMakesNoOpenRelay(t *testing.T) {
 		})
 	}
 }
+
+// TestAPasswordIsToldInClearToMembersOnly: the author of what an MTA forwards may
+// be anybody, and the notice would follow the mail through the same networks.
+func TestAPasswordIsToldInClearToMembersOnly(t *testing.T) {
+	sink := peer.StartSink(t)
+	w, relay := newRelayWorld(t, sink.Addr, "password_notice = \"clear\"\n[policy]\ndefault = \"require\"\nmissing = \"password\"\n")
+	relay.serve(1)
+	err := handOver(relay.ready[0].Listen, "srs0=x@example.org", relayMail("friend@example.com", unknown, ""), unknown)
+	if err == nil || !strings.Contains(err.Error(), "no certificate of yours") {
+		t.Errorf("from an outsider: %v", err)
+	}
+	if got := sink.Received(); len(got) != 0 {
+		t.Errorf("%d mails", len(got))
+	}
+	if err := handOver(relay.ready[0].Listen, "ann@example.org", relayMail("ann@example.org", unknown, ""), unknown); err != nil {
+		t.Fatal(err)
+	}
+	got := sink.Await(t, 2)
+	if locked, notice := peer.To(got, unknown), peer.To(got, "ann@example.org"); len(locked) != 1 || len(notice) != 1 || clear(locked[0]) || !strings.Contains(string(notice[0].Raw), "The password is") {
+		t.Errorf("%d copies and %d notices", len(locked), len(notice))
+	}
+	noCanaryIn(t, w)
+}
