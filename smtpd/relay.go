@@ -140,9 +140,10 @@ func (s *session) relayProtection(ctx context.Context, sub submission, as policy
 }
 
 // kept is drop, which tells what a mail program's own copies must not show, for
-// those of a person; what a relay passes on keeps every byte.
+// those of a person, at a relay too (RFC 6409, Section 8); what it passes on for
+// an MTA keeps every byte.
 func (s *session) kept(drop func(name string) bool) func(name string) bool {
-	if s.account.Relay != nil {
+	if r := s.account.Relay; r != nil && r.Proven.IsZero() {
 		return carriesPassword
 	}
 	return drop

@@ -144,8 +144,12 @@ func TestOneAddressOnly(t *testing.T) {
 	if got := b.mta().hand(crlf("From: boss@example.org\n\nhi\n"), "app@example.org", "zoe@example.com"); !strings.HasPrefix(got, "550 5.7.1") {
 		t.Errorf("another's From: %q", got)
 	}
-	if got := b.mta().hand(crlf("From: app@example.org\n\nhi\n"), "app@example.org", "zoe@example.com"); !strings.HasPrefix(got, "250") {
+	if got := b.mta().hand(crlf("From: app@example.org\nBcc: <zoe@example.com>,\n <max@example.com>\n\nhi\n"), "app@example.org", "zoe@example.com"); !strings.HasPrefix(got, "250") {
 		t.Errorf("its own From: %q", got)
+	}
+	// It is a mail program for all we know, and no MTA has taken its Bcc out yet.
+	if sent := u.received(); len(sent) != 1 || strings.Contains(sent[0].data, "max@example.com") || !strings.HasSuffix(sent[0].data, "From: app@example.org\r\n\r\nhi\r\n") {
+		t.Errorf("sent %+v", sent)
 	}
 }
 
