@@ -7,10 +7,6 @@ import (
 	"letterlock.org/letterlock/smtpd/wire"
 )
 
-func (s *session) rcptLine(r recipient) string {
-	return rcptLine(r.address.String(), r.notify, r.orcpt, s.up.caps)
-}
-
 func (s *session) envelopeFrom() string {
 	if s.env.from.IsZero() {
 		return ""

@@ -58,11 +58,14 @@ func (s *session) lineLimit() int {
 	return wire.MaxLine
 }
 
-// say sends a reply; nil was answered already. Too many bad commands end the
-// session.
+// say sends a reply, after those that wait; nil was answered already, or waits.
+// Too many bad commands end the session.
 func (s *session) say(err error) {
 	if err == nil {
 		return
+	}
+	if len(s.nominees) > 0 {
+		s.elect()
 	}
 	var r *ownReply
 	if !errors.As(err, &r) {
@@ -80,7 +83,7 @@ func (s *session) say(err error) {
 }
 
 // command runs one command and returns its reply, nil where it has answered
-// itself. RFC 5321, Section 4.1.1; those that may not have arguments are strict
+// itself or will. RFC 5321, Section 4.1.1; those that may not have arguments are strict
 // about it.
 func (s *session) command(c wire.Command) error {
 	switch c.Verb {
@@ -104,7 +107,8 @@ func (s *session) command(c wire.Command) error {
 	case "MAIL":
 		return s.mailCommand(c.Args)
 	case "RCPT":
-		return s.rcptCommand(c.Args)
+		s.nominate(c.Args)
+		return nil
 	case "DATA":
 		return s.data()
 	case "BDAT":

@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd"
 	"letterlock.org/letterlock/smtpd/queue"
@@ -214,6 +217,105 @@ func TestPipelining(t *testing.T) {
 	if n := len(u.received()); n != 2 {
 		t.Errorf("%d messages", n)
 	}
+}
+
+// TestRecipientsInOneGo: the upstream is asked about them in one flight, in
+// order, and each has its own reply in its place, whoever settles it.
+func TestRecipientsInOneGo(t *testing.T) {
+	u := newUpstream(t)
+	u.failWith(func(step string, _ int, arg string) fault {
+		if strings.EqualFold(step, "rcpt") && strings.Contains(arg, "carol@") {
+			return fault{reply: "550 5.1.1 no such user"}
+		}
+		return fault{}
+	})
+	b := newBridge(t, u)
+	k := b.login()
+	k.send("MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nRCPT TO:<nobody\r\nrcpt TO:<carol@example.net>\r\nRCPT TO:<stranger@example.net>\r\n" +
+		"RCPT TO:<dave@example.net>\r\nRCPT TO:<bob@example.net>\r\nRCPT TO:<x@down.example>\r\nRCPT TO:<erin@example.net>\r\nRCPT \x01\r\nNOOP\r\n")
+	k.run("S: 250 2.1.0\nS: 250 2.1.5\nS: 501 5.5.2\nS: 550 5.1.1\nS: 250 2.1.5\nS: 250 2.1.5\nS: 250 2.1.5\nS: 451 4.4.3\nS: 250 2.1.5\nS: 500 5.5.2\nS: 250 2.0.0")
+	k.run("C: RSET\nS: 250")
+
+	var many strings.Builder
+	for range 40 { // more than what is read at once
+		many.WriteString("RCPT TO:<bob@example.net>\r\nRCPT TO:<dave@example.net>\r\n")
+	}
+	k.send("MAIL FROM:<alice@example.org>\r\n" + many.String() + "DATA\r\n")
+	k.run("S: 250 2.1.0" + strings.Repeat("\nS: 250 2.1.5", 80) + "\nS: 354")
+	k.send(wired(letter("1", "bob@example.net, dave@example.net")) + ".\r\n")
+	k.run("S: 250 2.0.0 sent")
+	if got := u.received(); len(got) != 1 || len(got[0].rcpts) != 2 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestRecipientsAreAskedInOneFlight: this upstream answers no RCPT before it has
+// read all three.
+func TestRecipientsAreAskedInOneFlight(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+			io.WriteString(c, "220 x\r\n")
+			for in, rcpts := bufio.NewScanner(c), 0; in.Scan(); {
+				switch verb, _, _ := strings.Cut(in.Text(), " "); verb {
+				case "EHLO":
+					io.WriteString(c, "250-x\r\n250 PIPELINING\r\n")
+				case "RCPT":
+					if rcpts++; rcpts == 3 {
+						io.WriteString(c, "250 a\r\n550 b\r\n250 c\r\n")
+					}
+				default:
+					io.WriteString(c, "250 ok\r\n")
+				}
+			}
+			c.Close()
+		}
+	}()
+	b := newBridge(t, newUpstream(t), func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+		c.Timeouts.Command = 5 * time.Second
+		a.Upstream.Dial = func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", ln.Addr().String())
+		}
+	})
+	k := b.login()
+	k.send("MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nRCPT TO:<dave@example.net>\r\nRCPT TO:<carol@example.net>\r\n")
+	k.run("S: 250\nS: 250\nS: 550\nS: 250")
+}
+
+// TestCertificatesAreLookedUpAtOneTime, and a panic in one look-up is that one's.
+func TestCertificatesAreLookedUpAtOneTime(t *testing.T) {
+	var asked atomic.Int64
+	together := make(chan struct{})
+	b := newBridge(t, newUpstream(t), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+		known := a.Find
+		a.Find = finder(func(ctx context.Context, to address.Address) (keydir.Finding, error) {
+			if asked.Add(1) == 3 {
+				close(together)
+			}
+			select {
+			case <-together:
+			case <-time.After(10 * time.Second):
+				t.Error("looked for one after another")
+			}
+			if to.Local == "dave" {
+				panic("dave")
+			}
+			return known.Find(ctx, to)
+		})
+	})
+	k := b.login()
+	k.send("MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nRCPT TO:<dave@example.net>\r\nRCPT TO:<carol@example.net>\r\nNOOP\r\n")
+	k.run("S: 250\nS: 250\nS: 451 4.3.0\nS: 250\nS: 250")
+}
+
+type finder func(context.Context, address.Address) (keydir.Finding, error)
+
+func (f finder) Find(ctx context.Context, a address.Address) (keydir.Finding, error) {
+	return f(ctx, a)
 }
 
 func TestCommandsBeforeTLSEndTheSession(t *testing.T) {

@@ -6,36 +6,53 @@ import (
 	"letterlock.org/letterlock/smtpd/wire"
 )
 
-// probe tries a recipient on the upstream's own transaction, the only place
-// where SMTP has an answer per recipient.
-func (s *session) probe(r recipient) error {
-	if s.env.probe != nil && s.up != nil && !s.up.broken {
-		rs, err := s.up.askAll([]string{s.rcptLine(r)}, s.server.c.Timeouts.Command)
-		if err == nil {
-			return s.probed(r, rs[0])
+// probe tries recipients on the upstream's own transaction, the only place where
+// SMTP has an answer per recipient, and settles them.
+func (s *session) probe(ns []*nominee) {
+	if len(ns) == 0 {
+		return
+	}
+	rs := make([]recipient, len(ns))
+	for i, n := range ns {
+		rs[i] = n.recipient
+	}
+	answers, err := s.probeAll(rs)
+	for i, n := range ns {
+		if n.reply = err; err == nil {
+			s.probed(n, answers[i])
 		}
-		// The open transaction is lost; a new one asks for this recipient.
 	}
-	s.env.probe = nil
-	rs, err := s.begin([]recipient{r}, s.env.opts.Body == wire.Body8Bit)
-	if err != nil {
-		return s.fault("asking the mail server", err)
-	}
-	if !rs[0].ok() {
-		return upstreamReply(rs[0])
-	}
-	s.env.probe = []string{}
-	return s.probed(r, rs[1])
 }
 
-func (s *session) probed(r recipient, answer reply) error {
+// probeAll asks about recipients in one flight. The error is the reply to all.
+func (s *session) probeAll(rs []recipient) ([]reply, error) {
+	if s.env.probe != nil && s.up != nil && !s.up.broken {
+		if answers, err := s.up.askAll(rcptLines(rs, s.up.caps), s.server.c.Timeouts.Command); err == nil {
+			return answers, nil
+		}
+		// The open transaction is lost; a new one asks for these recipients.
+	}
+	s.env.probe = nil
+	answers, err := s.begin(rs, s.env.opts.Body == wire.Body8Bit)
+	if err != nil {
+		return nil, s.fault("asking the mail server", err)
+	}
+	if !answers[0].ok() {
+		return nil, upstreamReply(answers[0])
+	}
+	s.env.probe = []string{}
+	return answers[1:], nil
+}
+
+func (s *session) probed(n *nominee, answer reply) {
 	if !answer.ok() {
 		s.server.c.Count("upstream-refused")
-		s.log.Info("submission", "outcome", "refused", "recipient", r.address.String(), "reason", "upstream: "+answer.Error())
-		return upstreamReply(answer)
+		s.log.Info("submission", "outcome", "refused", "recipient", n.address.String(), "reason", "upstream: "+answer.Error())
+		n.reply = upstreamReply(answer)
+		return
 	}
-	s.env.probe = append(s.env.probe, r.address.Key())
-	return nil
+	s.env.probe = append(s.env.probe, n.address.Key())
+	n.take()
 }
 
 // begin starts a transaction on the session's own connection, on a fresh one
@@ -71,11 +88,16 @@ func (s *session) beginOn(c *client, rcpts []recipient, eight bool) ([]reply, er
 	if err != nil {
 		return nil, err
 	}
-	lines := make([]string, len(rcpts))
-	for i, r := range rcpts {
-		lines[i] = rcptLine(r.address.String(), r.notify, r.orcpt, c.caps)
+	return c.begin(mail, rcptLines(rcpts, c.caps))
+}
+
+// rcptLines are the RCPT commands of recipients.
+func rcptLines(rs []recipient, caps Capabilities) []string {
+	lines := make([]string, len(rs))
+	for i, r := range rs {
+		lines[i] = rcptLine(r.address.String(), r.notify, r.orcpt, caps)
 	}
-	return c.begin(mail, lines)
+	return lines
 }
 
 // sameSet tells whether the open probing transaction has exactly these.

@@ -33,6 +33,8 @@ type session struct {
 	account *Account  // nil before AUTH
 	up      *client   // our upstream connection, nil without
 	env     *envelope // nil outside a transaction
+
+	nominees []nominee // the RCPTs that wait for their replies
 }
 
 func newSession(srv *Server, l Listener, k *conn, log *slog.Logger) *session {
@@ -156,71 +158,42 @@ func (s *session) notOurs(a address.Address) error {
 	return permanent(550, "5.7.1", fmt.Sprintf("this account may not send as %s; add it to aliases of %s in the configuration", a, s.account.Addresses[0]))
 }
 
-// rcptCommand is RCPT.
-func (s *session) rcptCommand(args string) error {
+// recipient reads the arguments of RCPT. The reply is nil where the recipient is
+// to be decided about.
+func (s *session) recipient(args string) (r recipient, reply error) {
 	if s.env == nil || s.env.chunks != nil {
-		return permanent(503, "5.5.1", "MAIL first")
+		return r, permanent(503, "5.5.1", "MAIL first")
 	}
 	path, rest, err := wire.ParsePath("TO", args)
 	if err != nil || path == "" {
-		return permanent(501, "5.5.2", "use RCPT TO:<address>")
+		return r, permanent(501, "5.5.2", "use RCPT TO:<address>")
 	}
 	opts, err := wire.ParseRcptParams(rest)
 	switch {
 	case errors.Is(err, wire.ErrParameter), rest != "" && !s.caps.DSN:
-		return permanent(555, "5.5.4", "a parameter of an extension that is not offered")
+		return r, permanent(555, "5.5.4", "a parameter of an extension that is not offered")
 	case err != nil, !asciiOnly(opts.ORCPT) && !s.env.opts.UTF8:
-		return permanent(501, "5.5.4", "malformed parameter")
+		return r, permanent(501, "5.5.4", "malformed parameter")
 	}
 	if len(s.env.rcpts) >= s.server.c.MaxRecipients { // RFC 5321, Section 4.5.3.1.10
-		return answer(452, "4.5.3", "too many recipients; the others need another message")
+		return r, answer(452, "4.5.3", "too many recipients; the others need another message")
 	}
-	return s.rcpt(path, opts)
-}
-
-// rcpt adds a recipient: the policy decides, then the upstream is asked.
-func (s *session) rcpt(to string, opts wire.RcptParams) error {
-	accepted := answer(250, "2.1.5", "ok")
-	a, err := address.Parse(to)
-	if err != nil {
-		return permanent(553, "5.1.3", "that is no mail address")
+	r.notify, r.orcpt = opts.Notify, opts.ORCPT
+	if r.address, err = address.Parse(path); err != nil {
+		return r, permanent(553, "5.1.3", "that is no mail address")
 	}
-	if !asciiOnly(to) && !s.env.opts.UTF8 {
-		return permanent(553, "5.6.7", "an address beyond ASCII needs SMTPUTF8")
+	if !asciiOnly(path) && !s.env.opts.UTF8 {
+		return r, permanent(553, "5.6.7", "an address beyond ASCII needs SMTPUTF8")
 	}
-	for _, r := range s.env.rcpts {
-		if r.address == a { // it gets one copy
-			return accepted
-		}
+	if slices.ContainsFunc(s.env.rcpts, func(o recipient) bool { return o.address == r.address }) {
+		return r, accepted() // it gets one copy
 	}
-	d, err := s.decide(a)
-	if err != nil {
-		return s.fault("looking for a certificate", err)
-	}
-	at := slices.IndexFunc(s.env.named, func(o policy.Decision) bool { return o.Recipient == a })
-	if at < 0 {
-		at = len(s.env.named)
-		s.env.named = append(s.env.named, d)
-	}
-	s.env.named[at] = d // a second try counts
-	if err := s.denied(d); err != nil {
-		return err
-	}
-	r := recipient{address: a, notify: opts.Notify, orcpt: opts.ORCPT, named: at}
-	if d.Action != policy.Hold { // it isn't sent now
-		if err := s.probe(r); err != nil {
-			return err
-		}
-	}
-	s.env.rcpts = append(s.env.rcpts, r)
-	return accepted
+	return r, nil
 }
 
 // decide asks for the recipient's certificate and the rules.
 func (s *session) decide(a address.Address) (policy.Decision, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.server.c.Timeouts.Find)
-	defer cancel()
-	f, err := s.account.Find.Find(ctx, a)
+	f, err := s.finding(a)
 	if err != nil {
 		return policy.Decision{}, err
 	}

@@ -17,11 +17,13 @@ type Reader struct {
 	r, w  int
 	large *[blockSize]byte // behind buf, or nil
 	skip  bool             // within a line that was too long
+	full  bool             // the last reading left no room: there may be more
 	err   error
 }
 
 const (
 	smallSize = 512
+	burstSize = 8 << 10 // for a client that sends many lines in one go
 	blockSize = 64 << 10
 )
 
@@ -64,6 +66,15 @@ func (r *Reader) Line(limit int) ([]byte, error) {
 	}
 }
 
+// Peek gives the next line, with its CRLF, if it was read to its end already, and
+// else nil; it stays to be read. What Line says of it is another matter.
+func (r *Reader) Peek() []byte {
+	if i := bytes.IndexByte(r.buf[r.r:r.w], '\n'); i >= 0 && !r.skip {
+		return r.buf[r.r : r.r+i+1]
+	}
+	return nil
+}
+
 // cut takes the line whose LF is at i.
 func (r *Reader) cut(i, limit int) ([]byte, error) {
 	line := r.buf[r.r : i+1]
@@ -92,8 +103,13 @@ func (r *Reader) fill(size int) error {
 		r.w = copy(r.buf, r.buf[r.r:r.w])
 		r.r = 0
 	}
-	if r.large == nil && len(r.buf) > smallSize && r.w == 0 {
+	if r.large == nil && len(r.buf) > smallSize && r.w == 0 && !r.full {
 		r.buf = nil // of a long line
+	}
+	if r.full && len(r.buf) < burstSize {
+		grown := make([]byte, burstSize)
+		r.w = copy(grown, r.buf[:r.w])
+		r.buf = grown
 	}
 	if r.w == len(r.buf) {
 		grown := make([]byte, max(smallSize, min(4*len(r.buf), size)))
@@ -107,6 +123,7 @@ func (r *Reader) read() error {
 	for range 100 {
 		n, err := r.src.Read(r.buf[r.w:])
 		r.w += n
+		r.full = r.w == len(r.buf)
 		if err != nil {
 			r.fail(err)
 		}
