@@ -127,7 +127,7 @@ func names(args []string, file string) bool {
 		if _, v, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(arg, "-") {
 			arg = v
 		}
-		return arg == file
+		return arg == file || file == "-" && arg == "receive" // which reads its input without being told to
 	})
 }
 

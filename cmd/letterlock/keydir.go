@@ -12,10 +12,13 @@ import (
 )
 
 type keydirCmd struct {
-	Add    keydirAdd    `cmd:"" help:"Publish a certificate for an address."`
-	Remove keydirRemove `cmd:"" help:"Publish nothing for an address any more."`
-	Import keydirImport `cmd:"" help:"Publish every certificate in a folder."`
-	Export keydirExport `cmd:"" help:"Write what is published as a static Web Key Directory."`
+	Add     keydirAdd     `cmd:"" help:"Publish a certificate for an address."`
+	Remove  keydirRemove  `cmd:"" help:"Publish nothing for an address any more."`
+	Import  keydirImport  `cmd:"" help:"Publish every certificate in a folder."`
+	Export  keydirExport  `cmd:"" help:"Write what is published as a static Web Key Directory."`
+	Init    keydirInit    `cmd:"" help:"Let people publish by mail: make the key of the submission address."`
+	Receive keydirReceive `cmd:"" help:"Take a mail to the submission address. For an MTA's alias or pipe."`
+	Invite  keydirInvite  `cmd:"" help:"Print a word with which a bridge may publish for an address, once."`
 }
 
 type keydirAdd struct {

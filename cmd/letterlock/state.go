@@ -179,6 +179,9 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	s.login = login.New(login.Config{Store: st, Accounts: logins(cfg), Now: now})
 	s.keydir = server.NewDirectory(st)
 	s.keydir.Now = now
+	if cfg.Keydir != nil {
+		s.keydir.Submission = cfg.Keydir.Sender
+	}
 	s.bridges = newBridges(s)
 	s.close = append(s.close, s.bridges.close)
 	return s, nil

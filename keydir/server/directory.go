@@ -84,6 +84,9 @@ var (
 type Directory struct {
 	// Now is the clock; time.Now if nil. It must be set before first use.
 	Now func() time.Time
+	// Submission is the address of the Web Key Service, zero for none. It must be
+	// set before first use.
+	Submission address.Address
 
 	store store.Store
 	served

@@ -158,10 +158,12 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 	domain, file, ok := h.target(q)
 	switch {
 	case !ok:
-	case file == "policy":
-		a := text(http.StatusOK, policyFile)
-		a.cache = cacheable
-		return a
+	case file == "policy" || file == "submission-address":
+		if f, ok := h.directory.wellKnown(ctx)[file]; ok {
+			a := text(http.StatusOK, f)
+			a.cache = cacheable
+			return a
+		}
 	default:
 		if a, ok := h.certificate(ctx, q, domain, file, buf); ok {
 			return a
@@ -170,17 +172,28 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 	return absent()
 }
 
-// policyFile is the policy of a domain (Section 4.5): no keyword applies, and an
-// empty one says that the directory is there.
-const policyFile = ""
+// wellKnown is what a domain has beside certificates (Sections 4.1 and 4.5): the
+// policy, an empty one of which says that the directory is there, and where a
+// submission address has a key that is published, that address.
+func (d *Directory) wellKnown(ctx context.Context) map[string]string {
+	a := d.Submission
+	if a.IsZero() || d.ready(ctx) != nil {
+		return map[string]string{"policy": ""}
+	}
+	if k, ok := d.key(a.Domain, hashOfAddress(a)); !ok || !d.table.has(k) {
+		return map[string]string{"policy": ""}
+	}
+	return map[string]string{"policy": "submission-address: " + a.String() + "\n", "submission-address": a.String() + "\n"}
+}
 
-// target gives the domain asked for, if it is ours, and "policy" or a hash.
+// target gives the domain asked for, if it is ours, and "policy",
+// "submission-address" or a hash.
 func (h *Handler) target(q request) (domain, file string, ok bool) {
 	path, ok := strings.CutPrefix(q.path, root)
 	if !ok || len(path) > 300 {
 		return "", "", false
 	}
-	if first, rest, _ := strings.Cut(path, "/"); first != "hu" && first != "policy" {
+	if first, rest, _ := strings.Cut(path, "/"); first != "hu" && first != "policy" && first != "submission-address" {
 		domain, path = first, rest
 	} else {
 		domain = hostname(q.host)
@@ -189,7 +202,7 @@ func (h *Handler) target(q request) (domain, file string, ok bool) {
 	if !h.domains[domain] {
 		return "", "", false
 	}
-	if path == "policy" {
+	if path == "policy" || path == "submission-address" {
 		return domain, path, true
 	}
 	file, ok = strings.CutPrefix(path, "hu/")

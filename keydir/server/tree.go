@@ -13,7 +13,7 @@ import (
 // Export writes what the handler answers for domains as a static tree, to be
 // the document root of a web server:
 //
-//	DIR/.well-known/openpgpkey/DOMAIN/policy
+//	DIR/.well-known/openpgpkey/DOMAIN/policy, …/submission-address
 //	DIR/.well-known/openpgpkey/DOMAIN/hu/HASH
 //
 // and, of one domain only, also without DOMAIN, for the direct method. Files of
@@ -50,13 +50,16 @@ func (d *Directory) Export(ctx context.Context, dir string, domains ...string) (
 type tree map[uint32][]string
 
 func (t tree) write(ctx context.Context, d *Directory) (n int, err error) {
+	files := d.wellKnown(ctx)
 	for _, dirs := range t {
 		for _, dir := range dirs {
 			if err := os.MkdirAll(filepath.Join(dir, "hu"), 0o755); err != nil {
 				return 0, err
 			}
-			if err := replaceFile(filepath.Join(dir, "policy"), []byte(policyFile)); err != nil {
-				return 0, err
+			for name, content := range files {
+				if err := replaceFile(filepath.Join(dir, name), []byte(content)); err != nil {
+					return 0, err
+				}
 			}
 		}
 	}

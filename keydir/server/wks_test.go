@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -164,4 +166,36 @@ func FuzzWebKeyMail(f *testing.F) {
 			t.Fatal("published")
 		}
 	})
+}
+
+func TestTheSubmissionAddressIsTold(t *testing.T) {
+	d, st := directory(t)
+	d.Submission = addr(t, submissions)
+	ask := func(d *server.Directory, file string) (int, string) {
+		r := get(handler(d), "GET", advanced+file)
+		return r.StatusCode, string(body(t, r))
+	}
+	if status, _ := ask(d, "submission-address"); status != 404 {
+		t.Errorf("before it has a key: %d", status)
+	}
+	newService(t, d)
+	for _, d := range []*server.Directory{d, reopened(st)} {
+		d.Submission = addr(t, submissions)
+		if status, text := ask(d, "submission-address"); status != 200 || text != submissions+"\n" {
+			t.Errorf("submission-address: %d %q", status, text)
+		}
+		if status, text := ask(d, "policy"); status != 200 || text != "submission-address: "+submissions+"\n" {
+			t.Errorf("policy: %d %q", status, text)
+		}
+	}
+	dir := t.TempDir()
+	if _, err := d.Export(ctx, dir, "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"submission-address", "policy"} {
+		b, err := os.ReadFile(filepath.Join(dir, ".well-known/openpgpkey/example.org", file))
+		if _, want := ask(d, file); err != nil || string(b) != want {
+			t.Errorf("exported %s: %q, %v", file, b, err)
+		}
+	}
 }
