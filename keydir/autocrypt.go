@@ -102,8 +102,10 @@ func (o Observation) believable(now time.Time) *pgp.Certificate {
 // Observe takes note of what a received message showed: a valid signature
 // becomes history of its certificate, an Autocrypt header a certificate on first
 // sight, an update of the one that is pinned, its successor where that one says
-// so, or a candidate without effect. A message signed by the pinned key doesn't lend its header to a new key, since
-// the header may lie outside of what was signed. It touches no network; what
+// so, or a candidate without effect. A message signed by the pinned key doesn't
+// lend its header to a new key, since the header may lie outside of what was
+// signed; where our own mail server's name is configured, a key that isn't pinned
+// is only taken of a message that the server vouches for. It touches no network; what
 // can't be believed is not an error.
 func (r *Resolver) Observe(ctx context.Context, o Observation) error {
 	if o.From.IsZero() {
@@ -127,12 +129,27 @@ func (r *Resolver) Observe(ctx context.Context, o Observation) error {
 	}
 	if !p.observes(o, cert, signed) {
 		r.cache.keep(&cached{key: o.From.Key(), peer: p}, state)
+	} else if err := r.keep(ctx, o, cert, signed, now); err != nil {
+		return err
+	}
+	if len(o.Gossip) == 0 || !r.asked().autocrypt {
 		return nil
 	}
-	return r.change(ctx, o.From, func(_ store.Tx, p *peer) (bool, error) {
+	return r.gossip(ctx, o, now)
+}
+
+// keep stores what an observation showed of its sender.
+func (r *Resolver) keep(ctx context.Context, o Observation, cert *pgp.Certificate, signed, now time.Time) error {
+	fresh := false
+	err := r.change(ctx, o.From, func(_ store.Tx, p *peer) (bool, error) {
+		fresh = !p.stored()
 		keep := p.signed(o.Signer, signed)
 		return p.observe(cert, o, now) || keep, nil
 	})
+	if err == nil && fresh {
+		r.unused(ctx)
+	}
+	return err
 }
 
 // observes tells whether an observation could be news, without changing p: most
@@ -143,7 +160,7 @@ func (p *peer) observes(o Observation, cert *pgp.Certificate, signed time.Time) 
 			return true
 		}
 	}
-	if cert == nil || !o.Date.After(p.Autocrypt) {
+	if cert == nil || !o.Date.After(p.Autocrypt) || p.pin(cert.Fingerprint()) == nil && !o.vouched() {
 		return false
 	}
 	if p.pin(cert.Fingerprint()) == nil || o.Date.Sub(p.Autocrypt) > 24*time.Hour {
@@ -154,7 +171,7 @@ func (p *peer) observes(o Observation, cert *pgp.Certificate, signed time.Time) 
 
 // observe applies an Autocrypt certificate, and tells whether anything changed.
 func (p *peer) observe(c *pgp.Certificate, o Observation, now time.Time) bool {
-	if c == nil || !o.Date.After(p.Autocrypt) {
+	if c == nil || !o.Date.After(p.Autocrypt) || p.pin(c.Fingerprint()) == nil && !o.vouched() {
 		return false
 	}
 	p.Autocrypt = o.Date
@@ -171,6 +188,7 @@ func (p *peer) observe(c *pgp.Certificate, o Observation, now time.Time) bool {
 	case !p.known() && p.Problem == "":
 		p.Address = o.From
 		p.bind(c, b, now)
+		p.drop([]*pgp.Certificate{c})
 	case find(p.Former, c.Fingerprint()) != nil:
 		p.take(c)
 		p.doubt()

@@ -103,3 +103,12 @@ func (c *cache) forget(key string) {
 		c.order.Remove(e)
 	}
 }
+
+// clear drops everything.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writes++
+	clear(c.entries)
+	c.order.Init()
+}

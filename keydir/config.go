@@ -80,6 +80,10 @@ type Resolver struct {
 	timeout   time.Duration
 	grace     time.Duration
 
+	newRows    atomic.Uint64 // made by received mail since the start
+	maxUnused  int
+	pruneEvery uint64
+
 	cache   *cache
 	parsed  parsed
 	flights flights
@@ -94,6 +98,7 @@ type Resolver struct {
 func New(c Config) (*Resolver, error) {
 	r := &Resolver{store: c.Store, own: c.Own, now: c.Now, log: c.Logger, cache: newCache(cacheEntries), flights: newFlights(maxLookups)}
 	r.refetch, r.timeout = orDefault(c.Network.Refetch, 3*time.Second), orDefault(c.Network.Timeout, 10*time.Second)
+	r.maxUnused, r.pruneEvery = maxUnused, pruneEvery
 	r.grace = orDefault(c.Network.Grace, 500*time.Millisecond)
 	if r.own == nil {
 		r.own = func() []*pgp.Certificate { return nil }

@@ -45,7 +45,12 @@
 //     a person confirmed, is a conflict and is not used; without history the
 //     directory wins, and the change is recorded and told.
 //   - A certificate of an Autocrypt header is pinned as [pgp.FirstSeen] where
-//     nothing is known, and is otherwise a candidate without effect.
+//     nothing is known, and is otherwise a candidate without effect. Where the
+//     name of our own mail server is configured, only if that says that the
+//     message comes from the domain of its From address (DKIM or DMARC).
+//   - One that somebody else sends along (gossip) is an [Introduction], without
+//     effect until a person accepts it. One that is attached to a message is
+//     never taken by itself: a person imports it.
 //   - New states of the same primary key (subkeys, expiry, revocation) are merged.
 //   - A contact who had a certificate doesn't lose it: [Finding.Known].
 //
@@ -116,8 +121,11 @@ type Finding struct {
 	// where Problem is ProblemChanged or ProblemConflict for that; nil if not, or
 	// where a person vouched for the old certificate.
 	Successor *Successor
-	Detail    string // for a person; a Found without Problem has one only where there is something to tell
-	Attempts  []Attempt
+	// Introduction is a certificate that somebody sent along, where nothing surer
+	// is known of the address; nil if none. It has no effect by itself.
+	Introduction *Introduction
+	Detail       string // for a person; a Found without Problem has one only where there is something to tell
+	Attempts     []Attempt
 }
 
 // Successor is the one certificate (one for each version of OpenPGP key) that a
@@ -136,6 +144,16 @@ type Observation struct {
 	Autocrypt []string // values of its Autocrypt fields
 	Date      time.Time
 	Signer    pgp.Fingerprint // of a valid signature over it, "" without
+	// Results are the values of its Authentication-Results fields, topmost first.
+	// Authserv is the name by which our own mail server puts them there; where it
+	// is "" an Autocrypt field counts at first sight whatever they say.
+	Results  []string
+	Authserv string
+	// Gossip are the values of its Autocrypt-Gossip fields, if they were inside of
+	// what was encrypted, and Recipients the addresses of To and Cc, which alone
+	// can be spoken of.
+	Gossip     []string
+	Recipients []address.Address
 	// Account is our own address that it came to, and NotForUs that its valid
 	// signature is meant for other keys than ours.
 	Account  address.Address

@@ -39,7 +39,7 @@ var (
 func (r *Resolver) Accept(ctx context.Context, a address.Address, f pgp.Fingerprint) error {
 	f = normal(f)
 	return r.change(ctx, a, func(_ store.Tx, p *peer) (bool, error) {
-		if !p.known() {
+		if !p.stored() {
 			return false, ErrUnknown
 		}
 		open := !p.Gone.IsZero() || p.Problem != "" || !r.asked().speaksFor(a) && p.fromDirectory()
@@ -90,6 +90,12 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 		change.From = append(change.From, old.Fingerprint)
 	}
 	b.Declined = false
+	if b.Source == sourceGossip { // a person has it in use now
+		b.Source = sourceAccepted
+		if !b.Identity.AtLeast(pgp.FirstSeen) {
+			b.Identity = pgp.FirstSeen
+		}
+	}
 	for _, pin := range p.Pins {
 		if pin.After == b.Fingerprint { // or it would succeed again
 			pin.Declined = true
@@ -111,7 +117,7 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 func (p *peer) settle() {
 	for i := range p.Candidates {
 		c := &p.Candidates[i]
-		c.Declined = c.Declined || p.Problem != "" && !c.byPerson() && c.Source != sourceAutocrypt
+		c.Declined = c.Declined || p.Problem != "" && !c.byPerson() && c.Source != sourceAutocrypt && c.Source != sourceGossip
 	}
 	p.Problem, p.Detail = "", ""
 	p.Gone = time.Time{}
@@ -125,7 +131,7 @@ func (p *peer) settle() {
 func (r *Resolver) Verify(ctx context.Context, a address.Address, f pgp.Fingerprint) error {
 	f = normal(f)
 	return r.change(ctx, a, func(_ store.Tx, p *peer) (bool, error) {
-		if !p.known() {
+		if !p.stored() {
 			return false, ErrUnknown
 		}
 		b := p.pin(f)
@@ -232,7 +238,7 @@ func (r *Resolver) Show(ctx context.Context, a address.Address) (Peer, []*pgp.Ce
 	if err != nil {
 		return Peer{}, nil, err
 	}
-	if !p.known() {
+	if !p.stored() {
 		return Peer{}, nil, ErrUnknown
 	}
 	var certs []*pgp.Certificate
@@ -270,7 +276,7 @@ func (r *Resolver) List(ctx context.Context) (out []Peer, err error) {
 				faults = append(faults, fmt.Errorf("%s: %w", w.key, err))
 				continue
 			}
-			if p.known() {
+			if p.stored() {
 				out = append(out, p.Peer)
 			}
 		}

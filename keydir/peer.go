@@ -30,6 +30,7 @@ const (
 	sourceLDAP      = "ldap"
 	sourceVKS       = "vks"
 	sourceHKP       = "hkp"
+	sourceGossip    = "gossip"
 	sourceAutocrypt = "autocrypt"
 	sourceImport    = "import"
 	sourceAccepted  = "accepted" // a person said to go on with it
@@ -49,6 +50,7 @@ type Binding struct {
 	// again is no new conflict.
 	Declined bool      `json:"declined,omitempty"`
 	Signed   time.Time `json:"signed"`
+	By       string    `json:"by,omitempty"` // of gossip, the key of the address that sent it along
 	// ServedFrom and Served are, of a candidate, when its directory first and last
 	// served it in place of what is pinned; zero where it gave another answer since.
 	ServedFrom time.Time `json:"served_from,omitzero"`
@@ -99,7 +101,13 @@ func newPeer(a address.Address) *peer {
 	return &peer{Peer: Peer{Address: a}, certs: map[pgp.Fingerprint]*pgp.Certificate{}}
 }
 
-func (p *peer) known() bool { return len(p.Pins)+len(p.Candidates) > 0 }
+// known tells whether the address had a certificate, by more than hearsay.
+func (p *peer) known() bool {
+	return len(p.Pins) > 0 || slices.ContainsFunc(p.Candidates, func(b Binding) bool { return b.Source != sourceGossip })
+}
+
+// stored tells whether anything is kept of it that a person may want to see.
+func (p *peer) stored() bool { return len(p.Pins)+len(p.Candidates) > 0 }
 
 func (p *peer) pin(f pgp.Fingerprint) *Binding { return find(p.Pins, f) }
 
@@ -149,6 +157,9 @@ func (p *peer) finding(a address.Address, now time.Time) (f Finding, lookup bool
 		}
 		if lookup || p.Outcome == "" {
 			f.Detail = "its directory has not been asked"
+		}
+		if f.Introduction = p.introduction(now); f.Introduction != nil {
+			f.Detail += fmt.Sprintf("; somebody sent a certificate of it along (%s): `letterlock cert accept %s` takes it", f.Introduction.Certificate.Fingerprint(), a)
 		}
 		return f, lookup
 	}

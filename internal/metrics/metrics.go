@@ -41,7 +41,7 @@ var counters = map[meter.Counter]struct {
 	meter.QueueAttempts: {"Attempts at entries of the queue, by their state after.", []label{{"outcome", []string{"sent", "waiting", "held", "failed", "unknown", "sending"}}}},
 	meter.Lookups: {"Certificates looked for when sending.", []label{
 		{"outcome", []string{"found", "absent", "no-directory", "unavailable", "conflict", "error"}},
-		{"source", []string{"own", "pinned", "stored", "import", "accepted", "autocrypt", "wkd", "wkd-advanced", "wkd-direct", "wkd-override", "vks", "hkp", "dane", "none"}}}},
+		{"source", []string{"own", "pinned", "stored", "import", "accepted", "autocrypt", "wkd", "wkd-advanced", "wkd-direct", "wkd-override", "vks", "hkp", "dane", "ldap", "none"}}}},
 	meter.UpstreamFaults: {"Mail servers that could not be used.", []label{{"kind", []string{"connect", "tls", "certificate", "auth", "timeout", "lost", "refused"}}}},
 	meter.Logins:         {"Logins of mail programs.", []label{{"outcome", []string{"ok", "refused", "throttled", "failed"}}}},
 }
