@@ -95,22 +95,24 @@ type peerJSON struct {
 	Checked    *time.Time    `json:"checked"`
 	Used       []bindingJSON `json:"used"`
 	Candidates []bindingJSON `json:"candidates"`
+	Changes    []changeJSON  `json:"changes"`
 }
 
 type bindingJSON struct {
 	Identity pgp.Identity `json:"identity"`
 	Source   string       `json:"source"`
 	certificateJSON
+	historyJSON
 }
 
 func describePeer(p keydir.Peer, certs []*pgp.Certificate, now time.Time) peerJSON {
-	j := peerJSON{Address: p.Address.String(), Problem: p.Problem, Outcome: string(p.Outcome), Used: []bindingJSON{}, Candidates: []bindingJSON{}}
+	j := peerJSON{Address: p.Address.String(), Problem: p.Problem, Outcome: string(p.Outcome), Used: []bindingJSON{}, Candidates: []bindingJSON{}, Changes: changesOf(p)}
 	if !p.Checked.IsZero() {
 		t := p.Checked.UTC()
 		j.Checked = &t
 	}
 	for i, b := range append(append([]keydir.Binding(nil), p.Pins...), p.Candidates...) {
-		d := bindingJSON{b.Identity, b.Source, certificateJSON{Fingerprint: b.Fingerprint}}
+		d := bindingJSON{b.Identity, b.Source, certificateJSON{Fingerprint: b.Fingerprint}, historyOf(b)}
 		if i < len(certs) && certs[i] != nil {
 			d.certificateJSON = describeCertificate(certs[i], now)
 		}
@@ -124,7 +126,8 @@ func describePeer(p keydir.Peer, certs []*pgp.Certificate, now time.Time) peerJS
 }
 
 type certList struct {
-	JSON bool `name:"json" help:"For scripts."`
+	Expiring bool `help:"Only certificates in use that end within 30 days, or have ended."`
+	JSON     bool `name:"json" help:"For scripts."`
 }
 
 func (c *certList) runState(ctx context.Context, e *env, s *state) error {
@@ -141,7 +144,9 @@ func (c *certList) runState(ctx context.Context, e *env, s *state) error {
 		if err != nil {
 			fmt.Fprintf(e.stderr, "letterlock: %s: %v\n", p.Address, err)
 		}
-		out = append(out, describePeer(p, certs, e.now()))
+		if d := describePeer(p, certs, e.now()); !c.Expiring || d.expiring(e.now()) {
+			out = append(out, d)
+		}
 	}
 	if c.JSON {
 		return e.json(out)
@@ -150,6 +155,9 @@ func (c *certList) runState(ctx context.Context, e *env, s *state) error {
 		state := "no certificate in use"
 		if len(p.Used) > 0 {
 			state = fmt.Sprintf("%s  %s", p.Used[0].Fingerprint, p.Used[0].Identity)
+			if p.expiring(e.now()) {
+				state += "  ends " + p.Used[0].expiry()
+			}
 		}
 		if p.Problem != "" {
 			state += "  " + strings.ToUpper(p.Problem)
@@ -168,6 +176,9 @@ type certShow struct {
 }
 
 func (c *certShow) runState(ctx context.Context, e *env, s *state) error {
+	if ok, err := s.showOwn(ctx, e, c.Address.Address, c.JSON); ok {
+		return err
+	}
 	p, certs, err := s.resolver.Show(ctx, c.Address.Address)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Address, err)
@@ -183,7 +194,8 @@ func (c *certShow) runState(ctx context.Context, e *env, s *state) error {
 	show := func(title string, l []bindingJSON) {
 		for _, b := range l {
 			e.printf("%s, identity %s, from %s\n", title, b.Identity, b.Source)
-			b.print(e)
+			b.certificateJSON.print(e)
+			b.historyJSON.print(e)
 		}
 	}
 	show("In use", j.Used)

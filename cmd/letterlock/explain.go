@@ -111,6 +111,9 @@ func (s *state) explain(ctx context.Context, m policy.Message, to []addressArg) 
 		if err != nil {
 			return nil, fmt.Errorf("looking for a certificate of %s: %w", t, err)
 		}
+		if f.Source == "own" {
+			f.Attempts = append(f.Attempts, s.servedAttempts(ctx, t.Address)...)
+		}
 		findings = append(findings, f)
 		decisions = append(decisions, rules.Recipient(m.From, f))
 	}

@@ -30,6 +30,7 @@ type cli struct {
 	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
 	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show."`
 	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
+	Alarm   alarmCmd    `cmd:"" help:"Is somebody served a false key for your address? list, check, dismiss."`
 	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export."`
 	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list."`
 	Pass    passwordCmd `cmd:"" name:"password" help:"Passwords agreed with people who have no certificate: set, list, forget."`

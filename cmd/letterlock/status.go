@@ -27,6 +27,8 @@ type statusJSON struct {
 	Faults    []faultStatus       `json:"upstream_faults"` // that last
 	Audit     *auditStatus        `json:"audit"`           // null: it is off
 	Contacts  int                 `json:"contacts"`
+	Notices   []noticeJSON        `json:"certificates"` // what there is to tell of them
+	Alarms    []alarmJSON         `json:"alarms"`
 	Problems  []string            `json:"problems"`
 }
 
@@ -150,6 +152,9 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 		if p.Problem != "" {
 			j.problem("%s: certificates in %s (see: letterlock cert show %s)", p.Address, p.Problem, p.Address)
 		}
+	}
+	if err := s.certificatesStatus(ctx, j); err != nil {
+		return nil, err
 	}
 	return j, nil
 }
