@@ -39,6 +39,9 @@ func (c *client) askAll(lines []string, d time.Duration) (rs []reply, err error)
 			c.broken = true
 		}
 	}()
+	if c.r.Buffered() > 0 {
+		return nil, fmt.Errorf("a reply to nothing: %w", errUpstream)
+	}
 	for i, l := range lines {
 		if err := c.command(l); err != nil {
 			return nil, err
@@ -87,15 +90,20 @@ func (c *client) begin(mail string, rcpts []string) ([]reply, error) {
 	return rs, nil
 }
 
-// data sends DATA and the message, all but the final dot. A reply that is no
-// 354 is returned as an error of type reply.
+// data sends DATA and the message, all but the final dot. A refusal is returned
+// as an error of type reply.
 func (c *client) data(body message.Source) error {
 	r, err := c.ask("DATA", c.t.Command)
 	if err != nil {
 		return err
 	}
-	if r.Code != 354 {
+	switch {
+	case r.Code == 354:
+	case r.Code/100 == 4, r.Code/100 == 5:
 		return r
+	default: // such as a 250 that belongs to another command: nothing was taken
+		c.broken = true
+		return fmt.Errorf("reply %d to DATA: %w", r.Code, errUpstream)
 	}
 	if err := c.body(body); err != nil {
 		c.broken = true
@@ -130,9 +138,12 @@ func (c *client) final() (reply, error) {
 		c.broken = true
 		return reply{}, err
 	}
-	c.broken = c.broken || r.Code == 421
+	if class := r.Code / 100; class != 2 && class != 4 && class != 5 { // it is no answer to this
+		err = fmt.Errorf("reply %d to the end of the message: %w", r.Code, errUpstream)
+	}
+	c.broken = c.broken || err != nil || r.Code == 421
 	c.dirty = false
-	return r, nil
+	return r, err
 }
 
 // close ends the connection at once; an open transaction is thereby void.

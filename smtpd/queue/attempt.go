@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/audit"
@@ -29,6 +30,7 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 		return false, err // we are ending: it is as it was
 	}
 	e.Attempts++
+	e.Recipients = reportAgain(e)
 	e.State = Overall(e.Recipients)
 	if e.State == Waiting {
 		e.Next = q.c.Now().Add(Backoff(e.Attempts))
@@ -42,6 +44,25 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 	q.c.Logger.Info("queue attempt", "entry", e.ID, "account", e.Account, "outcome", e.State,
 		"attempts", e.Attempts, "reason", e.LastError, "took", q.c.Now().Sub(start))
 	return e.State != Waiting, err
+}
+
+// reportTries is how often a report goes whose answer was lost.
+const reportTries = 3
+
+// reportAgain has a report of ours wait again where nobody knows whether it
+// arrived: it is all that the sender hears of a message that has not, so that
+// two of it are better than none.
+func reportAgain(e Entry) []Recipient {
+	if !e.Report || e.Attempts >= reportTries {
+		return e.Recipients
+	}
+	rs := slices.Clone(e.Recipients)
+	for i := range rs {
+		if rs[i].State == Unknown {
+			rs[i].State = Waiting
+		}
+	}
+	return rs
 }
 
 // persist settles what is known of a final dot: a store that fails for a moment

@@ -172,6 +172,10 @@ func left(e Entry) Change {
 			e.Recipients[i].Text = "letterlock stopped while the mail server was answering"
 		}
 	}
+	if e.Report {
+		e.Attempts++
+		e.Recipients = reportAgain(e)
+	}
 	if e.State != Held {
 		e.State = Overall(e.Recipients)
 	}
