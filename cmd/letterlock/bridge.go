@@ -102,7 +102,7 @@ func (b *bridges) library(br *config.Bridge) (*index.Library, error) {
 		Store: b.s.store, Account: key, Own: own,
 		Keys:         func(ctx context.Context) (pgp.Decrypter, error) { return b.s.keys.Decrypter(ctx, own...) },
 		Certificates: b.s.resolver,
-		Observe:      func(ctx context.Context, o keydir.Observation) { b.observe(ctx, o) },
+		Observe:      func(ctx context.Context, o keydir.Observation) { b.observe(ctx, br.Account, o) },
 		Open:         b.s.open,
 		Spool:        b.spool(), Logger: b.s.log, Now: b.s.now,
 	})
@@ -132,7 +132,10 @@ func (b *bridges) recheck(ctx context.Context) error {
 	return nil
 }
 
-func (b *bridges) observe(ctx context.Context, o keydir.Observation) {
+func (b *bridges) observe(ctx context.Context, account address.Address, o keydir.Observation) {
+	if br, err := b.s.find(account); err == nil { // as it is configured now
+		o.Authserv = br.AuthservID
+	}
 	if err := b.s.resolver.Observe(ctx, o); err != nil {
 		b.s.log.Warn("noting what a message showed of its sender's certificate", "error", err)
 	}

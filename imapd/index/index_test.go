@@ -135,7 +135,14 @@ func (f *fixture) open(ctx context.Context, src message.Source, o pgp.Opening) (
 	spool := message.NewSpool(o.Spool)
 	fmt.Fprintf(spool, "Letterlock-Status: %-10s\r\n%s", shown.Signature, inner)
 	from, _ := address.Parse(h.Get("From"))
-	return &pgp.Opened{Class: pgp.Encrypted, Verdict: v, Rendering: spool, MessageID: h.Get("Message-ID"), From: from, Autocrypt: []string{"inner"}}, nil
+	return &pgp.Opened{Class: pgp.Encrypted, Verdict: v, Rendering: spool, MessageID: h.Get("Message-ID"), From: from, Autocrypt: []string{"inner"}, Gossip: gossip(h)}, nil
+}
+
+func gossip(h message.Header) (out []string) {
+	for _, f := range h.All("Autocrypt-Gossip") {
+		out = append(out, f.Value())
+	}
+	return out
 }
 
 func letter(id, body string) []byte {
@@ -659,6 +666,26 @@ func TestObservations(t *testing.T) {
 	f.shown(f.mailbox("INBOX", 1), 3, raw)
 	if len(f.seen) != 2 {
 		t.Errorf("told again: %+v", f.seen)
+	}
+}
+
+// What mail servers said outside, and what the sender said of others inside, is
+// told too; said outside it isn't.
+func TestObservationsOfOthers(t *testing.T) {
+	f := newFixture(t)
+	m := f.mailbox("INBOX", 1)
+	f.add(m, 1, []byte("Authentication-Results: mx.us; none\r\nAuthentication-Results: mx.them; none\r\nFrom: carol@example.test\r\nAutocrypt: x\r\nAutocrypt-Gossip: outer\r\n\r\nplain"))
+	f.lib.Close()
+	if len(f.seen) != 1 || fmt.Sprint(f.seen[0].Results) != "[mx.us; none mx.them; none]" || len(f.seen[0].Gossip) != 0 {
+		t.Fatalf("of plain mail: %+v", f.seen)
+	}
+	f.seen = nil
+	f.reopen()
+	m = f.mailbox("INBOX", 1)
+	inner := "From: bob@example.test\r\nTo: Carol <carol@example.test>,\r\n dave@example.test\r\nCc: erin@example.test\r\nMessage-ID: <1@x>\r\nX-Packet: 1\r\nAutocrypt-Gossip: one\r\nAutocrypt-Gossip: two\r\n\r\nx\r\n"
+	f.add(m, 2, []byte("Authentication-Results: mx.us; none\r\nAutocrypt-Gossip: outer\r\n"+lock+inner))
+	if len(f.seen) != 1 || fmt.Sprint(f.seen[0].Results, f.seen[0].Gossip, f.seen[0].Recipients) != "[mx.us; none] [one two] [carol@example.test dave@example.test erin@example.test]" {
+		t.Errorf("of an opened message: %+v", f.seen)
 	}
 }
 

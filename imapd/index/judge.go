@@ -21,7 +21,8 @@ const renderingMemory = 64 << 10
 // judged is one message after pgp.Open, before anything is stored.
 type judged struct {
 	opened  *pgp.Opened
-	first   bool // no verdict was frozen before
+	first   bool     // no verdict was frozen before
+	results []string // of Authentication-Results outside; where first
 	ticket  *ticket
 	row     *Row
 	message *render.Message // nil unless Encrypted
@@ -51,7 +52,7 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 		return nil, err
 	}
 	if o.first = frozen == nil; o.first {
-		if err := l.observeOuter(ctx, src); err != nil {
+		if o.results, err = l.observeOuter(ctx, src); err != nil {
 			return nil, err
 		}
 	}

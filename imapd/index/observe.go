@@ -23,7 +23,7 @@ func observed(h message.Header) []keydir.Observation {
 	if err != nil || len(list) != 1 {
 		return nil
 	}
-	seen := keydir.Observation{From: list[0].Address}
+	seen := keydir.Observation{From: list[0].Address, Results: results(h)}
 	for _, f := range fields {
 		seen.Autocrypt = append(seen.Autocrypt, f.Value())
 	}
@@ -33,38 +33,75 @@ func observed(h message.Header) []keydir.Observation {
 	return []keydir.Observation{seen}
 }
 
+// maxResults bounds what is kept of a message's Authentication-Results, in bytes.
+const maxResults = 16 << 10
+
+// results are the values of the topmost Authentication-Results fields.
+func results(h message.Header) (out []string) {
+	left := maxResults
+	for _, f := range h.All("Authentication-Results") {
+		v := f.Value()
+		if left -= len(v); left < 0 {
+			break
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
 // maxHeader bounds the root header that is looked at.
 const maxHeader = 1 << 20
 
-// observeOuter tells what the header outside of encryption shows.
-func (l *Library) observeOuter(ctx context.Context, src message.Source) error {
+// observeOuter tells what the header outside of encryption shows, and gives what
+// mail servers said of the message there.
+func (l *Library) observeOuter(ctx context.Context, src message.Source) ([]string, error) {
 	if l.c.Observe == nil {
-		return nil
+		return nil, nil
 	}
 	head := make([]byte, min(src.Size(), maxHeader))
 	if n, err := src.ReadAt(head, 0); int64(n) < int64(len(head)) {
-		return err
+		return nil, err
 	}
 	h, err := message.ReadHeader(message.Bytes(head), maxHeader)
 	if err != nil {
-		return nil // no header that anyone reads
+		return nil, nil // no header that anyone reads
 	}
 	for _, seen := range observed(h) {
 		l.c.Observe(ctx, seen)
 	}
-	return nil
+	return results(h), nil
+}
+
+// recipients are the addresses of To and Cc.
+func recipients(header []byte) (out []address.Address) {
+	h := message.ParseHeader(header)
+	for _, name := range []string{"To", "Cc"} {
+		for _, f := range h.All(name) {
+			list, err := address.ParseList(f.Value())
+			if err != nil {
+				continue
+			}
+			for _, one := range list {
+				out = append(out, one.Address)
+			}
+		}
+	}
+	return out
 }
 
 // observeOpened tells what opening a message for the first time showed.
 func (l *Library) observeOpened(ctx context.Context, o *judged) {
-	seen := keydir.Observation{From: o.row.From, Autocrypt: o.opened.Autocrypt, Date: o.row.Sent}
+	seen := keydir.Observation{From: o.row.From, Autocrypt: o.opened.Autocrypt, Date: o.row.Sent, Results: o.results, Gossip: o.opened.Gossip}
+	if len(seen.Gossip) > 0 {
+		seen.Recipients = recipients(o.row.Header)
+	}
 	if o.row.Verdict.Signature.Good() {
 		seen.Signer, seen.NotForUs = o.row.Verdict.Signer, o.row.Verdict.Warns(pgp.WarnNotForUs)
 	}
 	if len(l.c.Own) > 0 {
 		seen.Account = l.c.Own[0]
 	}
-	if l.c.Observe == nil || seen.From.IsZero() || len(seen.Autocrypt) == 0 && seen.Signer == "" {
+	if l.c.Observe == nil || seen.From.IsZero() || len(seen.Autocrypt)+len(seen.Gossip) == 0 && seen.Signer == "" {
 		return
 	}
 	l.c.Observe(ctx, seen)

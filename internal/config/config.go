@@ -43,6 +43,7 @@ type Bridge struct {
 	UpstreamUser     string   `toml:"upstream_user"`
 	UpstreamPassword string   `toml:"upstream_password"`
 	UpstreamCA       string   `toml:"upstream_ca"`
+	AuthservID       string   `toml:"authserv_id"` // RFC 8601: what the upstream calls itself in Authentication-Results
 	Append           string   `toml:"append"`
 	Sent             string   `toml:"sent"`
 	SearchUpstream   bool     `toml:"search_upstream"`
