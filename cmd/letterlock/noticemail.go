@@ -36,7 +36,7 @@ func (s *state) mailNotice(ctx context.Context, b *config.Bridge, lines []string
 	entry := queue.Entry{
 		ID: queue.NewID(), Account: b.Account.Key(), From: b.Account.String(), Report: true, State: queue.Waiting,
 		Created: now, Next: now, Expires: now.Add(s.queue.Lifetime()), Size: int64(body.Len()),
-		UTF8: strings.ContainsFunc(b.Account.String(), func(r rune) bool { return r >= 0x80 }),
+		UTF8:       strings.ContainsFunc(b.Account.String(), func(r rune) bool { return r >= 0x80 }),
 		Recipients: []queue.Recipient{{Address: b.Account.String(), Key: b.Account.Key(), Notify: "NEVER", State: queue.Waiting}},
 	}
 	if err := s.queue.Settle(ctx, []queue.Change{{Entry: entry, Body: message.Bytes(body.Bytes())}}); err != nil {
