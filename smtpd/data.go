@@ -19,6 +19,9 @@ type submission struct {
 	from      address.Address // the first author
 	messageID string
 	key       string // see queue.Key
+	// others have the same message, by another transaction, or by this one before
+	// some of it was held.
+	others []heldOther
 }
 
 // data is DATA: it reads the message and sends it.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -17,7 +18,7 @@ import (
 // heldFacts is what has to be known of a held message beside its envelope and
 // bytes when it is decided again.
 type heldFacts struct {
-	// Others got the same message already.
+	// Others got the same message already, or wait for it elsewhere.
 	Others []heldOther `json:"others,omitempty"`
 	// Proven is who the client of a relay had proved to be; "" for nobody.
 	Proven string `json:"proven,omitempty"`
@@ -26,7 +27,22 @@ type heldFacts struct {
 type heldOther struct {
 	Address string `json:"a"`
 	Sealed  bool   `json:"s,omitempty"` // encrypted to its reader
+	held    bool   // it waits, and may yet become anything
 }
+
+// others are those who have a message by earlier entries.
+func others(earlier []queue.Entry) (out []heldOther) {
+	for _, e := range earlier {
+		for _, r := range e.Recipients {
+			if e.State != queue.Prepared && r.State != queue.Failed {
+				out = append(out, heldOther{r.Address, !e.Clear, r.State == queue.Held})
+			}
+		}
+	}
+	return out
+}
+
+func isHeld(o heldOther) bool { return o.held }
 
 // sealedCopy tells whether only its reader can read what an action sends.
 func sealedCopy(a policy.Action) bool {
@@ -40,15 +56,15 @@ func (s *session) heldEntry(sub submission, g *group) queue.Entry {
 	e.State = queue.Prepared
 	e.Expires = e.Created.Add(s.holdFor(g))
 	e.Next = e.Created.Add(time.Minute) // a certificate may come while we write this
-	var facts heldFacts
+	facts := heldFacts{Others: slices.DeleteFunc(slices.Clone(sub.others), isHeld)}
 	held := map[string]bool{}
 	for i, r := range g.rcpts {
 		held[r.address.Key()] = true
 		e.Recipients[i].Text = s.env.named[r.named].Reason
 	}
 	for _, r := range s.env.rcpts {
-		if !held[r.address.Key()] {
-			facts.Others = append(facts.Others, heldOther{r.address.String(), sealedCopy(s.env.named[r.named].Action)})
+		if !held[r.address.Key()] && !s.env.named[r.named].Served {
+			facts.Others = append(facts.Others, heldOther{Address: r.address.String(), Sealed: sealedCopy(s.env.named[r.named].Action)})
 		}
 	}
 	if s.account.Relay != nil {
@@ -202,17 +218,18 @@ func (s *Server) resume(ctx context.Context, e queue.Entry, body message.Source)
 		return nil, sub, err
 	}
 	for _, r := range e.Recipients {
-		if err := again.name(r.Address, recipient{notify: r.Notify, orcpt: r.Orcpt, named: len(again.env.named)}); err != nil {
+		if err := again.name(r); err != nil {
 			return nil, sub, err
 		}
 	}
 	// The others are facts: they count for what one message may be, and get
-	// nothing anymore.
-	for _, o := range facts.Others {
-		if err := again.name(o.Address, recipient{named: -1}); err != nil {
-			return nil, sub, err
-		}
-		again.served(o)
+	// nothing anymore. More may have come since.
+	earlier, err := s.c.Queue.Earlier(ctx, e.Submission)
+	if err != nil {
+		return nil, sub, err
+	}
+	if err := again.served(append(facts.Others, slices.DeleteFunc(others(earlier), isHeld)...)); err != nil {
+		return nil, sub, err
 	}
 	return again, sub, nil
 }
@@ -235,31 +252,19 @@ func (f heldFacts) account(a *Account) (*Account, error) {
 	return &b, nil
 }
 
-// name decides about one recipient as RCPT does, and adds him unless he is
-// another's.
-func (s *session) name(to string, r recipient) (err error) {
-	if r.address, err = address.Parse(to); err != nil {
+// name decides about a recipient as RCPT does, and adds him.
+func (s *session) name(r queue.Recipient) error {
+	a, err := address.Parse(r.Address)
+	if err != nil {
 		return err
 	}
-	d, err := s.decide(r.address)
+	d, err := s.decide(a)
 	if err != nil {
-		return fmt.Errorf("looking for the certificate of %s: %w", r.address, err)
+		return fmt.Errorf("looking for the certificate of %s: %w", a, err)
 	}
+	s.env.rcpts = append(s.env.rcpts, recipient{address: a, notify: r.Notify, orcpt: r.Orcpt, named: len(s.env.named)})
 	s.env.named = append(s.env.named, d)
-	if r.named >= 0 {
-		s.env.rcpts = append(s.env.rcpts, r)
-	}
 	return nil
-}
-
-// served makes the last decision the one by which another's copy went: whatever
-// the rules say of him now, that is how the message was protected.
-func (s *session) served(o heldOther) {
-	d := &s.env.named[len(s.env.named)-1]
-	d.Served, d.Action, d.Certificates, d.Pending = true, policy.SendClear, nil, nil
-	if o.Sealed {
-		d.Action = policy.Encrypt
-	}
 }
 
 // Learned has what is held for an address decided again: its certificate has

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/queue"
@@ -12,7 +14,7 @@ import (
 
 // submit settles what happens to a message, protects it and sends it.
 func (s *session) submit(ctx context.Context, sub submission) error {
-	rest, unknown, err := s.notYetSent(ctx, sub)
+	rest, unknown, err := s.notYetSent(ctx, &sub)
 	if err != nil {
 		return s.fault("reading the journal", err)
 	}
@@ -45,8 +47,9 @@ func (s *session) copies(ctx context.Context, sub submission, rcpts []recipient,
 
 // notYetSent looks into the journal for an earlier attempt at the same
 // submission: those who have it or will get it are left out; those of whom
-// nobody knows are told of, never sent to again.
-func (s *session) notYetSent(ctx context.Context, sub submission) (rest []recipient, unknown []string, err error) {
+// nobody knows are told of, never sent to again. sub.others gets everybody who has
+// the message.
+func (s *session) notYetSent(ctx context.Context, sub *submission) (rest []recipient, unknown []string, err error) {
 	earlier, err := s.server.c.Queue.Earlier(ctx, sub.key, s.env.keys()...)
 	if err != nil {
 		return nil, nil, err
@@ -60,6 +63,7 @@ func (s *session) notYetSent(ctx context.Context, sub submission) (rest []recipi
 			}
 		}
 	}
+	sub.others = others(earlier)
 	for _, r := range s.env.rcpts {
 		switch state[r.address.Key()] {
 		case "":
@@ -93,8 +97,12 @@ func ambiguous(recipients []string) error {
 }
 
 // settle asks the rules about the message as a whole, and refuses what they
-// refuse.
+// refuse. An MTA parts the recipients of one message into several transactions:
+// who got it by another counts as one of this.
 func (s *session) settle(ctx context.Context, sub submission) ([]policy.Decision, error) {
+	if err := s.served(sub.others); err != nil {
+		return nil, s.fault("reading the journal", err)
+	}
 	decisions, err := s.judge(ctx, sub)
 	if err != nil {
 		return nil, err
@@ -106,6 +114,37 @@ func (s *session) settle(ctx context.Context, sub submission) ([]policy.Decision
 		}
 	}
 	return decisions, nil
+}
+
+// served adds to the decisions those by which others got the same message:
+// whatever is known of them now, that is how it was protected. Their addresses
+// only are looked at, and no certificate is looked for.
+func (s *session) served(others []heldOther) error {
+	at := map[address.Address]int{}
+	for i, d := range s.env.named {
+		at[d.Recipient] = i
+	}
+	for _, o := range others {
+		a, err := address.Parse(o.Address)
+		if err != nil {
+			return err
+		}
+		d := s.account.Rules().Recipient(s.sender(), keydir.Finding{Address: a})
+		d.Served, d.Action, d.Pending, d.Would = true, policy.SendClear, nil, ""
+		switch {
+		case o.held:
+			d.Action = policy.Hold
+		case o.Sealed:
+			d.Action = policy.Encrypt
+		}
+		if i, ok := at[a]; ok {
+			s.env.named[i] = d
+			continue
+		}
+		at[a] = len(s.env.named)
+		s.env.named = append(s.env.named, d)
+	}
+	return nil
 }
 
 // judge asks the rules about the message as a whole.

@@ -363,3 +363,38 @@ func TestInsideAndOutside(t *testing.T) {
 		}
 	}
 }
+
+// TestOneMessageInSeveralTransactionsHasOneProtection: an MTA parts what has many
+// recipients (Postfix at 50), and the rules for several hold all the same.
+func TestOneMessageInSeveralTransactionsHasOneProtection(t *testing.T) {
+	split := policy.Config{Settings: policy.Settings{Mixed: policy.MixedSplit}}
+	for _, tt := range []struct {
+		name      string
+		rules     policy.Config
+		to        []string // each alone
+		want      string   // of the last
+		plaintext bool
+	}{
+		{"sealed, then clear", policy.Config{}, []string{"bob@example.net", "zoe@example.com"}, "550 5.7.1", false},
+		{"sealed, then clear, and a rule splits it", split, []string{"bob@example.net", "zoe@example.com"}, "250", true},
+		{"sealed, then sealed", policy.Config{}, []string{"bob@example.net", "carol@example.net"}, "250", false},
+		{"clear, then clear", policy.Config{}, []string{"zoe@example.com", "max@example.com"}, "250", true},
+		{"held, then clear", policy.Config{Rules: []policy.Rule{{Name: "wait", To: []string{"zoe@example.com"}, Mode: policy.Require, Settings: policy.Settings{Missing: policy.ThenHold}}}},
+			[]string{"zoe@example.com", "max@example.com"}, "550 5.7.1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := newUpstream(t)
+			b := newBridge(t, u, withRules(tt.rules), asRelay())
+			mail, last := letter("1", "list@example.org"), ""
+			for _, to := range tt.to {
+				last = b.mta().hand(mail, "a@example.org", to)
+			}
+			if !strings.HasPrefix(last, tt.want) || u.saw(canary) != tt.plaintext {
+				t.Errorf("the last got %q; in clear: %v", last, u.saw(canary))
+			}
+			if again := b.mta().hand(mail, "a@example.org", tt.to[0]); !strings.HasPrefix(again, "250") {
+				t.Errorf("the first once more: %q", again)
+			}
+		})
+	}
+}
