@@ -62,13 +62,13 @@ func (q *Queue) claimOf(key string, recipients []string) *claim {
 // whoever they are for. If another node sends it to one of recipients right now,
 // it is ErrBusy.
 func (q *Queue) Earlier(ctx context.Context, key string, recipients ...string) (es []Entry, err error) {
-	if key == "" || q.seen != nil && q.seen.unseen(hash(key)) {
+	if key == "" || q.seen != nil && q.seen.unseen(q.hash(key)) {
 		return nil, nil
 	}
 	var ids []string
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
 		es, ids = nil, nil
-		rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, hash(key))
+		rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, q.hash(key))
 		for _, r := range rs {
 			if r.Submission != key {
 				continue
@@ -133,7 +133,7 @@ func (q *Queue) alone(tx store.Tx, key string, changes []Change) error {
 		seen = append(seen, c.seen...)
 	}
 	q.mu.Unlock()
-	rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, hash(key))
+	rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, q.hash(key))
 	for _, r := range rs {
 		if r.Submission == key && !slices.Contains(seen, r.ID) && overlap(keysOf(r.Entry), ours) {
 			return ErrBusy

@@ -104,7 +104,7 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 	var reports []report
 	for i := range changes {
 		c := &changes[i]
-		if h := hash(c.Entry.Submission); h != 0 && q.seen != nil {
+		if h := q.hash(c.Entry.Submission); h != 0 && q.seen != nil {
 			q.seen.add(h)
 		}
 		c.Entry.Queued = c.Entry.Queued || c.Entry.State == Waiting || c.Entry.State == Held
@@ -177,7 +177,7 @@ func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET domain = excluded.domain, state = excluded.state, node = excluded.node, due = excluded.due,
 			alarm = excluded.alarm, touched = excluded.touched, body = excluded.body, entry = excluded.entry`,
-		e.ID, e.Account, where, hash(e.Submission), string(e.State), node, due, q.alarm(&e), now.UnixMicro(), has, b)
+		e.ID, e.Account, where, q.hash(e.Submission), string(e.State), node, due, q.alarm(&e), now.UnixMicro(), has, b)
 	return has - had, err
 }
 

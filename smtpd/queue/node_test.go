@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -232,4 +233,39 @@ func TestASessionOfADeadNodeIsSettledByAnother(t *testing.T) {
 			t.Errorf("a node writes what another works on: %v", err)
 		}
 	})
+}
+
+// TestASharedStoreSeesNoHashOfAMessage: with one it could try guesses at the text.
+func TestASharedStoreSeesNoHashOfAMessage(t *testing.T) {
+	key := queue.Key("relay", "<1@example.org>", [32]byte{7})
+	column := func(storeKey byte) (n int64) {
+		t.Helper()
+		st, err := store.OpenPostgres(t.Context(), peer.Postgres(t).Fresh(), [32]byte{storeKey}, queue.Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		q, err := queue.New(queue.Config{Store: st})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer q.Close()
+		e := queue.Entry{ID: queue.NewID(), Account: "relay", Submission: key, State: queue.Sent, Created: time.Now(),
+			Recipients: []queue.Recipient{{Address: "bob@example.net", Key: "bob@example.net", State: queue.Sent}}}
+		if err := q.Settle(t.Context(), []queue.Change{{Entry: e}}); err != nil {
+			t.Fatal(err)
+		}
+		if es, err := q.Earlier(t.Context(), key); err != nil || len(es) != 1 {
+			t.Errorf("the repetition is not recognised: %d, %v", len(es), err)
+		}
+		err = st.View(t.Context(), func(tx store.Tx) error { return tx.Row(`SELECT hash FROM queue_item`, nil, &n) })
+		if err != nil || n == 0 {
+			t.Fatalf("hash %d, %v", n, err)
+		}
+		return n
+	}
+	a, b := column(1), column(2)
+	if plain, _ := strconv.ParseUint(key[:16], 16, 64); a == int64(plain) || a == b {
+		t.Errorf("%x and %x don't depend on the store's key; the message's hash is %x", a, b, plain)
+	}
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,9 +119,15 @@ func (q *Queue) ids(ctx context.Context, query string, args ...any) (ids []strin
 
 // hash is the indexed part of a submission's key: collisions cost a look at the
 // entry. 0 means that it is never recognised.
-func hash(submission string) int64 {
+//
+// The key is a hash of the message, by which whoever can read the column could
+// try guesses at its text. The server of a shared store can, and gets a MAC.
+func (q *Queue) hash(submission string) int64 {
 	if len(submission) < 16 {
 		return 0
+	}
+	if q.c.Shared {
+		return int64(binary.BigEndian.Uint64(q.c.Store.MAC("queue submission", []byte(submission))))
 	}
 	n, _ := strconv.ParseUint(submission[:16], 16, 64)
 	return int64(n)
