@@ -409,6 +409,57 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// Over Tor, which resolves, a domain without openpgpkey is one without directory
+// where its own host has none either, as long as it was never seen with one.
+func TestProxyThatResolves(t *testing.T) {
+	k := key(t, bob)
+	over := func(tor bool) *world {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		w := newWorld(t, func(c *keydir.Config) { c.Proxy = "socks5://" + l.Addr().String() })
+		w.tor = tor
+		go socks(l, w)
+		return w
+	}
+	servfail := dnsError(net.DNSError{Err: "server misbehaving", IsTemporary: true})
+	for _, tt := range []struct {
+		name string
+		tor  bool
+		set  func(w *world)
+		want keydir.Outcome
+	}{
+		{"no openpgpkey, and the domain's host has nothing", true, func(w *world) { w.web(direct, direct, status(404)) }, keydir.NoDirectory},
+		{"no openpgpkey, and the domain's host has another name", true, func(w *world) { w.web(direct, "hosting.example", status(404)) }, keydir.NoDirectory},
+		{"no openpgpkey, and the domain's host has it", true, func(w *world) { w.web(direct, direct, body("", k.Certificate().Bytes())) }, keydir.Found},
+		{"no openpgpkey, and the domain's host is broken", true, func(w *world) { w.web(direct, direct, status(503)) }, keydir.Unavailable},
+		{"openpgpkey is there, but down", true, func(w *world) {
+			w.lead(advanced, "127.0.0.1:1")
+			w.web(direct, direct, status(404))
+		}, keydir.Unavailable},
+		{"neither resolves, perhaps since DNS is down", true, func(w *world) { w.name(direct, servfail); w.name(advanced, servfail) }, keydir.Unavailable},
+		{"no name exists, which it can't tell", true, func(w *world) {}, keydir.Unavailable},
+		{"a proxy that doesn't resolve", false, func(w *world) { w.web(direct, direct, status(404)) }, keydir.Unavailable},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := over(tt.tor)
+			tt.set(w)
+			if f := w.find(bob); f.Outcome != tt.want {
+				t.Errorf("%q (%s), want %q", f.Outcome, f.Detail, tt.want)
+			}
+		})
+	}
+	w := over(true)
+	w.web(advanced, advanced, status(404))
+	w.finds("seen with a directory", carol, keydir.Absent, "", pgp.Unknown)
+	w.name(advanced, nil)
+	w.web(direct, direct, status(404))
+	w.finds("whose name doesn't resolve any more", bob, keydir.Unavailable, "", pgp.Unknown)
+}
+
 // An override elsewhere goes through the proxy too: every look-up does.
 func TestOverrideThroughProxy(t *testing.T) {
 	k := key(t, bob)
@@ -439,16 +490,24 @@ func socks(l net.Listener, w *world) {
 			io.ReadFull(c, b[2:2+b[1]])
 			c.Write([]byte{5, 0})
 			io.ReadFull(c, b[:5])
-			n := int(b[4])
+			n, command := int(b[4]), b[1]
 			io.ReadFull(c, b[:n+2])
 			w.mu.Lock()
 			f := w.names[string(b[:n])]
 			w.mu.Unlock()
+			if command == 0xf0 {
+				c.Write([]byte{5, w.resolveReply(f), 0, 1, 203, 0, 113, 1, 0, 0})
+				return
+			}
 			if b[3] == 1 || f == nil {
 				c.Write([]byte{5, 4, 0, 1, 0, 0, 0, 0, 0, 0})
 				return
 			}
-			ips, _ := f()
+			ips, err := f()
+			if err != nil {
+				c.Write([]byte{5, 4, 0, 1, 0, 0, 0, 0, 0, 0})
+				return
+			}
 			up, err := w.dial(context.Background(), "tcp", ips[0].String()+":443")
 			if err != nil {
 				c.Write([]byte{5, 5, 0, 1, 0, 0, 0, 0, 0, 0})

@@ -29,6 +29,7 @@ type wkdClient struct {
 	local     *fetcher // those of overrides, wherever they are
 	overrides map[string]*url.URL
 	proxied   bool
+	resolver  *proxyResolver // nil without a proxy
 }
 
 func newWKDClient(n Network, proxy string, overrides map[string]*url.URL) (*wkdClient, error) {
@@ -36,7 +37,7 @@ func newWKDClient(n Network, proxy string, overrides map[string]*url.URL) (*wkdC
 	if err != nil {
 		return nil, err
 	}
-	return &wkdClient{fetch: fetch, local: newLocalFetcher(n), overrides: overrides, proxied: proxy != ""}, nil
+	return &wkdClient{fetch: fetch, local: newLocalFetcher(n), overrides: overrides, proxied: proxy != "", resolver: newProxyResolver(proxy)}, nil
 }
 
 func (w *wkdClient) name() string { return sourceWKD }
@@ -75,8 +76,16 @@ func (w *wkdClient) lookup(ctx context.Context, q question) (answer, []Attempt) 
 	case w.proxied && ans.outcome == Unavailable && ans.unresolved:
 		// The proxy could not connect, perhaps because the name doesn't exist. A
 		// certificate of the direct method is the domain's word all the same;
-		// anything less leaves open what the advanced method would have said.
-		if direct := ask("wkd-direct", w.fetch, wkdURL(a, false)); direct.outcome == Found {
+		// anything less leaves open what the advanced method would have said,
+		// unless the proxy (Tor) tells that the host has no address. That isn't
+		// quite that the name does not exist, so it is no directory, not absent.
+		direct := ask("wkd-direct", w.fetch, wkdURL(a, false))
+		switch {
+		case direct.outcome == Found:
+			return direct, attempts
+		case direct.outcome == Unavailable:
+		case w.resolver.lacks(ctx, a.Domain):
+			direct.outcome, direct.detail = NoDirectory, direct.detail+", and the proxy finds no address of openpgpkey."+a.Domain
 			return direct, attempts
 		}
 		return ans, attempts

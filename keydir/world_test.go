@@ -52,6 +52,7 @@ type world struct {
 	looked []string
 	asked  []*http.Request
 	logged bytes.Buffer
+	tor    bool // the proxy resolves
 }
 
 func newWorld(t *testing.T, options ...func(*keydir.Config)) *world {
@@ -177,6 +178,23 @@ func (w *world) listen(name string, accept func(net.Listener)) {
 	w.mu.Unlock()
 	w.resolve(name, ip)
 	go accept(l)
+}
+
+// resolveReply is what a SOCKS5 proxy says of a name that f resolves: that it
+// doesn't know the command, or as Tor does.
+func (w *world) resolveReply(f func() ([]netip.Addr, error)) byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.tor {
+		return 7
+	}
+	if f == nil {
+		return 4
+	}
+	if _, err := f(); err != nil {
+		return 4
+	}
+	return 0
 }
 
 // lead has a name, at port 443 of its address, lead to addr.
