@@ -168,7 +168,7 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 		return nil, err
 	}
 	s.close = append(s.close, s.book.Close)
-	qc := queue.Config{Store: st, Logger: log, Now: now, Audit: s.audit, Meter: s.meter}
+	qc := queue.Config{Store: st, Logger: log, Now: now, Audit: s.audit, Meter: s.meter, Lease: cfg.Store.Lease}
 	if !cfg.Store.Shared() {
 		qc.Free = func() (int64, error) { return freeBytes(cfg.StateDir) }
 	}

@@ -68,10 +68,15 @@ type Service struct {
 // Store is where state lies.
 type Store struct {
 	URL string `toml:"url"`
+	// Takeover is how long a node of a shared store that says nothing is taken
+	// for alive: after that, the others finish what it left.
+	Takeover string `toml:"takeover"`
 
 	// DSN is the URL of a shared store, its password included; "" for the
 	// embedded one.
 	DSN string `toml:"-" json:"-"`
+	// Lease is Takeover; 0 is the default.
+	Lease time.Duration `toml:"-" json:"-"`
 }
 
 // Log is what is written to standard error.

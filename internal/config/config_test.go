@@ -168,6 +168,7 @@ domains`, `x.toml:29: keydir.listen: "127.0.0.1" is not HOST:PORT`},
 		{"a shared store without a database", `"sqlite:"`, `"postgres://user:hunter2@db"`, `x.toml:33: store.url: names no host or no database; write for example "postgres://letterlock@`},
 		{"a shared store in clear if need be", `"sqlite:"`, `"postgres://db/x?sslmode=prefer"`, `store.url: sslmode=prefer lets whoever is on the wire choose cleartext`},
 		{"a shared store for a person's bridge", `"sqlite:"`, `"postgres://db/x"`, `store.url: a [[bridge]] keeps its mail's index for itself`},
+		{"taking over at once", `"sqlite:"`, "\"postgres://db/x\"\ntakeover = \"10ms\"", `store.takeover: "10ms": between 2s and 1h`},
 		{"another database", `"sqlite:"`, `"mysql://db/x"`, `store.url: is neither "sqlite:" nor postgres://`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

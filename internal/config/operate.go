@@ -85,6 +85,9 @@ const urlExample = "postgres://letterlock@db.example.org/letterlock?sslmode=veri
 // and may come from a file or a credential.
 func (d *decoder) store(c *Config) {
 	s := &c.Store
+	if s.Lease = d.span("store.takeover", s.Takeover); s.Lease != 0 && (s.Lease < 2*time.Second || s.Lease > time.Hour) {
+		d.add("store.takeover", "%q: between 2s and 1h, and far more than the clocks of the nodes differ", s.Takeover)
+	}
 	kind, where, _ := strings.Cut(s.URL, ":")
 	switch kind {
 	case "sqlite":
