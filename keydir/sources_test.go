@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -367,5 +370,51 @@ func TestSourcesAreOptedInto(t *testing.T) {
 	w.finds("not asked", bob, keydir.Absent, "", pgp.Unknown)
 	if v.requests() > 0 {
 		t.Error("asked")
+	}
+}
+
+// Our own server is found as a key server, by address and by fingerprint, and
+// what it tells of a revocation holds.
+func TestKeyServerAgainstOurServer(t *testing.T) {
+	for _, kind := range []string{"vks", "hkp"} {
+		t.Run(kind, func(t *testing.T) {
+			st, err := store.OpenMemory(server.Schema)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			w, k := newWorld(t), key(t, bob)
+			d := server.NewDirectory(st)
+			d.Now = w.clock
+			w.must(d.Add(ctx, bob, k.Certificate()))
+			base := loopbackServer(t, server.New(server.Config{Directory: d, Domains: []string{"example.org"}, Now: w.clock}).ServeHTTP)
+			w.must(w.Replace(keydir.Discovery{Sources: []string{kind}, VKS: []string{base}, HKP: []string{base}}))
+			w.finds("published", bob, keydir.Found, "", pgp.FirstSeen, k)
+			w.finds("not published", carol, keydir.NoDirectory, "", pgp.Unknown)
+			gone, err := pgp.ParseCertificates(revoked(t, k, w.clock()))
+			w.must(err)
+			w.must(d.Add(ctx, bob, gone[0]))
+			w.pass(2 * day)
+			w.finds("revoked", bob, keydir.Found, keydir.ProblemRevoked, pgp.FirstSeen)
+		})
+	}
+}
+
+// Reading asks no key server either, of whom nothing is known least of all.
+func TestReadingAsksNoKeyServer(t *testing.T) {
+	w := newWorld(t, thirdParties("wkd"))
+	v, h, k := w.server(vksHost, key(t, bob)), w.server(hkpHost, key(t, bob)), key(t, carol)
+	if _, err := w.Issuer(ctx, k.Certificate().KeyIDs()[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Stored(ctx, bob); err != nil {
+		t.Fatal(err)
+	}
+	w.identity(k)
+	w.sees(k)
+	w.signs(k, 2)
+	w.hears(key(t, dave), []address.Address{carol}, gossipOf(carol, k))
+	if n := v.requests() + h.requests(); n > 0 || len(w.lookedUp()) > 0 {
+		t.Errorf("%d requests, looked up %s", n, w.lookedUp())
 	}
 }
