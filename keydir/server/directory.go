@@ -132,25 +132,32 @@ const goneFor = 7 * 24 * time.Hour
 
 // Remove withdraws what is published for a; store.ErrNoRow if nothing is.
 func (d *Directory) Remove(ctx context.Context, a address.Address) error {
-	now := d.now()
-	err := d.update(ctx, func(tx store.Tx, version int64) error {
-		r := row{address: a.Key(), spelling: a.String(), added: now.UnixMicro(), gone: true}
-		var f string
-		if err := tx.Row("SELECT fingerprint FROM keydirserver_cert WHERE address = ? AND gone = 0", []any{a.Key()}, &f); err != nil {
-			return err
-		}
-		if _, err := tx.Exec("INSERT INTO keydirserver_former (fingerprint, address) VALUES (?, ?) ON CONFLICT DO NOTHING", f, a.Key()); err != nil {
-			return err
-		}
-		if _, err := tx.Exec("DELETE FROM keydirserver_cert WHERE gone = 1 AND added < ?", now.Add(-goneFor).UnixMicro()); err != nil {
-			return err
-		}
-		return r.write(tx, d.store, version)
-	})
+	err := d.update(ctx, func(tx store.Tx, version int64) error { return d.remove(tx, a, version, nil) })
 	if err != nil {
 		return fmt.Errorf("withdrawing the certificate of %s: %w", a, err)
 	}
 	return nil
+}
+
+// remove is Remove in a transaction; store.ErrNoRow also where the fingerprint of
+// what is published isn't the one meant. A nil meant means any.
+func (d *Directory) remove(tx store.Tx, a address.Address, version int64, meant func(fingerprint string) bool) error {
+	now := d.now()
+	r := row{address: a.Key(), spelling: a.String(), added: now.UnixMicro(), gone: true}
+	var f string
+	if err := tx.Row("SELECT fingerprint FROM keydirserver_cert WHERE address = ? AND gone = 0", []any{a.Key()}, &f); err != nil {
+		return err
+	}
+	if meant != nil && !meant(f) {
+		return store.ErrNoRow
+	}
+	if _, err := tx.Exec("INSERT INTO keydirserver_former (fingerprint, address) VALUES (?, ?) ON CONFLICT DO NOTHING", f, a.Key()); err != nil {
+		return err
+	}
+	if _, err := tx.Exec("DELETE FROM keydirserver_cert WHERE gone = 1 AND added < ?", now.Add(-goneFor).UnixMicro()); err != nil {
+		return err
+	}
+	return r.write(tx, d.store, version)
 }
 
 // change writes rows in one transaction, and answers by them.

@@ -40,8 +40,11 @@ func (h *Handler) Serve(ctx context.Context, l net.Listener, other http.Handler,
 		ReadBufferSize:     8 << 10,
 		MaxRequestBodySize: maxUpload,
 		Concurrency:        10_000,
-		CloseOnShutdown:    true,
-		Logger:             httpLog{h.log},
+		ErrorHandler:       unread,
+		// Nothing of what people upload goes to a file, as parsing it there would do.
+		DisablePreParseMultipartForm: true,
+		CloseOnShutdown:              true,
+		Logger:                       httpLog{h.log},
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {

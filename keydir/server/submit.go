@@ -213,8 +213,12 @@ func (d *Directory) limit(tx store.Tx, p pending) error {
 	if p.way == string(ByUpload) || p.way == string(byNonce) || p.way == string(ByInvite) {
 		return nil
 	}
+	way, or := ByLink, ByWKS
+	if p.way == string(ByRemoval) { // apart, so that nobody can use up what the owner needs
+		way, or = ByRemoval, ByRemoval
+	}
 	err := tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE address = ? AND made > ? AND way IN (?, ?)",
-		[]any{p.address, d.now().Add(-limitSpan).UnixMicro(), string(ByLink), string(ByWKS)}, &n)
+		[]any{p.address, d.now().Add(-limitSpan).UnixMicro(), string(way), string(or)}, &n)
 	if err == nil && n >= perAddress {
 		return ErrLimited
 	}
