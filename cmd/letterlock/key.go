@@ -15,6 +15,7 @@ type keyCmd struct {
 	Generate keyGenerate `cmd:"" help:"Make a key for an address."`
 	Import   keyImport   `cmd:"" help:"Take over a key, armored or binary."`
 	Export   keyExport   `cmd:"" help:"Print the certificate of an address, or with --secret its key."`
+	Publish  keyPublish  `cmd:"" help:"Have the domain's key directory publish the certificate of an address."`
 	Revoke   keyRevoke   `cmd:"" help:"Say for ever that a key is not to be used any more."`
 	List     keyList     `cmd:"" help:"All own keys."`
 	Show     keyShow     `cmd:"" help:"The keys of an address."`

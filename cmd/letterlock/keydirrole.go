@@ -82,12 +82,12 @@ func (f *certificateFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // keydirGrace is how long requests under way may take when the directory stops.
 const keydirGrace = 5 * time.Second
 
-// startKeydir serves look-ups and submissions.
+// startKeydir serves look-ups, submissions, and the pages for people.
 func (s *state) startKeydir(ctx context.Context, r *roles, webs []web, c *config.Keydir) error {
 	if c == nil {
 		return nil
 	}
-	h := server.New(server.Config{Directory: s.keydir, Domains: c.Domains, Logger: s.log, Now: s.now})
+	h := server.New(server.Config{Directory: s.keydir, Domains: c.Domains, Logger: s.log, Now: s.now, Put: true})
 	in := server.IntakeConfig{Directory: s.keydir, Domains: c.Domains, URL: c.URL, From: c.Sender, Next: h, Logger: s.log, Now: s.now}
 	if c.Smarthost != "" {
 		send, err := newKeydirMail(c)
@@ -97,13 +97,14 @@ func (s *state) startKeydir(ctx context.Context, r *roles, webs []web, c *config
 		in.Post = server.NewPost(send, s.log)
 		r.work.Go(func() { in.Post.Run(ctx) })
 	}
-	intake := server.NewIntake(in)
+	site := server.NewSite(h, server.NewIntake(in))
+	r.work.Go(func() { site.Run(ctx) })
 	for _, w := range webs {
 		serving, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		r.run("keydir", func() error {
 			defer close(done)
-			return h.Serve(serving, w.Listener, intake, keydirGrace)
+			return h.Serve(serving, w.Listener, site, keydirGrace)
 		})
 		r.stops = append(r.stops, func(ctx context.Context) error {
 			cancel()

@@ -82,6 +82,7 @@ func (s *state) start(ctx context.Context) (*roles, error) {
 	}
 	r.work.Go(func() { s.refresh(inner) })
 	r.work.Go(func() { s.extend(inner) })
+	r.work.Go(func() { s.keepPublished(inner) })
 	r.work.Go(func() { s.watch(inner) })
 	r.work.Go(func() { s.book.Run(inner) })
 	return r, nil

@@ -67,7 +67,7 @@ type listening struct {
 // schemas are the tables of every package that keeps any; a shared store has none
 // of imapd/index, since it has no bridges.
 var (
-	sharedSchemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema}
+	sharedSchemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema, publishSchema}
 	schemas       = append([]store.Schema{index.Schema}, sharedSchemas...)
 )
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -80,7 +81,6 @@ const (
 	requestPath = vksRoot + "request-verify"
 	addPath     = "/pks/add"
 	linkRoot    = "/publish/"
-	putRoot     = "/letterlock/v1/"
 )
 
 // ServeHTTP implements http.Handler.
@@ -96,7 +96,7 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serve = i.add
 	case strings.HasPrefix(path, linkRoot):
 		serve = i.link
-	case strings.HasPrefix(path, putRoot) && r.Method == http.MethodPut:
+	case strings.HasPrefix(path, keydir.PutRoot) && r.Method == http.MethodPut:
 		serve = i.put
 	default:
 		i.c.Next.ServeHTTP(w, r)

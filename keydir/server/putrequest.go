@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,39 +13,13 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
 // errUnproven means that a PUT isn't authorised. It doesn't say whether something
 // is published.
 var errUnproven = errors.New("not authorised: it takes a signature of the key that is published for this address, or an invitation of the operator (letterlock keydir invite)")
-
-// Fields of an authenticated PUT. Signatures are armored, in base64 without
-// line ends.
-const (
-	FieldDate      = "Letterlock-Date"      // RFC 3339, UTC, within five minutes
-	FieldNonce     = "Letterlock-Nonce"     // 32 characters of z-base-32, used once
-	FieldSignature = "Letterlock-Signature" // by the certificate that is put
-	FieldFormer    = "Letterlock-Former"    // by the one that is published, if it is another
-	FieldInvite    = "Letterlock-Invite"    // what the operator gave
-)
-
-// PutRequest is what the signatures of an authenticated PUT are over.
-type PutRequest struct {
-	Host    string // as in the request
-	Address address.Address
-	Date    time.Time
-	Nonce   string
-	Body    []byte // the certificate, binary
-}
-
-// Canonical is the text to sign: its lines each end in LF, and neither
-// certificate nor host nor time can be exchanged under it.
-func (p PutRequest) Canonical() []byte {
-	sum := sha256.Sum256(p.Body)
-	return fmt.Appendf(nil, "letterlock put v1\nhost: %s\naddress: %s\ndate: %s\nnonce: %s\nsha256: %s\n",
-		strings.ToLower(p.Host), p.Address.Key(), p.Date.UTC().Format(time.RFC3339), p.Nonce, hex.EncodeToString(sum[:]))
-}
 
 // put is PUT /letterlock/v1/ADDRESS: a certificate signed by itself, and by the
 // published one or an invitation.
@@ -63,11 +35,11 @@ func (i *Intake) put(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (i *Intake) putRequest(r *http.Request) (p PutRequest, err error) {
+func (i *Intake) putRequest(r *http.Request) (p keydir.PutRequest, err error) {
 	if p.Body, _, err = requestBody(r); err != nil {
 		return p, err
 	}
-	name, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), putRoot))
+	name, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), keydir.PutRoot))
 	if err != nil {
 		return p, errRequest
 	}
@@ -80,8 +52,8 @@ func (i *Intake) putRequest(r *http.Request) (p PutRequest, err error) {
 	if !i.isHost(r.Host) {
 		return p, fmt.Errorf("%w: it is for another host", errUnproven)
 	}
-	p.Host, p.Nonce = r.Host, r.Header.Get(FieldNonce)
-	if p.Date, err = time.Parse(time.RFC3339, r.Header.Get(FieldDate)); err != nil || !isToken(p.Nonce) {
+	p.Host, p.Nonce = r.Host, r.Header.Get(keydir.FieldNonce)
+	if p.Date, err = time.Parse(time.RFC3339, r.Header.Get(keydir.FieldDate)); err != nil || !isToken(p.Nonce) {
 		return p, errRequest
 	}
 	if off := i.now().Sub(p.Date); off > putWindow || off < -putWindow {
@@ -103,7 +75,7 @@ func (i *Intake) isHost(host string) bool {
 	return i.ours(name) || i.ours(strings.TrimPrefix(name, "openpgpkey."))
 }
 
-func (i *Intake) authorisedPut(r *http.Request, p PutRequest) error {
+func (i *Intake) authorisedPut(r *http.Request, p keydir.PutRequest) error {
 	offers, err := i.c.Directory.Offers(p.Body, i.ours)
 	if err != nil {
 		return err
@@ -112,7 +84,7 @@ func (i *Intake) authorisedPut(r *http.Request, p PutRequest) error {
 	if len(offers) != 1 || !contains(o.Addresses, p.Address) {
 		return ErrForeign
 	}
-	if err := verifyField(r, FieldSignature, o.Given, p, i.now()); err != nil {
+	if err := verifyField(r, keydir.FieldSignature, o.Given, p, i.now()); err != nil {
 		return err
 	}
 	m, err := o.Certificate.Minimal(p.Address, i.now())
@@ -123,8 +95,8 @@ func (i *Intake) authorisedPut(r *http.Request, p PutRequest) error {
 		if published.Fingerprint() == m.Fingerprint() {
 			return nil
 		}
-		return verifyField(r, FieldFormer, published, p, i.now())
-	}, r.Header.Get(FieldInvite))
+		return verifyField(r, keydir.FieldFormer, published, p, i.now())
+	}, r.Header.Get(keydir.FieldInvite))
 	if err == nil {
 		i.log.Info("keydir: published", "way", "put", "fingerprint", m.Fingerprint())
 	}
@@ -132,7 +104,7 @@ func (i *Intake) authorisedPut(r *http.Request, p PutRequest) error {
 }
 
 // verifyField is errUnproven unless a field has a signature of c over p.
-func verifyField(r *http.Request, field string, c *pgp.Certificate, p PutRequest, now time.Time) error {
+func verifyField(r *http.Request, field string, c *pgp.Certificate, p keydir.PutRequest, now time.Time) error {
 	sig, err := decodeField(r.Header.Get(field))
 	if err != nil || pgp.VerifyData(c, p.Canonical(), sig, now) != nil {
 		return errUnproven
@@ -142,7 +114,7 @@ func verifyField(r *http.Request, field string, c *pgp.Certificate, p PutRequest
 
 // putSigned publishes c in one transaction with the check of what is published,
 // the nonce and the invitation: none counts twice.
-func (d *Directory) putSigned(ctx context.Context, p PutRequest, c *pgp.Certificate, former func(*pgp.Certificate) error, invite string) error {
+func (d *Directory) putSigned(ctx context.Context, p keydir.PutRequest, c *pgp.Certificate, former func(*pgp.Certificate) error, invite string) error {
 	return d.update(ctx, func(tx store.Tx, version int64) error {
 		if err := d.spendNonce(tx, p.Nonce); err != nil {
 			return err

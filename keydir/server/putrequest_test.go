@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"letterlock.org/letterlock/keydir/server"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
 // putting is an authenticated PUT, to be spoilt by tests.
 type putting struct {
-	server.PutRequest
+	keydir.PutRequest
 	signer, former *pgp.Key
 	invite         string
 	path, host     string
@@ -20,8 +20,8 @@ type putting struct {
 
 func (o *office) put(p putting) (int, string) {
 	o.t.Helper()
-	fields := []string{server.FieldDate, p.Date.UTC().Format(time.RFC3339), server.FieldNonce, p.Nonce, server.FieldInvite, p.invite}
-	for field, k := range map[string]*pgp.Key{server.FieldSignature: p.signer, server.FieldFormer: p.former} {
+	fields := []string{keydir.FieldDate, p.Date.UTC().Format(time.RFC3339), keydir.FieldNonce, p.Nonce, keydir.FieldInvite, p.invite}
+	for field, k := range map[string]*pgp.Key{keydir.FieldSignature: p.signer, keydir.FieldFormer: p.former} {
 		if k == nil {
 			continue
 		}
@@ -47,7 +47,7 @@ func TestAuthenticatedPut(t *testing.T) {
 	nonces := 0
 	request := func(k *pgp.Key) putting {
 		nonces++
-		return putting{PutRequest: server.PutRequest{Host: "keys.example.org", Address: a, Date: now,
+		return putting{PutRequest: keydir.PutRequest{Host: "keys.example.org", Address: a, Date: now,
 			Nonce: strings.Repeat("y", 31) + string("ybndrfg8ejkmcpqxot1uwisza345h769"[nonces]), Body: k.Certificate().Bytes()}, signer: k, path: "joe.doe@example.org"}
 	}
 	invite := func(s string) string {

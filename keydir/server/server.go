@@ -41,6 +41,8 @@ type Config struct {
 	// its own clients.
 	Rate float64
 	Now  func() time.Time // time.Now if nil
+	// Put: an [Intake] stands beside, which the policy tells.
+	Put bool
 }
 
 // New makes the handler: GET and HEAD of
@@ -57,7 +59,7 @@ func New(c Config) *Handler {
 	if c.Rate <= 0 {
 		c.Rate = 20
 	}
-	h := &Handler{directory: c.Directory, log: c.Logger, domains: map[string]bool{}, now: c.Now}
+	h := &Handler{directory: c.Directory, log: c.Logger, domains: map[string]bool{}, now: c.Now, put: c.Put}
 	h.clients = &limiter{rate: c.Rate, burst: 5 * c.Rate, now: c.Now}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -80,6 +82,7 @@ type Handler struct {
 	domains   map[string]bool
 	clients   *limiter
 	now       func() time.Time
+	put       bool
 	told      atomic.Int64 // how many skipped rows were logged
 }
 
@@ -160,6 +163,9 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 	case !ok:
 	case file == "policy" || file == "submission-address":
 		if f, ok := h.directory.wellKnown(ctx)[file]; ok {
+			if h.put && file == "policy" {
+				f += keydir.PutPolicy + "\n"
+			}
 			a := text(http.StatusOK, f)
 			a.cache = cacheable
 			return a
