@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/pgp"
 )
 
 // Discovery is whom to ask, and how. A look-up tells who is asked to whom we
@@ -42,6 +43,9 @@ type Discovery struct {
 	// validated (the AD bit) is believed, for "dane". Required for it unless the
 	// system's is on loopback.
 	Resolver string
+	// Authorities are the fingerprints of the keys with which organisations certify
+	// those of their people, by domain.
+	Authorities map[string]pgp.Fingerprint
 }
 
 // discovery is a Discovery, ready to be asked.
@@ -49,6 +53,8 @@ type discovery struct {
 	sources   []source
 	probe     *wkdClient // also where wkd is no source, for Examine
 	autocrypt bool
+	// authorities are by domain.
+	authorities map[string]pgp.Fingerprint
 }
 
 // asked is who is asked now.
@@ -68,11 +74,12 @@ func (r *Resolver) Replace(c Discovery) error {
 func newDiscovery(c Discovery, n Network, timeout time.Duration) (*discovery, error) {
 	names, errSources := parseSources(c.Sources)
 	overrides, errOverrides := parseOverrides(c.Override)
+	authorities, errAuthorities := parseAuthorities(c.Authorities)
 	wkd, err := newWKDClient(n, c.Proxy, overrides)
-	if err := errors.Join(errSources, errOverrides, err); err != nil {
+	if err := errors.Join(errSources, errOverrides, errAuthorities, err); err != nil {
 		return nil, err
 	}
-	d := &discovery{probe: wkd, autocrypt: slices.Contains(names, "autocrypt")}
+	d := &discovery{probe: wkd, autocrypt: slices.Contains(names, "autocrypt"), authorities: authorities}
 	var problems []error
 	add := func(name string, all []source, err error) {
 		if err == nil && len(all) == 0 {

@@ -165,6 +165,7 @@ func (r *Resolver) lookup(a address.Address, sending bool) lookup {
 	}
 	all := []said{{answer{outcome: Unavailable, detail: "too many directories are being asked"}, ofDomain}}
 	var out lookup
+	authority := r.freshenAuthority(ctx, a)
 	release, err := r.flights.slot(ctx)
 	if err == nil {
 		if d := r.asked(); d.asks(a) {
@@ -174,6 +175,7 @@ func (r *Resolver) lookup(a address.Address, sending bool) lookup {
 		}
 		release()
 	}
+	authority()
 	ctx, cancel = context.WithTimeout(r.base, 10*time.Second)
 	defer cancel()
 	var changed, conflict bool

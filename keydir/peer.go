@@ -56,6 +56,7 @@ type Binding struct {
 	ServedFrom time.Time `json:"served_from,omitzero"`
 	Served     time.Time `json:"served,omitzero"`
 	heir
+	voucher
 }
 
 // history tells whether contradicting this binding needs a person: it has been

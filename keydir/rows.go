@@ -54,6 +54,9 @@ func (r *Resolver) change(ctx context.Context, a address.Address, f func(tx stor
 		if err != nil || !keep {
 			return err
 		}
+		if err := r.vouch(tx, a, p); err != nil {
+			return err
+		}
 		news = p.standing() != before
 		return r.writePeer(tx, a.Key(), p)
 	})

@@ -17,11 +17,12 @@ type historyJSON struct {
 	SignedFrom *time.Time      `json:"signed_first"`  // date of the oldest message with a valid signature
 	Signed     *time.Time      `json:"signed_newest"` // and of the newest
 	Succeeds   pgp.Fingerprint `json:"succeeds,omitempty"`
+	CA         pgp.Fingerprint `json:"certified_by,omitempty"` // its organisation's authority
 	Declined   bool            `json:"declined,omitempty"`
 }
 
 func historyOf(b keydir.Binding) historyJSON {
-	return historyJSON{moment(b.First), moment(b.Confirmed), moment(b.SignedFrom), moment(b.Signed), b.After, b.Declined}
+	return historyJSON{moment(b.First), moment(b.Confirmed), moment(b.SignedFrom), moment(b.Signed), b.After, b.CA, b.Declined}
 }
 
 // moment is a time for scripts; null where there is none.
@@ -41,6 +42,9 @@ func (h historyJSON) print(e *env) {
 	e.printf("\n")
 	if h.Signed != nil {
 		e.printf("  signed mail  from %s to %s\n", day(*orZero(h.SignedFrom), "-"), day(*h.Signed, "-"))
+	}
+	if h.CA != "" {
+		e.printf("  certified    by the authority of its domain, %s\n", grouped(h.CA))
 	}
 	if h.Succeeds != "" {
 		e.printf("  succeeds     %s, which said so\n", grouped(h.Succeeds))

@@ -88,7 +88,7 @@ func (s *state) tellAll(ctx context.Context, own map[address.Address]*pgp.Certif
 			continue
 		}
 		s.log.Error("alarm", "kind", string(a.Kind), "fingerprint", string(a.Fingerprint))
-		if b := s.bridgeOf(a.Address); b != nil {
+		if b := s.ownerOf(a.Address); b != nil {
 			mails[b] = append(mails[b], a.Text())
 		}
 		toldAlarms = append(toldAlarms, a)
@@ -100,7 +100,7 @@ func (s *state) tellAll(ctx context.Context, own map[address.Address]*pgp.Certif
 			continue
 		}
 		s.log.Warn("a certificate needs attention; `letterlock status` tells more", "stage", string(n.Stage), "own", n.Own, "fingerprint", string(n.Fingerprint))
-		b := s.bridgeOf(n.Address)
+		b := s.ownerOf(n.Address)
 		if b == nil && len(cfg.Bridges) > 0 {
 			b = &cfg.Bridges[0]
 		}
@@ -117,8 +117,8 @@ func (s *state) tellAll(ctx context.Context, own map[address.Address]*pgp.Certif
 	return errors.Join(err, s.resolver.TellAlarms(ctx, toldAlarms...), s.resolver.Tell(ctx, told...))
 }
 
-// bridgeOf is the bridge that has an address; nil if none has.
-func (s *state) bridgeOf(a address.Address) *config.Bridge {
+// ownerOf is the bridge that has an address; nil if none has.
+func (s *state) ownerOf(a address.Address) *config.Bridge {
 	cfg := s.cfg.Load()
 	for i := range cfg.Bridges {
 		for _, own := range addresses(&cfg.Bridges[i]) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -19,6 +20,7 @@ type Discovery struct {
 	VKS         []string          `toml:"vks"`
 	HKP         []string          `toml:"hkp"`
 	Resolver    string            `toml:"resolver"`
+	Authorities map[string]string `toml:"authorities"` // fingerprints, by domain
 	LDAP        []LDAP            `toml:"ldap"`
 }
 
@@ -46,6 +48,15 @@ func (d *decoder) discovery(v *Discovery) {
 	}{{"vks", len(v.VKS) > 0, `vks = ["https://keys.openpgp.org"]`}, {"hkp", len(v.HKP) > 0, `hkp = ["hkps://HOST"]`}, {"ldap", len(v.LDAP) > 0, "[[discovery.ldap]]"}} {
 		if slices.Contains(v.Sources, s.name) && !s.filled {
 			d.add("discovery.sources", "%q has no server to ask; write for example %s", s.name, s.write)
+		}
+	}
+	for _, domain := range slices.Sorted(maps.Keys(v.Authorities)) {
+		if _, err := address.Parse("x@" + domain); err != nil {
+			d.add("discovery.authorities", `%q is no domain; write for example { "example.org" = "FINGERPRINT" }`, domain)
+		}
+		f := strings.ToUpper(strings.ReplaceAll(v.Authorities[domain], " ", ""))
+		if len(f) != 40 && len(f) != 64 || strings.Trim(f, "0123456789ABCDEF") != "" {
+			d.add("discovery.authorities", "what stands for %s is no fingerprint; it has 40 or 64 hex digits", domain)
 		}
 	}
 	if v.Proxy != "" {
