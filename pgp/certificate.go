@@ -23,8 +23,9 @@ type Certificate struct {
 	bytes  []byte
 	parts  []component // the primary key first
 	key    *packet.PublicKey
-	body   []byte    // of the primary key's packet
-	checks sync.Once // guards checked
+	finger Fingerprint // of key
+	body   []byte      // of the primary key's packet
+	checks sync.Once   // guards checked
 	facts  *checked
 	// autocrypt is what autocryptField has made last.
 	autocrypt atomic.Pointer[autocryptMemo]
@@ -136,7 +137,7 @@ func newCertificate(packets []rawPacket) (*Certificate, error) {
 	if tooLarge(key, packets[0].body) {
 		return nil, fmt.Errorf("primary key of %d bytes is too large: %w", len(packets[0].body), ErrMalformed)
 	}
-	c := &Certificate{key: key, body: bytes.Clone(packets[0].body), parts: group(packets)}
+	c := &Certificate{key: key, finger: fingerprintOf(key.Fingerprint), body: bytes.Clone(packets[0].body), parts: group(packets)}
 	c.bytes = make([]byte, 0, size)
 	for _, p := range packets {
 		c.bytes = append(c.bytes, p.raw...)
@@ -145,7 +146,7 @@ func newCertificate(packets []rawPacket) (*Certificate, error) {
 }
 
 // Fingerprint is that of the primary key.
-func (c *Certificate) Fingerprint() Fingerprint { return fingerprintOf(c.key.Fingerprint) }
+func (c *Certificate) Fingerprint() Fingerprint { return c.finger }
 
 func fingerprintOf(b []byte) Fingerprint {
 	return Fingerprint(strings.ToUpper(hex.EncodeToString(b)))

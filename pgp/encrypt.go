@@ -120,13 +120,15 @@ func checkSigner(s Signer, now time.Time) error {
 // keys gives the recipients, each once, and what to encrypt to. One that can't
 // be encrypted to is an error: nobody is left out silently.
 func (e encryption) keys() (to []*Certificate, keys []openpgp.Key, err error) {
+	seen := make(map[Fingerprint]bool, len(e.recipients))
 	for _, c := range e.recipients {
 		if c == nil {
 			return nil, nil, fmt.Errorf("encrypting to a recipient without certificate: %w", ErrUnusable)
 		}
-		if slices.ContainsFunc(to, func(o *Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
+		if seen[c.Fingerprint()] {
 			continue
 		}
+		seen[c.Fingerprint()] = true
 		find := c.encryptionKey
 		if e.storage {
 			find = c.storageKey

@@ -68,7 +68,11 @@ func decided(d policy.Decision, g *group) *audit.Decided {
 
 // dateOf is the message's date, written anew; "" if it has none that can be read.
 func dateOf(h message.Header) string {
-	t, err := mail.ParseDate(h.Get("Date"))
+	date := h.Get("Date")
+	t, err := time.Parse("Mon, 2 Jan 2006 15:04:05 -0700", date)
+	if err != nil { // not as almost all have it: the slow way, which tries many forms
+		t, err = mail.ParseDate(date)
+	}
 	if err != nil {
 		return ""
 	}
