@@ -13,10 +13,12 @@ import (
 )
 
 // Bounds on RCPTs that are settled together: how many, and how many of their
-// certificates are looked up at one time.
+// certificates are looked up at one time; and how many times MaxRecipients may be
+// named in one transaction, those who were refused included.
 const (
 	maxNominees = 100
 	maxFinding  = 8
+	maxNamed    = 4
 )
 
 // nominee is a RCPT that waits for its reply. Those that a client sends in one go
@@ -120,15 +122,12 @@ func (s *session) finding(a address.Address) (keydir.Finding, error) {
 // consider asks the rules about a recipient; nil leaves him to the upstream.
 func (s *session) consider(n *nominee) error {
 	if n.err != nil {
+		// His copy may yet be sealed, in another transaction: he counts as deferred.
+		s.name(n, policy.Decision{Recipient: n.address, Action: policy.Defer})
 		return s.fault("looking for a certificate", n.err)
 	}
 	d := s.account.Rules().Recipient(s.sender(), n.finding)
-	at := slices.IndexFunc(s.env.named, func(o policy.Decision) bool { return o.Recipient == n.address })
-	if at < 0 {
-		at = len(s.env.named)
-		s.env.named = append(s.env.named, d)
-	}
-	s.env.named[at], n.named = d, at // a second try counts
+	s.name(n, d)
 	if err := s.denied(d); err != nil {
 		return err
 	}
@@ -136,6 +135,16 @@ func (s *session) consider(n *nominee) error {
 		n.take()
 	}
 	return n.reply
+}
+
+// name notes what is decided about a recipient.
+func (s *session) name(n *nominee, d policy.Decision) {
+	at := slices.IndexFunc(s.env.named, func(o policy.Decision) bool { return o.Recipient == n.address })
+	if at < 0 {
+		at = len(s.env.named)
+		s.env.named = append(s.env.named, d)
+	}
+	s.env.named[at], n.named = d, at // a second try counts
 }
 
 func (n *nominee) take() { n.reply, n.taken = accepted(), true }

@@ -218,7 +218,7 @@ func (s *Server) resume(ctx context.Context, e queue.Entry, body message.Source)
 		return nil, sub, err
 	}
 	for _, r := range e.Recipients {
-		if err := again.name(r); err != nil {
+		if err := again.nameHeld(r); err != nil {
 			return nil, sub, err
 		}
 	}
@@ -252,8 +252,8 @@ func (f heldFacts) account(a *Account) (*Account, error) {
 	return &b, nil
 }
 
-// name decides about a recipient as RCPT does, and adds him.
-func (s *session) name(r queue.Recipient) error {
+// nameHeld decides about a recipient as RCPT does, and adds him.
+func (s *session) nameHeld(r queue.Recipient) error {
 	a, err := address.Parse(r.Address)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package smtpd_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -170,6 +171,18 @@ func TestTooLargeAndTooMany(t *testing.T) {
 		S: 354`)
 	k.send("From: alice@example.org\r\n\r\n" + strings.Repeat("x", 3000) + "\r\n.\r\n")
 	k.run("S: 552 5.3.4\nC: NOOP\nS: 250")
+}
+
+// TestNobodyNamesPeopleForEver: those who are refused cost memory and a look-up
+// each, too.
+func TestNobodyNamesPeopleForEver(t *testing.T) {
+	b := newBridge(t, newUpstream(t), withRules(policy.Config{Default: policy.Require}), func(c *smtpd.Config, _ *smtpd.Account, _ *queue.Config) { c.MaxRecipients = 2 })
+	k := b.login()
+	k.run("C: MAIL FROM:<alice@example.org>\nS: 250")
+	for i := range 8 {
+		k.run(fmt.Sprintf("C: RCPT TO:<u%d@example.com>\nS: 550", i))
+	}
+	k.run("C: RCPT TO:<bob@example.net>\nS: 452 4.5.3\nC: RSET\nS: 250\nC: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250")
 }
 
 func TestTooManySessions(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd"
@@ -397,4 +398,32 @@ func TestOneMessageInSeveralTransactionsHasOneProtection(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhoCouldNotBeLookedUpCounts: his copy may be sealed when the client comes
+// again for him, so that nobody gets the text in clear before.
+func TestWhoCouldNotBeLookedUpCounts(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u, withRules(policy.Config{}), asRelay(), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+		a.Find = failing{a.Find, addr("bob@example.net")}
+	})
+	k := b.mta()
+	k.run("C: MAIL FROM:<a@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 451\nC: RCPT TO:<zoe@example.com>\nS: 250\nC: DATA\nS: 354")
+	k.send(wired(letter("1", "bob@example.net")) + ".\r\n")
+	if got := k.reply(); !strings.HasPrefix(got, "451") || u.saw(canary) {
+		t.Errorf("reply %q; in clear: %v", got, u.saw(canary))
+	}
+}
+
+// failing can't look somebody up.
+type failing struct {
+	smtpd.Finder
+	who address.Address
+}
+
+func (f failing) Find(ctx context.Context, a address.Address) (keydir.Finding, error) {
+	if a == f.who {
+		return keydir.Finding{}, errors.New("the store doesn't answer")
+	}
+	return f.Finder.Find(ctx, a)
 }

@@ -175,7 +175,7 @@ func (s *session) recipient(args string) (r recipient, reply error) {
 	case err != nil, !asciiOnly(opts.ORCPT) && !s.env.opts.UTF8:
 		return r, permanent(501, "5.5.4", "malformed parameter")
 	}
-	if len(s.env.rcpts) >= s.server.c.MaxRecipients { // RFC 5321, Section 4.5.3.1.10
+	if most := s.server.c.MaxRecipients; len(s.env.rcpts) >= most || len(s.env.named) >= maxNamed*most { // RFC 5321, Section 4.5.3.1.10
 		return r, answer(452, "4.5.3", "too many recipients; the others need another message")
 	}
 	r.notify, r.orcpt = opts.Notify, opts.ORCPT
