@@ -31,10 +31,13 @@ type zone struct {
 	asked     []string // "udp name"
 }
 
-// zone starts a name server and has the world ask it.
-func newZone(t *testing.T) (z *zone, addr string) {
+// newZone starts a name server that is set up so.
+func newZone(t *testing.T, set ...func(*zone)) (z *zone, addr string) {
 	t.Helper()
 	z = &zone{t: t, records: map[string][][]byte{}, aliases: map[string]string{}, signed: true, validates: true}
+	for _, f := range set {
+		f(z)
+	}
 	for range 20 {
 		tcp, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -217,9 +220,7 @@ func TestDANE(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			z, addr := newZone(t)
-			z.set(func() {})
-			tt.set(z)
+			z, addr := newZone(t, tt.set)
 			w := newWorld(t, dane(addr), func(c *keydir.Config) { c.Network.Timeout = 4 * time.Second })
 			f := w.find(bob)
 			if f.Outcome != tt.want || !strings.Contains(f.Detail, tt.says) {
@@ -274,10 +275,9 @@ func TestDANEBesideWKD(t *testing.T) {
 	} {
 		t.Run("wkd "+tt.wkd+", dane "+tt.dane, func(t *testing.T) {
 			t.Parallel()
-			z, addr := newZone(t)
+			_, addr := newZone(t, danes[tt.dane])
 			w := newWorld(t, dane(addr, "wkd"))
 			wkds[tt.wkd](w)
-			danes[tt.dane](z)
 			f := w.find(bob)
 			if f.Outcome != tt.want || f.Problem != tt.problem {
 				t.Errorf("%q %q (%s), want %q %q", f.Outcome, f.Problem, f.Detail, tt.want, tt.problem)
