@@ -88,7 +88,11 @@ func (s *state) publishOwn(ctx context.Context, a address.Address, invite string
 	if err != nil {
 		return "", err
 	}
-	minimal, err := cert.Minimal(a, s.now())
+	var approved []*pgp.Certificate
+	if s.keydir.Approved != nil {
+		approved = s.keydir.Approved(a)
+	}
+	minimal, err := cert.Minimal(a, s.now(), approved...)
 	if err != nil {
 		return "", err
 	}

@@ -197,7 +197,7 @@ func (d *Directory) revokeFormer(tx store.Tx, r row, c *pgp.Certificate, version
 	if err != nil || slices.ContainsFunc(all, func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
 		return err
 	}
-	m, err := c.Minimal(e.Address, d.now())
+	m, err := d.minimal(c, e.Address)
 	if err != nil {
 		return nil // it doesn't name the address: by fingerprint it is told
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -87,6 +88,11 @@ type Directory struct {
 	// Submission is the address of the Web Key Service, zero for none. It must be
 	// set before first use.
 	Submission address.Address
+	// Approved are certificates whose certifications of an address's user ID are
+	// kept and published: the organisation's authorities, and keys that the owner
+	// had before. What is published for the address counts as approved anyway. Nil
+	// means none. It may be called concurrently, and must be set before first use.
+	Approved func(a address.Address) []*pgp.Certificate
 
 	store store.Store
 	served
@@ -277,7 +283,7 @@ func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
 		return row{}, fmt.Errorf("%w: %s has no valid user ID of %s", ErrUserID, c.Fingerprint(), a)
 	}
 	now := d.now()
-	m, err := c.Minimal(a, now)
+	m, err := d.minimal(c, a)
 	if err != nil {
 		return row{}, fmt.Errorf("publishing the certificate of %s: %w", a, err)
 	}
@@ -287,6 +293,21 @@ func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
 		r.certificate = c.Bytes()
 	}
 	return r, nil
+}
+
+// minimal is what is kept of a certificate for an address.
+func (d *Directory) minimal(c *pgp.Certificate, a address.Address) (*pgp.Certificate, error) {
+	var approved []*pgp.Certificate
+	if d.Approved != nil {
+		approved = d.Approved(a)
+	}
+	if k, ok := d.key(a.Domain, hashOfAddress(a)); ok {
+		if body, _, ok := d.table.get(k, nil); ok {
+			before, _ := pgp.ParseCertificates(body) // what can't be read approves of nothing
+			approved = append(slices.Clone(approved), before...)
+		}
+	}
+	return c.Minimal(a, d.now(), approved...)
 }
 
 func (r *row) macOf(st store.Store) []byte {

@@ -87,7 +87,7 @@ func (i *Intake) authorisedPut(r *http.Request, p keydir.PutRequest) error {
 	if err := verifyField(r, keydir.FieldSignature, o.Given, p, i.now()); err != nil {
 		return err
 	}
-	m, err := o.Certificate.Minimal(p.Address, i.now())
+	m, err := i.c.Directory.minimal(o.Certificate, p.Address)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (d *Directory) offer(c *pgp.Certificate, domains func(string) bool) (Offer,
 		if !domains(a.Domain) || len(o.Addresses) == maxOfferAddresses {
 			continue
 		}
-		m, err := c.Minimal(a, now)
+		m, err := d.minimal(c, a)
 		if err != nil {
 			continue // the user ID is revoked
 		}
@@ -131,7 +131,7 @@ func (d *Directory) renew(ctx context.Context, a address.Address, published, off
 	if err != nil {
 		return err
 	}
-	if m, err = m.Minimal(a, d.now()); err != nil {
+	if m, err = d.minimal(m, a); err != nil {
 		return err
 	}
 	if slices.Equal(m.Bytes(), published.Bytes()) {

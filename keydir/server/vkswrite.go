@@ -152,7 +152,7 @@ func (i *Intake) ask(ctx context.Context, a address.Address, c *pgp.Certificate)
 	if !i.mails() {
 		return errNoMail
 	}
-	m, err := c.Minimal(a, i.now())
+	m, err := i.c.Directory.minimal(c, a)
 	if err != nil {
 		return err
 	}

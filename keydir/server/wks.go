@@ -94,7 +94,7 @@ func (w *WKS) submitted(ctx context.Context, l wks.Letter) (out []Mail, err erro
 // nothing if the address had its mails for today.
 func (w *WKS) ask(ctx context.Context, a address.Address, c *pgp.Certificate, done bool) (Mail, error) {
 	out := Mail{From: w.Address, To: a}
-	m, err := c.Minimal(a, w.now())
+	m, err := w.Directory.minimal(c, a)
 	if err != nil {
 		return out, err
 	}

@@ -1,0 +1,65 @@
+package server_test
+
+import (
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir/server"
+	"letterlock.org/letterlock/pgp"
+)
+
+func TestCertificationsThatAreKept(t *testing.T) {
+	authority, stranger, former := key(t, "ca@example.org"), key(t, "mallory@example.org"), key(t, "joe.doe@example.org")
+	a := addr(t, "joe.doe@example.org")
+	now := today.Add(time.Hour)
+	certify := func(by *pgp.Key, c *pgp.Certificate) *pgp.Certificate {
+		t.Helper()
+		out, err := pgp.Certify(by, c, a, pgp.Certification{}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	next := cert(t, "joe.doe@example.org")
+	for _, by := range []*pgp.Key{authority, stranger, former} {
+		next = certify(by, next)
+	}
+	for _, tt := range []struct {
+		name                         string
+		approved, published          bool
+		authority, former, strangers bool
+	}{
+		{"nobody is approved", false, false, false, false, false},
+		{"the organisation's authority is", true, false, true, false, false},
+		{"what is published vouches for its successor", true, true, true, true, false},
+	} {
+		d, _ := directory(t)
+		d.Now = func() time.Time { return now }
+		if tt.approved {
+			d.Approved = func(address.Address) []*pgp.Certificate { return []*pgp.Certificate{authority.Certificate()} }
+		}
+		if tt.published {
+			if err := d.Add(ctx, a, former.Certificate()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		offers, err := d.Offers(next.Bytes(), ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Confirm(ctx, begin(t, d, server.ByLink, offers[0].Certificate), server.ByLink, nil); err != nil {
+			t.Fatal(err)
+		}
+		got := served(t, d)[0]
+		for _, by := range []struct {
+			who  string
+			key  *pgp.Key
+			want bool
+		}{{"the authority's", authority, tt.authority}, {"a stranger's", stranger, tt.strangers}, {"the former key's", former, tt.former}} {
+			if _, kept := got.CertifiedBy(by.key.Certificate(), a, now); kept != by.want {
+				t.Errorf("%s: %s certification is served: %v, want %v", tt.name, by.who, kept, by.want)
+			}
+		}
+	}
+}
