@@ -103,14 +103,14 @@ func (q *Queue) decide(ctx context.Context, id string, clear bool) (stay []Recip
 	e := r.Entry
 	e.Attempts++
 	e.Next = q.c.Now().Add(jitter(q.c.Recheck))
-	changes := append(v.Go, Change{Entry: e})
+	changes := append(v.Go, Change{Entry: e, due: r.Next})
 	held := &changes[len(changes)-1]
 	switch {
 	case err != nil:
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		changes = []Change{{Entry: e}}
+		changes = []Change{{Entry: e, due: r.Next}}
 		held = &changes[0]
 		held.Entry.LastError = err.Error()
 		v.Go, v.Stay = nil, e.Recipients
@@ -148,6 +148,23 @@ func (q *Queue) Learned(ctx context.Context, address string) error {
 	})
 	q.Wake()
 	return err
+}
+
+// dueAgain is when an entry that stays held is due: at once, if that was asked for
+// while it was being decided about by what was known before.
+func (q *Queue) dueAgain(tx store.Tx, c Change, due int64) (int64, error) {
+	if c.due.IsZero() {
+		return due, nil
+	}
+	var now int64
+	err := tx.Row(`SELECT due FROM queue_item WHERE id = ?`, []any{c.Entry.ID}, &now)
+	if errors.Is(err, store.ErrNoRow) {
+		return due, nil
+	}
+	if err == nil && now != c.due.UnixMicro() {
+		return now, nil
+	}
+	return due, err
 }
 
 // putWaits keeps note of whose certificates a held entry waits for.

@@ -28,6 +28,9 @@ type Change struct {
 	// Notice tells the sender, in the same sync, that the recipients who wait
 	// are late or held; "" tells nothing. Failures are told in any case.
 	Notice Notice
+	// due is when the held entry was due when it was decided about; who has
+	// changed that since (see Learned) wants another decision.
+	due time.Time
 }
 
 // Begin syncs entries before the first final dot: Sending ones without body,
@@ -170,6 +173,9 @@ func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 	switch e.State {
 	case Waiting, Held:
 		due, where = e.Next.UnixMicro(), domain(&e)
+		if due, err = q.dueAgain(tx, c, due); err != nil {
+			return 0, err
+		}
 	case Sending, Prepared:
 		node = q.c.Node
 	}
