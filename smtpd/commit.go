@@ -70,7 +70,11 @@ func (d *delivery) failed(ctx context.Context, r reply, err error) error {
 	d.s.server.c.Audit.Append(d.records(d.open[:1])...)
 	changes := []queue.Change{{Entry: first.entry}}
 	for _, f := range append(d.open[1:], d.later...) {
-		changes = append(changes, queue.Change{Entry: f.entry, Forget: true})
+		c := queue.Change{Entry: f.entry, Forget: true}
+		if f.about == first.g { // whoever may have the message needs its password told
+			c.Entry.State, c.Body, c.Forget = f.after, f.body, false
+		}
+		changes = append(changes, c)
 	}
 	if err := d.s.server.c.Queue.Settle(ctx, changes); err != nil {
 		d.s.log.Error("journal not written", "err", err)

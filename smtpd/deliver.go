@@ -43,6 +43,7 @@ type flight struct {
 	body  message.Source // what the queue needs of it
 	// after is what becomes of one of the queue as soon as another is committed.
 	after queue.State
+	about *group // whose notice it is; nil for what isn't one
 }
 
 func (s *session) newDelivery(sub submission, groups []*group, unknown []string) *delivery {
@@ -54,7 +55,7 @@ func (s *session) newDelivery(sub submission, groups []*group, unknown []string)
 		}
 		d.groups = append(d.groups, g)
 		if g.notice != nil {
-			d.later = append(d.later, &flight{g: &group{}, body: g.notice, entry: s.noticeEntry(g), after: queue.Waiting})
+			d.later = append(d.later, &flight{g: &group{}, body: g.notice, entry: s.noticeEntry(g), after: queue.Waiting, about: g})
 		}
 	}
 	return d

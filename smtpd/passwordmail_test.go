@@ -157,3 +157,25 @@ func TestAPasswordIsToldOnlyIfTheMessageGoes(t *testing.T) {
 		t.Errorf("%d notices, %d mails", n, len(u.to("zoe@example.com")))
 	}
 }
+
+// TestALostAnswerDoesNotLoseThePassword: who may have the message can only read
+// it if its sender was told the password.
+func TestALostAnswerDoesNotLoseThePassword(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u, byPassword(t))
+	u.failWith(func(step string, n int, _ string) fault {
+		if step == "dot" && n == 1 {
+			return fault{apply: true, drop: true}
+		}
+		return fault{}
+	})
+	reply := b.login().submit(wired(letter("p9", "zoe@example.com")), "zoe@example.com")
+	if !strings.HasPrefix(reply, "451") {
+		t.Fatalf("reply %q", reply)
+	}
+	eventually(t, "the notice arrives", func() bool { return len(u.to("alice@example.org")) == 1 })
+	m := madePassword.FindStringSubmatch(readNotice(t, key(t, "alice@example.org"), u.to("alice@example.org")[0].data))
+	if copies := u.to("zoe@example.com"); len(copies) != 1 || m == nil || !strings.Contains(opens(t, copies[0].data, m[1]), canary) {
+		t.Errorf("%d copies; the notice's password %v doesn't open it", len(copies), m != nil)
+	}
+}
