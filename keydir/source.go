@@ -84,6 +84,7 @@ func (r *Resolver) gather(ctx context.Context, d *discovery, q question) (all []
 	}
 	tried := make([][]Attempt, len(d.sources))
 	var grace <-chan time.Time
+	over := ctx.Done()
 	for len(waiting) > 0 {
 		select {
 		case got := <-results:
@@ -96,8 +97,10 @@ func (r *Resolver) gather(ctx context.Context, d *discovery, q question) (all []
 				grace = time.After(r.grace)
 			}
 			continue
+		case <-over: // they end with it, and say why
+			over, grace = nil, time.After(r.grace)
+			continue
 		case <-grace:
-		case <-ctx.Done():
 		}
 		for i, s := range waiting {
 			late := answer{outcome: Unavailable, detail: "not waited for any longer"}
