@@ -122,8 +122,12 @@ func wrapped(root *message.Part, src message.Source, footer string) message.Sour
 			outer.Write(f.Raw)
 		}
 	}
-	boundary := "footer-" + rand.Text()
-	fmt.Fprintf(&outer, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"%[1]s\"\r\n\r\n--%[1]s\r\n", boundary)
+	boundary, eight := "footer-"+rand.Text(), ""
+	switch encoding := strings.ToLower(strings.TrimSpace(root.Header.Get("Content-Transfer-Encoding"))); encoding {
+	case "8bit", "binary": // what a part has, the whole must say (RFC 2045, Section 6.4)
+		eight = "Content-Transfer-Encoding: " + encoding + "\r\n"
+	}
+	fmt.Fprintf(&outer, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"%[1]s\"\r\n%[2]s\r\n--%[1]s\r\n", boundary, eight)
 	outer.Write(inner.Bytes())
 	outer.WriteString("\r\n")
 	var last bytes.Buffer

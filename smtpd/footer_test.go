@@ -63,6 +63,9 @@ func TestFooter(t *testing.T) {
 					t.Fatalf("%v\n%s", err, got)
 				}
 				was, _ := message.Parse(message.Bytes([]byte(mail)), message.Limits{})
+				if enc := was.Header.Get("Content-Transfer-Encoding"); strings.EqualFold(enc, "8bit") && root.Header.Get("Content-Transfer-Encoding") != "8bit" {
+					t.Error("a part of 8 bits in a whole that doesn't say so")
+				}
 				first, last := root.Children[0], root.Children[1]
 				if first.Type != was.Type || got[first.Body:first.End] != mail[was.Body:was.End] || !last.Is("text/plain") {
 					t.Errorf("the parts are not the message and the footer:\n%s", got)
