@@ -55,7 +55,7 @@ func (q *Queue) redecide(ctx context.Context, slots chan struct{}) (next time.Ti
 		}
 		go func() {
 			defer func() { <-slots; q.Wake() }()
-			if _, err := q.decide(ctx, id, false); err != nil && ctx.Err() == nil && !errors.Is(err, ErrWorking) && !errors.Is(err, ErrNoEntry) {
+			if _, err := q.decide(ctx, id, false, true); err != nil && ctx.Err() == nil && !errors.Is(err, ErrWorking) && !errors.Is(err, ErrNoEntry) {
 				q.c.Logger.Error("held mail not decided", "entry", id, "err", err)
 			}
 		}()
@@ -73,8 +73,9 @@ func (q *Queue) redecide(ctx context.Context, slots chan struct{}) (next time.Ti
 	return time.UnixMicro(due), err
 }
 
-// decide decides about one held entry now and returns who stays.
-func (q *Queue) decide(ctx context.Context, id string, clear bool) (stay []Recipient, err error) {
+// decide decides about one held entry now and returns who stays; where onlyDue is
+// set, not if it isn't due any more, since somebody else did it.
+func (q *Queue) decide(ctx context.Context, id string, clear, onlyDue bool) (stay []Recipient, err error) {
 	q.mu.Lock()
 	d := q.decider
 	q.mu.Unlock()
@@ -90,6 +91,9 @@ func (q *Queue) decide(ctx context.Context, id string, clear bool) (stay []Recip
 	}
 	if r.State != Held {
 		return nil, fmt.Errorf("%w: it is not held", ErrNoEntry)
+	}
+	if onlyDue && r.Next.After(q.c.Now()) {
+		return r.Recipients, nil
 	}
 	body := message.NewSpool(message.SpoolOptions{Limit: r.Size + 1})
 	defer body.Close()

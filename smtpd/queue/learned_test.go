@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/smtpd/queue"
@@ -18,6 +19,9 @@ type learning struct {
 
 func (l *learning) Decide(ctx context.Context, e queue.Entry, _ message.Source, _ bool) (queue.Verdict, error) {
 	if l.decided.Add(1) == 1 {
+		l.mu.Lock()
+		l.now = l.now.Add(time.Second)
+		l.mu.Unlock()
 		if err := l.q.Learned(ctx, "bob@x"); err != nil {
 			l.t.Error(err)
 		}

@@ -103,7 +103,7 @@ func (q *Queue) Release(ctx context.Context, id string, clear bool) (stay []Reci
 	idle := q.decider == nil
 	q.mu.Unlock()
 	if !idle {
-		return q.decide(ctx, id, clear)
+		return q.decide(ctx, id, clear, false)
 	}
 	if err := q.dueNow(ctx, `id = ? AND state = 'held'`, id); err != nil {
 		return nil, err
