@@ -168,3 +168,32 @@ func TestDirectoryNodesShareAStore(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 }
+
+func TestSequoiaSubmits(t *testing.T) {
+	peer.Require(t, "sq")
+	sink := peer.StartSink(t)
+	w := newWorldOf(t, world{domain: "example.org"})
+	b := w.configure("office", fmt.Sprintf(submissionSettings, `"127.0.0.1:0"`, sink.Addr, ""))
+	b.serve(1)
+	sq := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("sq", append([]string{"keyserver", "--policy", "insecure", "--server", "hkp://" + b.ready[0].Listen}, args...)...)
+		cmd.Env = append(os.Environ(), "HOME="+w.dir)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("sq %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	c := certificates(t, 1)[0]
+	sq("send", w.file("cert.asc", c.Armored()))
+	base := "http://" + b.ready[0].Listen
+	confirm(t, http.DefaultClient, base, string(sink.Await(t, 1)[0].Raw))
+	if got := published(t, http.DefaultClient, base, "user0"); len(got) != 1 || got[0].Fingerprint() != c.Fingerprint() {
+		t.Fatal("not published")
+	}
+	certs, err := pgp.ParseCertificates([]byte(sq("get", string(c.Fingerprint()))))
+	if err != nil || len(certs) != 1 || certs[0].Fingerprint() != c.Fingerprint() {
+		t.Errorf("sq gets %v, %v", certs, err)
+	}
+}
