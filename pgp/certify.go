@@ -194,13 +194,16 @@ func (by *Certificate) says(c *Certificate, p component, u *userID, now time.Tim
 		if recoverCall(func() error { return by.key.VerifyUserIdSignature(u.text, c.key, sig) }) != nil {
 			continue
 		}
-		made := sig.CreationTime
+		made, at := sig.CreationTime, now
+		if made.After(now) && !made.After(now.Add(clockSkew)) {
+			at = made // clocks differ
+		}
 		switch {
 		case revokes:
 			if made.After(withdrawn) {
 				withdrawn = made
 			}
-		case weakHash(sig.Hash), made.After(now.Add(clockSkew)), sig.SigExpired(now), !by.reliable(made):
+		case weakHash(sig.Hash), sig.SigExpired(at), !by.reliable(made):
 		case best == nil || made.After(best.parsed.CreationTime):
 			best = &signature{raw: raw, parsed: sig}
 		}

@@ -66,6 +66,8 @@ func TestSucceeds(t *testing.T) {
 		want bool
 	}{
 		{"a certified key takes the old one's place", next.Certificate(), old.Certificate(), later, true},
+		{"as soon as it is made, though our clock is slow", next.Certificate(), old.Certificate(), testNow.Add(-9 * time.Minute), true},
+		{"but not one that is made tomorrow", next.Certificate(), old.Certificate(), testNow.Add(-day), false},
 		{"one that isn't certified doesn't", fresh.Certificate(), old.Certificate(), later, false},
 		{"nor by another's word", next.Certificate(), stranger.Certificate(), later, false},
 		{"nor one of another address", other, old.Certificate(), later, false},

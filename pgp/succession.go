@@ -125,3 +125,16 @@ func successorMark(p component, own *packet.PublicKey, now time.Time) (newest *s
 	}
 	return newest
 }
+
+// Certified is the key with what the approved certificates certified of it in
+// another copy of its certificate, for a user ID of that address.
+func Certified(k *Key, c *Certificate, a address.Address, now time.Time, approved ...*Certificate) (*Key, error) {
+	if c.Fingerprint() != k.Fingerprint() {
+		return nil, fmt.Errorf("taking over certifications of another key: %w", ErrMalformed)
+	}
+	kept, err := c.Minimal(a, now, approved...)
+	if err != nil {
+		return nil, err
+	}
+	return k.withSignatures(kept)
+}

@@ -43,6 +43,12 @@ func (c *certImport) runState(ctx context.Context, e *env, s *state) error {
 		fmt.Fprintf(e.stderr, "letterlock: a part of %s was left out: %v\n", c.File, err)
 	}
 	for _, cert := range certs {
+		if ok, err := s.takeCertified(ctx, e, cert); ok || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		to := addressesOf(cert)
 		if c.Address != nil {
 			to = []address.Address{c.Address.Address}

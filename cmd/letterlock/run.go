@@ -30,6 +30,7 @@ type cli struct {
 	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
 	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show."`
 	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
+	CA      caCmd       `cmd:"" name:"ca" help:"The key with which an organisation certifies those of its people: init, certify, publish."`
 	Alarm   alarmCmd    `cmd:"" help:"Is somebody served a false key for your address? list, check, dismiss."`
 	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export."`
 	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list."`

@@ -179,6 +179,7 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	s.login = login.New(login.Config{Store: st, Accounts: logins(cfg), Now: now})
 	s.keydir = server.NewDirectory(st)
 	s.keydir.Now = now
+	s.keydir.Approved = s.approved
 	if cfg.Keydir != nil {
 		s.keydir.Submission = cfg.Keydir.Sender
 	}

@@ -206,3 +206,28 @@ func (r *Ring) Revoke(ctx context.Context, a address.Address, f pgp.Fingerprint,
 	}
 	return nil, fmt.Errorf("revoking %s: %w", f, ErrNoKey)
 }
+
+// Certified adds to a key of an address what the approved certificates certified
+// in a copy of its certificate, which comes back from whoever certifies, and
+// gives its certificate, which is to be published again. ErrNoKey if the key is
+// not here.
+func (r *Ring) Certified(ctx context.Context, a address.Address, c *pgp.Certificate, approved ...*pgp.Certificate) (*pgp.Certificate, error) {
+	keys, err := r.keys(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range keys {
+		if h.key.Fingerprint() != c.Fingerprint() {
+			continue
+		}
+		k, err := pgp.Certified(h.key, c, a, r.now(), approved...)
+		if err != nil {
+			return nil, fmt.Errorf("taking over what was certified of the key of %s: %w", a, err)
+		}
+		if err := r.put(ctx, a, []*pgp.Key{k}, ""); err != nil {
+			return nil, fmt.Errorf("keeping what was certified of the key of %s: %w", a, err)
+		}
+		return k.Certificate(), nil
+	}
+	return nil, fmt.Errorf("certifications of %s: %w", c.Fingerprint(), ErrNoKey)
+}
