@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -61,28 +62,29 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
-// maxShown is how many characters of a text by strangers are shown.
-const maxShown = 120
+// A text by strangers is shown up to so many characters; of a longer one the
+// beginning and the end, where a user ID has its address.
+const (
+	maxShown  = 120
+	shownHead = 70
+	shownTail = maxShown - shownHead - 1
+)
 
 // shown is a text by strangers as it can be shown: on one line, without what is
 // invisible or turns the direction of text, not longer than some lines.
 // html/template does the rest.
 func shown(s string) string {
-	n := 0
-	s = strings.Map(func(r rune) rune {
+	r := []rune(strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
-			r = ' '
+			return ' '
 		case r == unicode.ReplacementChar, !unicode.IsGraphic(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Co, r):
 			return -1
 		}
-		if n++; n > maxShown {
-			return -1
-		}
 		return r
-	}, s)
-	if n > maxShown {
-		s += "…"
+	}, s))
+	if len(r) > maxShown {
+		r = slices.Concat(r[:shownHead], []rune{'…'}, r[len(r)-shownTail:])
 	}
-	return s
+	return string(r)
 }
