@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -29,12 +30,17 @@ type choice struct {
 // message the rules that look at it are left out, but for assumed: that is taken
 // to match.
 //
-// It walks the rules that match, and stops at the first that settles it. Those
+// It walks the rules that may match, and stops at the first that settles it. Those
 // before it that may only raise are joined with it: triggers, and rules for a
 // trust level where it isn't known whether the recipient has that.
 func (r *Rules) choose(from address.Address, f *keydir.Finding, s *seen, assumed *rule) (c choice) {
 	level := identityOf(f)
-	r.match(from, f.Address, func(n int, ru *rule) (stop bool) {
+	var only cursor
+	if s != nil {
+		only.push(s.named)
+		only.push(s.others)
+	}
+	r.match(from, f.Address, &only, func(n int, ru *rule) (stop bool) {
 		settled := true
 		if len(ru.identity) > 0 {
 			switch {
@@ -46,7 +52,9 @@ func (r *Rules) choose(from address.Address, f *keydir.Finding, s *seen, assumed
 		}
 		if t := ru.trigger; t != nil && ru != assumed {
 			if s == nil {
-				c.pend(ru)
+				if c.pend(ru); len(c.pending) == maxPending && len(only.lists) == 0 {
+					only.push(r.firm) // no other is told of
+				}
 				return false
 			}
 			h := s.hits(n, t)
@@ -84,6 +92,14 @@ func (c *choice) join(ru *rule) {
 	if c.rule.name == ru.name {
 		c.over = before
 	}
+}
+
+// beside joins what the rules say for the author where he isn't the sender of the
+// envelope: the stricter of both, or a rule for either could be gone around by
+// naming another one in MAIL.
+func (c *choice) beside(o choice) {
+	c.join(&o.rule)
+	c.strip = cmp.Or(c.strip, o.strip)
 }
 
 // named says in a reason which rule it was.

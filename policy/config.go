@@ -85,16 +85,33 @@ func New(c Config) (*Rules, error) {
 		k.patterns(r.to, key+".to", cr.To, i)
 		r.rules = append(r.rules, ru)
 		r.needs(ru.trigger)
+		r.sort(i, ru.trigger)
 	}
 
 	n := len(r.rules)
 	r.rules = append(r.rules, inherit(DefaultRule, oneOf(&k, "policy.default", c.Default, Prefer, byMode...), c, Settings{}, base))
 	r.from.all(n)
 	r.to.all(n)
+	r.sort(n, nil)
 	if err := errors.Join(k.problems...); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// sort notes what rule n can do, and which messages it may match: those with a
+// word of its subjects, or any. It must be called with rising numbers.
+func (r *Rules) sort(n int, t *trigger) {
+	if t == nil || t.lower {
+		r.firm = append(r.firm, n)
+	}
+	if t == nil || len(t.subjects) == 0 {
+		r.others = append(r.others, n)
+		return
+	}
+	for _, word := range t.subjects {
+		r.subject.add(word, n)
+	}
 }
 
 // needs notes which fields a trigger looks at.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/internal/address"
@@ -88,10 +89,13 @@ func (x index) match(a address.Address, c *cursor) {
 // called with rising arguments; ok is false at the end.
 func (c *cursor) next(from int) (rule int, ok bool) {
 	for i, l := range c.lists {
-		for len(l) > 0 && l[0] < from {
-			l = l[1:]
+		if len(l) > 0 && l[0] < from {
+			if l = l[1:]; len(l) > 0 && l[0] < from { // not the next one
+				at, _ := slices.BinarySearch(l, from)
+				l = l[at:]
+			}
+			c.lists[i] = l
 		}
-		c.lists[i] = l
 		if len(l) > 0 && (!ok || l[0] < rule) {
 			rule, ok = l[0], true
 		}
@@ -99,16 +103,20 @@ func (c *cursor) next(from int) (rule int, ok bool) {
 	return rule, ok
 }
 
-// match calls f with the rules that match both ends, and their places, in order, until it says
-// stop. The default, which is the last, matches all.
-func (r *Rules) match(from, to address.Address, f func(n int, ru *rule) (stop bool)) {
+// match calls f with the rules that match both ends, and their places, in order,
+// until it says stop. As soon as only has lists, those that are in none of them
+// are passed over. The default, which is the last, matches all.
+func (r *Rules) match(from, to address.Address, only *cursor, f func(n int, ru *rule) (stop bool)) {
 	var fc, tc cursor
 	r.from.match(from, &fc)
 	r.to.match(to, &tc)
 	for at := 0; at < len(r.rules); {
-		// Both lists end with the default rule, so neither runs out before.
+		// All lists end with the default rule, so none runs out before.
 		a, _ := tc.next(at)
 		b, _ := fc.next(a)
+		if a == b && len(only.lists) > 0 {
+			b, _ = only.next(a)
+		}
 		if a != b {
 			at = b
 			continue

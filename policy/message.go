@@ -16,7 +16,7 @@ import (
 // the recipients of each in its order; each is not changed.
 func (r *Rules) Message(m Message, each []Decision) []Decision {
 	out := slices.Clone(each)
-	s := look(m, len(r.rules))
+	s := r.look(m)
 	for i := range out {
 		out[i] = r.again(s, out[i])
 	}
@@ -55,6 +55,9 @@ func (r *Rules) again(s *seen, d Decision) Decision {
 			return r.provisional(d.From, d.Finding) // it would have been told at RCPT
 		}
 		c := r.choose(d.From, &d.Finding, s, nil)
+		if a := s.m.From; !a.IsZero() && !a.Equal(d.From) {
+			c.beside(r.choose(a, &d.Finding, s, nil))
+		}
 		return c.decide(d.From, d.Finding)
 	}
 	d.Certificates, d.Pending, d.all = nil, nil, Options{}

@@ -162,6 +162,8 @@ func (d Decision) Known() []*pgp.Certificate {
 
 // Message is the facts of a message that rules need beyond its envelope.
 type Message struct {
+	// From is the author. Where it is not the envelope's sender, by whom
+	// Recipient decided, the stricter of what the rules say of both holds.
 	From address.Address
 	// AnswersDecrypted: it replies to or forwards a message that we showed
 	// decrypted; it is never sent in clear.
@@ -188,6 +190,9 @@ type Rules struct {
 	to      index
 	from    index
 	headers []string // that triggers look at, in lower case
+	subject words    // of the rules that look for words in the subject
+	others  []int    // all other rules
+	firm    []int    // those that do more than raise protection
 	dry     bool
 }
 

@@ -26,7 +26,12 @@ type headerPattern struct {
 type seen struct {
 	m    Message
 	low  map[string][]string // values of fields, in lower case
-	said []hit               // by rule
+	said []hit               // by rule; nil before the first is asked
+
+	// The rules that may match, in order: those that look for a word of the
+	// subject which it has, and those that look for none.
+	named, others []int
+	rules         int
 }
 
 // hit is what a trigger said of the message.
@@ -35,12 +40,17 @@ type hit struct {
 	word       string // of the subject, as configured: in lower case
 }
 
-func look(m Message, rules int) *seen {
-	return &seen{m: m, low: map[string][]string{}, said: make([]hit, rules)}
+func (r *Rules) look(m Message) *seen {
+	s := &seen{m: m, low: map[string][]string{}, others: r.others, rules: len(r.rules)}
+	s.named = r.subject.in(s.values("subject"))
+	return s
 }
 
 // hits tells whether the message has what rule n looks for.
 func (s *seen) hits(n int, t *trigger) hit {
+	if s.said == nil {
+		s.said = make([]hit, s.rules)
+	}
 	h := &s.said[n]
 	if !h.asked {
 		*h = s.ask(t)
@@ -59,12 +69,12 @@ func (s *seen) ask(t *trigger) (h hit) {
 	if len(t.subjects) == 0 {
 		return hit{yes: true}
 	}
-	for _, word := range t.subjects {
-		for _, v := range s.values("subject") {
-			if strings.Contains(v, word) {
-				return hit{yes: true, word: word}
-			}
-		}
+	// The first of its words that is there; match has seen that one is.
+	there := func(word string) bool {
+		return slices.ContainsFunc(s.values("subject"), func(v string) bool { return strings.Contains(v, word) })
+	}
+	if i := slices.IndexFunc(t.subjects, there); i >= 0 {
+		h = hit{yes: true, word: t.subjects[i]}
 	}
 	return h
 }
