@@ -17,6 +17,7 @@ import (
 type keyPublish struct {
 	Address addressArg    `arg:""`
 	Invite  string        `placeholder:"WORD" help:"What the operator of the directory gave you (letterlock keydir invite)."`
+	VKS     string        `name:"vks" placeholder:"URL" help:"Publish at this key server instead, such as https://keys.openpgp.org; it mails you a link."`
 	Wait    time.Duration `placeholder:"5m" help:"Wait for the directory's question by mail, and answer it. A running serve answers by itself, for three days."`
 }
 
@@ -26,6 +27,9 @@ func (c *keyPublish) runState(ctx context.Context, e *env, s *state) error {
 	cert, err := s.keys.Certificate(ctx, a)
 	if err != nil {
 		return fmt.Errorf("%s: %w (make one with: letterlock key generate %s)", a, err, a)
+	}
+	if c.VKS != "" {
+		return s.publishVKS(ctx, e, c.VKS, a, cert)
 	}
 	if s.ownDomain(a) {
 		return s.publish(ctx, e, a, cert)
@@ -46,6 +50,24 @@ func (c *keyPublish) runState(ctx context.Context, e *env, s *state) error {
 		return nil
 	}
 	return c.wait(ctx, e, s)
+}
+
+// publishVKS gives a certificate to a key server that somebody else runs.
+func (s *state) publishVKS(ctx context.Context, e *env, server string, a address.Address, cert *pgp.Certificate) error {
+	minimal, err := cert.Minimal(a, s.now())
+	if err != nil {
+		return err
+	}
+	pending, err := s.resolver.UploadVKS(ctx, server, minimal, a)
+	if err != nil {
+		return err
+	}
+	if pending {
+		e.printf("%s sends a mail to %s; its link publishes %s.\n", server, a, cert.Fingerprint())
+	} else {
+		e.printf("Published for %s: %s\n", a, cert.Fingerprint())
+	}
+	return nil
 }
 
 // publishPoll is how often an INBOX is looked at while somebody waits.

@@ -111,6 +111,26 @@ func TestABridgePublishesByInvitation(t *testing.T) {
 	}
 }
 
+func TestABridgePublishesAtAKeyServer(t *testing.T) {
+	p := newPublishing(t)
+	if out := p.alice.command("key", "publish", "alice@example.org", "--vks", p.base); !strings.Contains(out, "its link publishes") {
+		t.Errorf("said %s", out)
+	}
+	for try := 0; len(p.up.Delivered()) == 0; try++ {
+		if try == 300 {
+			t.Fatal("no mail came")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	confirm(t, http.DefaultClient, p.base, string(p.up.Delivered()[0].Raw))
+	p.mustServe(p.fingerprint())
+	if out := p.alice.command("key", "publish", "alice@example.org", "--vks", p.base); !strings.Contains(out, "Published for") {
+		t.Errorf("said %s", out)
+	}
+	p.alice.fails(1, "key", "publish", "alice@example.org", "--vks", "http://keys.example.com")
+	p.alice.fails(1, "key", "publish", "alice@example.org", "--vks", "http://127.0.0.1:1")
+}
+
 // serve answers by itself.
 func TestServeAnswersTheDirectory(t *testing.T) {
 	p := newPublishing(t)
