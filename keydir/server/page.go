@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/idna"
 	"letterlock.org/letterlock/internal/address"
 )
 
@@ -37,7 +38,8 @@ var pagePolicy = func() string {
 // pageTemplates are the pages, each with the shell around it.
 var pageTemplates = func() map[string]*template.Template {
 	shell := template.Must(template.New("shell.html").Funcs(template.FuncMap{
-		"style": func() template.CSS { return template.CSS(pageStyle) },
+		"style":    func() template.CSS { return template.CSS(pageStyle) },
+		"readable": readable,
 	}).ParseFS(pageFiles, "page/shell.html", "page/find.html"))
 	all := map[string]*template.Template{}
 	for _, name := range []string{"home", "lookup", "upload", "uploaded", "confirm", "remove", "withdraw", "fault"} {
@@ -45,6 +47,21 @@ var pageTemplates = func() map[string]*template.Template {
 	}
 	return all
 }()
+
+// readable is a domain in its own letters.
+func readable(domain string) string {
+	if u, err := idna.Display.ToUnicode(domain); err == nil {
+		return shown(u)
+	}
+	return domain
+}
+
+// shownAddress is an address as people read it.
+func shownAddress(a address.Address) string {
+	s := a.String()
+	at := strings.LastIndexByte(s, '@') + 1
+	return shown(s[:at] + readable(s[at:]))
+}
 
 // page is what every page has.
 type page struct {

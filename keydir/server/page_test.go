@@ -19,6 +19,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/pgp"
 )
@@ -368,6 +369,47 @@ func TestADomainByHostOrByChoice(t *testing.T) {
 	add(t, d, "key-submission@example.org")
 	if _, page := o.do("GET", "/", "", "", "Host", "example.org"); !strings.Contains(page, "<code>key-submission@example.org</code>") {
 		t.Error("the submission address isn't shown")
+	}
+}
+
+func TestADomainInItsOwnLetters(t *testing.T) {
+	d, _ := directory(t)
+	o := newSiteFor(t, d, server.IntakeConfig{Domains: []string{"bücher.example"}})
+	add(t, d, "jörg@bücher.example")
+	for path, want := range map[string]string{"/": "Encrypted mail to <bdi>bücher.example</bdi>", "/lookup?address=j%C3%B6rg@b%C3%BCcher.example": "<h1><bdi>jörg@bücher.example</bdi></h1>"} {
+		if status, page := o.do("GET", path, "", "", "Host", "openpgpkey.xn--bcher-kva.example"); status != 200 || !strings.Contains(page, want) {
+			t.Errorf("%s: %d %s", path, status, page)
+		}
+	}
+}
+
+// TestPagesDoTheSameWork: what a request asks of the store is where the time of
+// its answer comes from.
+func TestPagesDoTheSameWork(t *testing.T) {
+	st, err := store.OpenMemory(server.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	c := &counting{Store: st}
+	d := reopened(c)
+	add(t, d, "has@example.org")
+	o := &office{t: t, d: d}
+	h := handler(d)
+	o.h = server.NewSite(h, server.NewIntake(server.IntakeConfig{Directory: d, Domains: []string{"example.org"}, URL: "https://k", From: addr(t, "k@example.org"),
+		Post: server.NewPost(nil, nil), Next: h, Now: d.Now})) // nothing runs: mails are made beside
+	for path, ask := range map[string]func(local string){
+		"/lookup": func(local string) { o.do("GET", "/lookup?address="+local+"@example.org", "", "") },
+		"/remove": func(local string) { o.removal(local + "@example.org") },
+	} {
+		ask("has") // the first one reads the snapshot
+		c.work()
+		for _, local := range []string{"has", "not"} {
+			ask(local)
+			if got := c.work(); got != "0 views, 0 updates, 0 statements" {
+				t.Errorf("%s of %s asks the store: %s", path, local, got)
+			}
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (s *Site) find(w http.ResponseWriter, r *http.Request) {
 		show(w, r, http.StatusBadRequest, "lookup", p)
 		return
 	}
-	p.Asked = shown(a.String())
+	p.Asked = shownAddress(a)
 	certs, err := s.lookups.byEmail(r.Context(), a.String())
 	if err != nil {
 		status, f := s.intake.faultOf(fmt.Errorf("looking up for a page: %w", err))

@@ -8,7 +8,6 @@ import (
 	"mime/multipart"
 	"net/http"
 
-	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -100,8 +99,6 @@ func (s *Site) take(r *http.Request, o Offer) (uploadView, error) {
 	}
 	return v, nil
 }
-
-func shownAddress(a address.Address) string { return shown(a.String()) }
 
 // given is what a form carries: a file's bytes or a text. A nil error with a
 // fault means that there is none, or both. It is all in memory, bounded by the
