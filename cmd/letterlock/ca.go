@@ -263,8 +263,10 @@ func (s *state) approved(a address.Address) []*pgp.Certificate {
 	if err != nil {
 		s.log.Error("the authority of a domain can't be read", "error", err)
 	}
-	if keys, err := s.keys.Decrypter(ctx, a); err == nil {
-		out = append(out, keys.Certificates()...)
+	for _, c := range s.ownCertificates() {
+		if c.Has(a) {
+			out = append(out, c)
+		}
 	}
 	return out
 }
