@@ -335,3 +335,39 @@ func checkMessage(t *testing.T, m policy.Message, in, out []policy.Decision) {
 		t.Error("DATA has one reply, but some copies go and others were stopped")
 	}
 }
+
+// TestTheAuthorCountsBesideTheEnvelope: whoever names another sender in MAIL, as
+// lists, forwarders and programs do, goes around no rule for the author, nor the
+// reverse.
+func TestTheAuthorCountsBesideTheEnvelope(t *testing.T) {
+	us := func(local string) address.Address { return address.Address{Local: local, Domain: "example.org"} }
+	board, robot, other := us("board"), us("robot"), us("bounces")
+	r := rules(t, policy.Config{Rules: []policy.Rule{
+		{Name: "board", From: []string{"board@example.org"}, Mode: policy.Require},
+		{Name: "robot", From: []string{"robot@example.org"}, Mode: policy.Cleartext},
+	}})
+	for _, tt := range []struct {
+		name             string
+		envelope, author address.Address
+		to               keydir.Finding
+		want             policy.Action
+		rule             string
+	}{
+		{"both", board, board, none(dave), policy.RefuseMessage, "board"},
+		{"the author alone", other, board, none(dave), policy.RefuseMessage, "board"},
+		{"the envelope alone", board, other, none(dave), policy.RefuseMessage, "board"},
+		{"neither", other, other, none(dave), policy.SendClear, "default"},
+		{"no author that can be read", board, address.Address{}, none(dave), policy.RefuseMessage, "board"},
+		{"a weak rule for both", robot, robot, has(bob), policy.SendClear, "robot"},
+		{"a weak rule for the author alone", other, robot, has(bob), policy.Encrypt, "default"},
+		{"a weak rule for the envelope alone", robot, other, has(bob), policy.Encrypt, "default"},
+	} {
+		d := r.Recipient(tt.envelope, tt.to)
+		if tt.want == policy.RefuseMessage && !d.Action.Accepted() {
+			d.Action = policy.SendClear // as another rule might have it at RCPT
+		}
+		if got := r.Message(policy.Message{From: tt.author}, []policy.Decision{d})[0]; got.Action != tt.want || got.Rule != tt.rule {
+			t.Errorf("%s: %s by rule %q: %s", tt.name, got.Action, got.Rule, got.Reason)
+		}
+	}
+}
