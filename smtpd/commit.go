@@ -76,9 +76,7 @@ func (d *delivery) failed(ctx context.Context, r reply, err error) error {
 		}
 		changes = append(changes, c)
 	}
-	if err := d.s.server.c.Queue.Settle(ctx, changes); err != nil {
-		d.s.log.Error("journal not written", "err", err)
-	}
+	d.settleSurely(changes)
 	d.s.server.c.Count("unknown")
 	return ambiguous(d.unknown)
 }
@@ -89,9 +87,27 @@ func (d *delivery) forget() {
 	for i := range cs {
 		cs[i].Forget, cs[i].Body = true, nil
 	}
-	if err := d.s.server.c.Queue.Settle(context.WithoutCancel(d.s.ctx), cs); err != nil {
+	d.settleSurely(cs)
+}
+
+// settleSurely settles what nobody waits for any more; a store that fails now
+// gets it later.
+func (d *delivery) settleSurely(cs []queue.Change) {
+	q := d.s.server.c.Queue
+	if err := q.Settle(context.WithoutCancel(d.s.ctx), cs); err != nil {
 		d.s.log.Error("journal not written", "err", err)
+		q.SettleLater(cs)
 	}
+}
+
+// known are the changes of which the client need not be told: it sends the
+// message again, to all who have not got it for certain.
+func (d *delivery) known() (cs []queue.Change) {
+	for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {
+		gone := f.entry.State != queue.Sent && f.entry.State != queue.Unknown
+		cs = append(cs, queue.Change{Entry: f.entry, IfOpen: true, Bare: f.c != nil, Forget: gone})
+	}
+	return cs
 }
 
 // done settles the journal after the last commit and answers.
@@ -113,6 +129,7 @@ func (d *delivery) done(ctx context.Context) error {
 		// The journal knows who has it, or that we don't: a repetition goes to
 		// the others only.
 		d.s.log.Error("journal not written", "err", err)
+		q.SettleLater(d.known())
 		return temporary("4.3.0", "only some recipients got the message and the others could not be kept in the queue; send it again unchanged, it goes to nobody twice")
 	}
 	failpoint("settled")

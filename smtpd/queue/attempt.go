@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -65,11 +66,11 @@ func reportAgain(e Entry) []Recipient {
 	return rs
 }
 
-// persist settles what is known of a final dot: a store that fails for a moment
-// must not make it Unknown.
+// persist settles what is known of a final dot: a store that fails for a while
+// must not make it Unknown, nor leave it on its way for as long as this node lives.
 func (q *Queue) persist(ctx context.Context, c Change) (err error) {
-	for wait := 100 * time.Millisecond; ; wait *= 2 {
-		if err = q.Settle(context.WithoutCancel(ctx), []Change{c}); err == nil || wait > 5*time.Second {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		if err = q.Settle(context.WithoutCancel(ctx), []Change{c}); err == nil || errors.Is(err, ErrLost) {
 			return err
 		}
 		select {

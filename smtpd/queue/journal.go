@@ -23,6 +23,8 @@ type Change struct {
 	Body message.Source
 	// Forget removes the entry: nothing of it was sent and nobody waits.
 	Forget bool
+	// IfOpen: nothing is written unless the entry is Prepared or Sending still.
+	IfOpen bool
 	// Bare: the store has no body of it, so none is looked for.
 	Bare bool
 	// Notice tells the sender, in the same sync, that the recipients who wait
@@ -62,7 +64,10 @@ func (q *Queue) Settle(ctx context.Context, changes []Change) error {
 
 // SettleLater is Settle without waiting for the sync, for what is already
 // decided by the upstream's answer: if it gets lost, the entry becomes Unknown.
-// It goes with the next write that somebody waits for.
+// It goes with the next write that somebody waits for. While the store fails it
+// is tried again, until Close: nobody else knows what became of the entry. No
+// recipient may be Failed, nor Unknown if the entry was Queued: that is reported,
+// and reports are for Settle.
 func (q *Queue) SettleLater(changes []Change) {
 	q.async.Add(1)
 	apply := q.apply(changes)
@@ -71,7 +76,7 @@ func (q *Queue) SettleLater(changes []Change) {
 		q.settled[c.Entry.ID] = c.Entry
 	}
 	q.mu.Unlock()
-	q.writeLater(apply, func(err error) {
+	q.untilWritten(apply, lazyWrites, func(err error) {
 		defer q.async.Done()
 		q.mu.Lock()
 		for _, c := range changes {
@@ -81,6 +86,31 @@ func (q *Queue) SettleLater(changes []Change) {
 		if err != nil {
 			q.c.Logger.Error("journal not written", "err", err)
 		}
+	})
+}
+
+// untilWritten is writeLater that tries again while the store fails, once more
+// when the queue is closed, and not where another node has taken over.
+func (q *Queue) untilWritten(f func(store.Tx) (int64, error), wait time.Duration, done func(error)) {
+	q.writeLater(f, func(err error) {
+		select {
+		case <-q.closing:
+			done(err)
+			return
+		default:
+		}
+		if err == nil || errors.Is(err, ErrLost) {
+			done(err)
+			return
+		}
+		q.c.Logger.Warn("journal not written yet", "err", err)
+		go func() {
+			select {
+			case <-time.After(wait):
+			case <-q.closing:
+			}
+			q.untilWritten(f, min(2*wait, 10*time.Second), done)
+		}()
 	})
 }
 
@@ -139,6 +169,16 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 // returns by how many bytes the bodies grew.
 func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 	e := c.Entry
+	if c.IfOpen {
+		var state string
+		err := tx.Row(`SELECT state FROM queue_item WHERE id = ? FOR UPDATE`, []any{e.ID}, &state)
+		if errors.Is(err, store.ErrNoRow) || err == nil && State(state) != Prepared && State(state) != Sending {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
 	had, err := q.mine(tx, c)
 	if err != nil {
 		return 0, err

@@ -84,11 +84,13 @@ type Config struct {
 
 // Queue is safe for concurrent use.
 type Queue struct {
-	c      Config
-	bodies [32]byte      // key of the bodies
-	wake   chan struct{} // holds one token: something may be due
-	tend   chan struct{} // the same for chores
-	seen   *filter       // submissions that may be in the store; nil if Shared
+	c       Config
+	bodies  [32]byte      // key of the bodies
+	wake    chan struct{} // holds one token: something may be due
+	tend    chan struct{} // the same for chores
+	seen    *filter       // submissions that may be in the store; nil if Shared
+	closing chan struct{} // closed by Close
+	close   func()        // once
 	// purged is when old entries were last removed; only chores uses it.
 	purged time.Time
 
@@ -140,7 +142,9 @@ func New(c Config) (*Queue, error) {
 	c.Lease = cmp.Or(c.Lease, time.Minute)
 	c.Shared = c.Shared || c.Store.Shared()
 	c.Node = cmp.Or(c.Node, "node-"+NewID())
+	closing := make(chan struct{})
 	q := &Queue{c: c, bodies: c.Store.Key("queue bodies v1"), wake: make(chan struct{}, 1), tend: make(chan struct{}, 1),
+		closing: closing, close: sync.OnceFunc(func() { close(closing) }),
 		claims: map[string][]*claim{}, settled: map[string]Entry{}, busy: map[string]bool{}, hints: map[lane]bool{}}
 	if !c.Shared {
 		q.seen = &filter{}
@@ -156,6 +160,7 @@ func New(c Config) (*Queue, error) {
 // Close waits for journal writes that nobody waits for, and gives back what
 // this node has claimed. The store stays open.
 func (q *Queue) Close() error {
+	q.close()
 	q.mu.Lock()
 	if q.lazy != nil && q.lazy.Stop() {
 		q.lazy = nil
