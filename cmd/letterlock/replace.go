@@ -26,7 +26,7 @@ func (c *keyGenerate) replace(ctx context.Context, e *env, s *state, old *pgp.Ce
 	}
 	switch err := s.publishSuccessor(ctx, c.Address, old, cert); {
 	case errors.Is(err, store.ErrNoRow):
-		e.printf("Publish it where the old one was published: letterlock key export %s\n", a)
+		e.printf("Publish it where the old one was published: letterlock key publish %s\n", a)
 	case err != nil:
 		return fmt.Errorf("the key is made, but our own directory does not have it yet: %w", err)
 	default:

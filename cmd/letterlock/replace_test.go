@@ -38,9 +38,21 @@ func TestReplacedKeyIsFollowed(t *testing.T) {
 	if err != nil || !published.Succeeds(old, alice.Address, at) {
 		t.Errorf("what is published doesn't succeed the old certificate: %v\n%s", err, &out)
 	}
+	at = at.Add(time.Hour)
+	out.Reset()
+	revoke := keyRevoke{Address: alice, Fingerprint: fingerprintArg(old.Fingerprint()), Reason: "superseded", Yes: true}
+	if err := revoke.runState(ctx, e, s); err != nil || !strings.Contains(out.String(), "Our own directory says so") || strings.Contains(out.String(), "signed again") {
+		t.Errorf("revoking the old key: %v\n%s", err, &out)
+	}
+	if now, err := s.keydir.Certificate(ctx, alice.Address); err != nil || now.Fingerprint() != published.Fingerprint() || !now.Succeeds(old, alice.Address, at) {
+		t.Errorf("what is published after that: %v", err)
+	}
 	// The certificate was lost: its new one says so of nobody.
-	if _, err := s.keys.Revoke(ctx, alice.Address, "", pgp.Compromised); err != nil {
+	if err := (&keyRevoke{Address: alice, Reason: "compromised", Yes: true}).runState(ctx, e, s); err != nil {
 		t.Fatal(err)
+	}
+	if now, err := s.keydir.Certificate(ctx, alice.Address); err != nil || !now.Compromised() {
+		t.Errorf("the directory doesn't tell: %v", err)
 	}
 	out.Reset()
 	if err := (&keyGenerate{Address: alice, Replace: true}).runState(ctx, e, s); err != nil {

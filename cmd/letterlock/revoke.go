@@ -26,7 +26,7 @@ func (c *keyRevoke) runState(ctx context.Context, e *env, s *state) error {
 		return fmt.Errorf("%s: %w", a, err)
 	}
 	e.printf("Revoked: %s\n", cert.Fingerprint())
-	switch err := s.publishRevocation(ctx, c.Address, cert); {
+	switch err := s.publishRevocation(ctx, cert); {
 	case errors.Is(err, store.ErrNoRow):
 		e.printf("Publish it where the certificate was published: letterlock key export %s\n", a)
 	case err != nil:
@@ -34,20 +34,18 @@ func (c *keyRevoke) runState(ctx context.Context, e *env, s *state) error {
 	default:
 		e.printf("Our own directory says so from now on.\n")
 	}
-	e.printf("For mail to be signed again: letterlock key generate %s --replace\n", a)
+	if active, err := s.keys.Certificate(ctx, a); err != nil || active.Revoked(e.now()) {
+		e.printf("For mail to be signed again: letterlock key generate %s --replace\n", a)
+	}
 	return nil
 }
 
-// publishRevocation has our own directory tell, where it publishes that
-// certificate; store.ErrNoRow where it doesn't.
-func (s *state) publishRevocation(ctx context.Context, a addressArg, cert *pgp.Certificate) error {
-	published, err := s.keydir.Certificate(ctx, a.Address)
-	if err != nil {
-		return err
-	}
-	if published.Fingerprint() != cert.Fingerprint() {
+// publishRevocation has our own directory tell, where it publishes or published
+// that certificate; store.ErrNoRow where it never did.
+func (s *state) publishRevocation(ctx context.Context, cert *pgp.Certificate) error {
+	known, err := s.keydir.Revoke(ctx, cert)
+	if err == nil && !known {
 		return store.ErrNoRow
 	}
-	_, err = s.keydir.Revoke(ctx, cert)
 	return err
 }
