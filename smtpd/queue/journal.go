@@ -73,6 +73,9 @@ func (q *Queue) SettleLater(changes []Change) {
 	apply := q.apply(changes)
 	q.mu.Lock()
 	for _, c := range changes {
+		if c.Forget { // nobody has been promised anything
+			c.Entry.State = Prepared
+		}
 		q.settled[c.Entry.ID] = c.Entry
 	}
 	q.mu.Unlock()

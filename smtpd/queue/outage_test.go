@@ -38,11 +38,14 @@ func TestAnOutageForgetsNothingThatIsKnown(t *testing.T) {
 	w := &world{t: t, st: o, now: time.Unix(1_800_000_000, 0), bodies: map[string][]byte{}}
 	w.open(queue.Config{Store: o, Now: w.time})
 	e := w.put(queue.Sending, "", "bob@x")
+	other := w.put(queue.Prepared, "", "carol@x")
 	o.down.Store(true)
 	e.State, e.Recipients[0].State = queue.Sent, queue.Sent
-	w.q.SettleLater([]queue.Change{{Entry: e, Bare: true}})
+	gone := other
+	gone.State = queue.Held
+	w.q.SettleLater([]queue.Change{{Entry: e, Bare: true}, {Entry: gone, IfOpen: true, Forget: true}})
 	w.until("tried in vain", func() bool { return o.tries.Load() >= 2 })
-	if es, err := w.q.Earlier(t.Context(), e.Submission, "bob@x"); err != nil || len(es) != 1 || es[0].State != queue.Sent {
+	if es, err := w.q.Earlier(t.Context(), e.Submission, "bob@x"); err != nil || len(es) != 2 || es[0].State != queue.Sent || es[1].State != queue.Prepared {
 		t.Errorf("meanwhile: %+v, %v", es, err)
 	}
 	o.down.Store(false)
