@@ -55,9 +55,10 @@ func TestDKIMSignsWhatWasChanged(t *testing.T) {
 			}
 			u := newUpstream(t)
 			b := newBridge(t, u, asRelay(func(r *smtpd.Relay) { r.DKIM = d }), withRules(policy.Config{Settings: policy.Settings{Mixed: policy.MixedSplit}}))
+			from := "a@example.org"
 			send := func(mail, to string) string {
 				t.Helper()
-				if got := b.mta().hand(mail, "a@example.org", to); !strings.HasPrefix(got, "250") {
+				if got := b.mta().hand(mail, from, to); !strings.HasPrefix(got, "250") {
 					t.Fatalf("reply %q", got)
 				}
 				sent := u.received()
@@ -94,6 +95,14 @@ func TestDKIMSignsWhatWasChanged(t *testing.T) {
 			foreign := strings.Replace(letter("3", "bob@example.net"), "alice@example.org", "friend@example.com", 1)
 			if data := send(foreign, "bob@example.net"); strings.Contains(data, "DKIM-Signature") {
 				t.Errorf("signed for another domain's author:\n%s", data)
+			}
+			from = "mallory@example.com" // whose letter somebody here has forwarded
+			if data := send(letter("4", "bob@example.net"), "bob@example.net"); strings.Contains(data, "DKIM-Signature") {
+				t.Errorf("signed what a stranger says is of the domain:\n%s", data)
+			}
+			from = ""
+			if data := send(letter("5", "bob@example.net"), "bob@example.net"); !strings.Contains(data, "DKIM-Signature") {
+				t.Error("a report of our own was not signed")
 			}
 			// What came signed and passes unchanged still verifies behind us.
 			if vs := verify(send(data, "zoe@example.com")); len(vs) != 1 || vs[0].Err != nil {

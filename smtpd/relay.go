@@ -149,14 +149,16 @@ func (s *session) kept(drop func(name string) bool) func(name string) bool {
 	return drop
 }
 
-// vouch puts a DKIM signature before a copy that is not what came. What passes
-// unchanged keeps every byte, and so the signatures of others.
+// vouch puts a DKIM signature before a copy that is not what came, where both its
+// author and the envelope's sender are of the domain: of what an MTA forwards for
+// strangers, who may write any From, the domain says nothing. What passes unchanged
+// keeps every byte, and so the signatures of others.
 func (s *session) vouch(ctx context.Context, sub submission, g *group) error {
 	if s.account.Relay == nil || s.account.Relay.DKIM == nil {
 		return nil
 	}
 	d := s.account.Relay.DKIM
-	if !underDomain(sub.from.Domain, d.Domain) {
+	if from := s.env.from; !underDomain(sub.from.Domain, d.Domain) || !from.IsZero() && !underDomain(from.Domain, d.Domain) {
 		return nil
 	}
 	field, err := d.sign(ctx, g.body)
