@@ -130,7 +130,9 @@ func (d *delivery) done(ctx context.Context) error {
 		// the others only.
 		d.s.log.Error("journal not written", "err", err)
 		q.SettleLater(d.known())
-		return temporary("4.3.0", "only some recipients got the message and the others could not be kept in the queue; send it again unchanged, it goes to nobody twice")
+		if waiting+failed+len(d.later) > 0 {
+			return d.notKept()
+		}
 	}
 	failpoint("settled")
 	d.record()
@@ -142,6 +144,16 @@ func (d *delivery) done(ctx context.Context) error {
 		return answer(250, "2.0.0", fmt.Sprintf("sent to %d recipients; %d wait in the queue, %d are held until they have a certificate, %d were refused; mail tells more", d.sent, waiting, held, failed))
 	}
 	return answer(250, "2.0.0", "sent")
+}
+
+// notKept answers where some have the message, and the rest of it could not be
+// put into the queue.
+func (d *delivery) notKept() error {
+	again := "send it again unchanged, it goes to nobody twice"
+	if d.sub.key == "" {
+		again = "it has no Message-ID, so who got it gets it once more when it is sent again"
+	}
+	return temporary("4.3.0", "only some recipients got the message and the others could not be kept in the queue; "+again)
 }
 
 // log states the transaction's outcome on one line, without content.

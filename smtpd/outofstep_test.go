@@ -1,9 +1,13 @@
 package smtpd_test
 
 import (
+	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"letterlock.org/letterlock/internal/store"
 )
 
 // TestAReplyThatIsNoneToTheEndOfAMessage: only 2yz, 4yz and 5yz say what became of
@@ -49,4 +53,38 @@ func TestAYesToDATAIsNoDelivery(t *testing.T) {
 		})
 		check(t, u, b, all, false, false)
 	}
+}
+
+// TestAJournalThatFailsAfterTheLastDot: everybody has the message, and the client
+// is told so; a repetition would be a second copy of what has no Message-ID.
+func TestAJournalThatFailsAfterTheLastDot(t *testing.T) {
+	u := newUpstream(t)
+	st := &fullDisk{Store: memory(t)}
+	b := newBridgeOn(t, u, st)
+	u.failWith(func(step string, n int, _ string) fault {
+		st.down.Store(step == "dot" && n == 2)
+		return fault{}
+	})
+	msg := strings.Replace(wired(letter("1", "bob@example.net")), "Message-ID: <1@example.org>\r\n", "", 1)
+	if got := b.login().submit(msg, "bob@example.net", "carol@example.net"); !strings.HasPrefix(got, "250") {
+		t.Errorf("reply %q", got)
+	}
+	if n := len(u.received()); n != 2 {
+		t.Errorf("%d copies", n)
+	}
+	st.down.Store(false)
+	eventually(t, "the journal knows it", func() bool { return settled(t, b) })
+}
+
+// fullDisk is a store that doesn't write while it is down.
+type fullDisk struct {
+	store.Store
+	down atomic.Bool
+}
+
+func (f *fullDisk) Update(ctx context.Context, do func(store.Tx) error) error {
+	if f.down.Load() {
+		return errDisk
+	}
+	return f.Store.Update(ctx, do)
 }

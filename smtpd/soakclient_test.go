@@ -88,7 +88,7 @@ func (w *soak) send(m *soakMessage, f *fate, breaks []string) {
 		case len(sent) > 0 && !strings.HasPrefix(answer, "4"):
 			f.cut++
 		}
-		if f.cut > 0 || f.ambiguous {
+		if f.cut > 0 || f.ambiguous || strings.Contains(answer, "it has no Message-ID") {
 			f.again++
 		}
 		if len(refused) > 0 && !m.MTA {
