@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"html"
 	"io"
 	"mime/multipart"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/pgp"
+	"rsc.io/qr"
 )
 
 // newSite is an office whose visitors are people.
@@ -444,6 +447,37 @@ func TestCertificatesThatNobodyShouldUseAreSaidSo(t *testing.T) {
 	d.Now = func() time.Time { return today.AddDate(3, 0, 0) }
 	if status, page := o.do("GET", "/lookup?address=old@example.org", "", ""); status != 200 || !strings.Contains(page, "EXPIRED") || !strings.Contains(page, grouped(c)) {
 		t.Errorf("expired: %d %s", status, page)
+	}
+}
+
+func TestTheQRCodeIsTheFingerprint(t *testing.T) {
+	d, _ := directory(t)
+	o := newSite(t, d)
+	c := add(t, d, "joe.doe@example.org")
+	page := second(o.do("GET", "/lookup?address=joe.doe@example.org", "", ""))
+	want, err := qr.Encode("OPENPGP4FPR:"+string(c.Fingerprint()), qr.M)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(page, fmt.Sprintf(`viewBox="0 0 %[1]d %[1]d"`, want.Size+8)) {
+		t.Error("no quiet zone of four")
+	}
+	black := map[[2]int]bool{}
+	for _, run := range regexp.MustCompile(`M(\d+) (\d+)h(\d+)v1h-(\d+)z`).FindAllStringSubmatch(page, -1) {
+		var n [4]int
+		for i := range n {
+			n[i], _ = strconv.Atoi(run[i+1])
+		}
+		for x := range n[2] {
+			black[[2]int{n[0] + x, n[1]}] = n[2] == n[3]
+		}
+	}
+	for y := -4; y < want.Size+4; y++ {
+		for x := -4; x < want.Size+4; x++ {
+			if got := black[[2]int{x + 4, y + 4}]; got != want.Black(x, y) {
+				t.Fatalf("%d, %d is black: %v", x, y, got)
+			}
+		}
 	}
 }
 

@@ -77,6 +77,8 @@ func newStreet(t *testing.T) *street {
 		t.Fatal(err)
 	}
 	d, _ := directory(t)
+	d.Submission = addr(t, "key-submission@example.org")
+	add(t, d, "key-submission@example.org")
 	s := &street{d: d, base: "http://" + l.Addr().String(), dir: t.TempDir()}
 	n, link := 0, regexp.MustCompile(`http://127\.0\.0\.1:\d+/\w+/[a-z0-9]{32}`)
 	post := server.NewPost(func(_ context.Context, m server.Mail) error {
@@ -236,8 +238,11 @@ func TestAPersonWithABrowser(t *testing.T) {
 			seen.saw(t, 200, "Encrypted mail to example.org", 404, "No certificate is published here", 200, "Publish your certificate", 200, "Now look at your mail",
 				200, "Publish this certificate?", 200, "finds from now on", 200, grouped(c), 200, "Remove your certificate", 200, "a mail is on its way",
 				200, "Remove this certificate?", 200, "Nothing is published any more", 404, "does nothing any more", 404, "No certificate is published here")
-			if dark := strings.HasPrefix(seen.Pages[0].Background, "rgb(2"); dark != v.Dark && v.Dark {
-				t.Errorf("background %s, text %s", seen.Pages[0].Background, seen.Pages[0].Color)
+			want := map[bool]string{false: "rgb(255, 255, 255)", true: "rgb(20, 24, 28)"}[v.Dark]
+			for _, p := range seen.Pages {
+				if p.Background != want || p.Color == want {
+					t.Errorf("%s: background %s, text %s", p.URL, p.Background, p.Color)
+				}
 			}
 			for _, name := range []string{"certificate.asc", "certificate.pgp"} {
 				b, err := os.ReadFile(filepath.Join(s.dir, seen.Files[name]))
