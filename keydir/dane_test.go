@@ -202,6 +202,13 @@ func TestDANE(t *testing.T) {
 		{"refused", func(z *zone) { z.code = dnsmessage.RCodeRefused }, keydir.Unavailable, "resolve or validate"},
 		{"silence", func(z *zone) { z.fault = func(string, []byte) []byte { return nil } }, keydir.Unavailable, "did not answer"},
 		{"answers to another question", func(z *zone) { z.add(name, k); z.fault = forged }, keydir.Unavailable, "did not answer"},
+		{"answers about another name", func(z *zone) {
+			z.add(name, k)
+			z.fault = func(_ string, b []byte) []byte {
+				b[13] ^= 2 // a letter of the question, and so of the answer that points to it
+				return b
+			}
+		}, keydir.Unavailable, "did not answer"},
 		{"garbage", func(z *zone) { z.fault = func(_ string, b []byte) []byte { return b[:len(b)/2] } }, keydir.Unavailable, "did not answer"},
 		{"a record of somebody else only", func(z *zone) { z.add(name, stranger) }, keydir.Unavailable, "other addresses only"},
 		{"a record that is none", func(z *zone) { z.records[name] = [][]byte{[]byte("none")} }, keydir.Unavailable, "no OpenPGP certificate"},

@@ -177,8 +177,7 @@ func TestThirdPartiesAskedByFingerprint(t *testing.T) {
 	w := newWorld(t, thirdParties("wkd"))
 	k := key(t, bob)
 	w.directory().set(404)
-	w.server(vksHost, k)
-	w.server(hkpHost)
+	v, h := w.server(vksHost, k), w.server(hkpHost)
 	w.finds("found", bob, keydir.Found, "", pgp.FirstSeen, k)
 	asked := func() (paths []string) {
 		for _, req := range w.requests() {
@@ -200,7 +199,19 @@ func TestThirdPartiesAskedByFingerprint(t *testing.T) {
 	w.finds("kept", bob, keydir.Found, "", pgp.FirstSeen, k)
 	want = append(want, hkpHost+"/pks/lookup?exact=on&op=get&options=mr&search=0x"+string(k.Fingerprint()), vksHost+"/vks/v1/by-fingerprint/"+string(k.Fingerprint()))
 	slices.Sort(want)
-	if got := asked(); !slices.Equal(got, want) {
+	v.set(200, key(t, bob), k)
+	h.set(200, key(t, bob))
+	w.pass(2 * day)
+	var outcomes []keydir.Outcome
+	for _, a := range w.finds("others than were asked for", bob, keydir.Found, "", pgp.FirstSeen, k).Attempts {
+		if a.Source == "vks" || a.Source == "hkp" {
+			outcomes = append(outcomes, a.Outcome)
+		}
+	}
+	if slices.Sort(outcomes); !slices.Equal(outcomes, []keydir.Outcome{keydir.Found, keydir.Unavailable}) {
+		t.Errorf("by fingerprint: %v", outcomes)
+	}
+	if got := slices.Compact(asked()); !slices.Equal(got, want) {
 		t.Errorf("a refresh asked %q, want %q", got, want)
 	}
 }
@@ -227,6 +238,9 @@ func TestDomainOutranksThirdParties(t *testing.T) {
 	v.set(200, wrong)
 	w.pass(2 * day)
 	w.finds("no third party ends it", bob, keydir.Found, keydir.ProblemConflict, pgp.Conflict)
+	if p, _, _ := w.Show(ctx, bob); len(p.Pins) != 0 || len(p.Candidates) != 2 {
+		t.Errorf("%d pins, %d candidates while third parties contradict each other", len(p.Pins), len(p.Candidates))
+	}
 	d.set(200, k)
 	w.pass(2 * day)
 	w.finds("the domain does", bob, keydir.Found, "", pgp.Directory, k)
