@@ -272,14 +272,14 @@ func (s *state) approved(a address.Address) []*pgp.Certificate {
 }
 
 // takeCertified adds what the authority certified of an own key to that; ok is
-// false where the certificate is nobody's here.
+// false where the certificate is nobody's here, or no authority that is known here
+// certified it.
 func (s *state) takeCertified(ctx context.Context, e *env, c *pgp.Certificate) (ok bool, err error) {
 	for _, a := range addressesOf(c) {
 		entries, errKeys := s.keys.Decrypter(ctx, a)
 		if errKeys != nil || !slices.ContainsFunc(entries.Certificates(), func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
 			continue
 		}
-		ok = true
 		all, err := s.resolver.Authorities(ctx, a.Domain)
 		if err != nil {
 			return ok, err
@@ -289,9 +289,9 @@ func (s *state) takeCertified(ctx context.Context, e *env, c *pgp.Certificate) (
 			return !does
 		})
 		if len(by) == 0 {
-			return ok, fmt.Errorf("%s is your own key, and the authority of %s, if one is known here, did not certify it (see: letterlock cert accept %s, or discovery.authorities)",
-				c.Fingerprint(), a.Domain, keydir.AuthorityAddress(a.Domain))
+			continue
 		}
+		ok = true
 		own, err := s.keys.Certified(ctx, a, c, by...)
 		if err != nil {
 			return ok, err

@@ -101,6 +101,7 @@ type peerJSON struct {
 	Checked    *time.Time    `json:"checked"`
 	Used       []bindingJSON `json:"used"`
 	Candidates []bindingJSON `json:"candidates"`
+	Former     []bindingJSON `json:"former"` // what the used ones succeeded
 	Changes    []changeJSON  `json:"changes"`
 }
 
@@ -112,7 +113,7 @@ type bindingJSON struct {
 }
 
 func describePeer(p keydir.Peer, certs []*pgp.Certificate, now time.Time) peerJSON {
-	j := peerJSON{Address: p.Address.String(), Problem: p.Problem, Outcome: string(p.Outcome), Used: []bindingJSON{}, Candidates: []bindingJSON{}, Changes: changesOf(p)}
+	j := peerJSON{Address: p.Address.String(), Problem: p.Problem, Outcome: string(p.Outcome), Used: []bindingJSON{}, Candidates: []bindingJSON{}, Former: formerOf(p), Changes: changesOf(p)}
 	if !p.Checked.IsZero() {
 		t := p.Checked.UTC()
 		j.Checked = &t
@@ -206,6 +207,9 @@ func (c *certShow) runState(ctx context.Context, e *env, s *state) error {
 	}
 	show("In use", j.Used)
 	show("Waiting to be accepted", j.Candidates)
+	for _, b := range j.Former {
+		e.printf("Before: %s, which named its successor\n", grouped(b.Fingerprint))
+	}
 	for _, ch := range p.Changes {
 		e.printf("Changed on %s: %s\n", day(ch.At, "-"), ch.Why)
 	}

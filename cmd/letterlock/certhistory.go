@@ -300,3 +300,13 @@ func (p peerJSON) expiring(now time.Time) bool {
 	}
 	return false
 }
+
+// formerOf are the certificates that those in use have succeeded, by their own
+// word.
+func formerOf(p keydir.Peer) []bindingJSON {
+	out := []bindingJSON{}
+	for _, b := range p.Former {
+		out = append(out, bindingJSON{b.Identity, b.Source, certificateJSON{Fingerprint: b.Fingerprint}, historyOf(b)})
+	}
+	return out
+}

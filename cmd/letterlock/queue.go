@@ -218,6 +218,7 @@ func eachEntry(ids []string, f func(id string) error) (first error) {
 // learned has what is held for an address decided again, as its certificate is
 // known now.
 func (s *state) learned(ctx context.Context, a address.Address) {
+	s.standing.Store(true)
 	if s.queue == nil {
 		return
 	}

@@ -47,6 +47,9 @@ type state struct {
 	meter    *metrics.Registry
 	node     string // what this process is called among those that share a store
 
+	// standing: some certificate's changed since keywords were brought up to date.
+	standing atomic.Bool
+
 	cfg   atomic.Pointer[config.Config]
 	close []func() error
 

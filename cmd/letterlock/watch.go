@@ -35,7 +35,8 @@ func (s *state) watch(ctx context.Context) {
 	}
 }
 
-// watchOnce is one such day.
+// watchOnce is one such day. Keywords follow what look-ups found too: it costs
+// a walk over all that is indexed, and so isn't done for each.
 func (s *state) watchOnce(ctx context.Context) {
 	own, err := s.ownActive(ctx)
 	for a := range own {
@@ -48,6 +49,9 @@ func (s *state) watchOnce(ctx context.Context) {
 		err = errors.Join(err, errCheck)
 	}
 	err = errors.Join(err, s.tellAll(ctx, own))
+	if s.standing.Swap(false) {
+		err = errors.Join(err, s.bridges.recheck(ctx))
+	}
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("certificates could not all be watched", "error", err)
 	}
