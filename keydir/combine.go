@@ -35,13 +35,14 @@ func combine(all []said) combined {
 	slices.SortStableFunc(domain, surest)
 	slices.SortStableFunc(third, surest)
 	c.third, c.word = foundBy(third)
-	switch {
-	case len(domain) > 0:
+	c.domain = answer{outcome: NoDirectory, detail: "no directory of the domain is asked (discovery.sources)"}
+	if len(domain) > 0 {
 		c.domain = domainsWord(domain)
-	case c.third.outcome != Found && slices.ContainsFunc(third, func(s said) bool { return s.outcome == Unavailable }):
+	}
+	// Where the domain has said nothing, who could have known must be asked again.
+	unasked := func(s said) bool { return s.outcome == Unavailable }
+	if c.domain.outcome == NoDirectory && c.third.outcome != Found && slices.ContainsFunc(third, unasked) {
 		c.domain = worst(third, Unavailable)
-	default:
-		c.domain = answer{outcome: NoDirectory, detail: "no directory of the domain is asked (discovery.sources)"}
 	}
 	return c
 }

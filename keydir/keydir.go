@@ -24,10 +24,11 @@
 //	the domain's word   third parties             Finding
 //	found               whatever                  found, by the domain's word
 //	unavailable         whatever                  unavailable, or what is stored
-//	absent or           one certificate           found, first-seen
-//	  no-directory      several that differ       a conflict, where nothing is known yet
-//	                    absent, unavailable       the domain's word
-//	nobody is asked     one certificate           found, first-seen
+//	absent              one certificate           found, first-seen
+//	                    several that differ       a conflict, where nothing is known yet
+//	                    absent, unavailable       absent
+//	no-directory, or    one certificate           found, first-seen
+//	  nobody is asked   several that differ       a conflict, where nothing is known yet
 //	                    any unavailable           unavailable
 //	                    absent                    no-directory
 //

@@ -114,6 +114,9 @@ func (k *keyServer) lookup(ctx context.Context, q question) (answer, []Attempt) 
 func (k *keyServer) byAddress(ctx context.Context, a address.Address) answer {
 	u := k.url("/vks/v1/by-email/"+url.PathEscape(a.String()), a.String())
 	got := k.fetch.get(ctx, u)
+	if got.outcome == NoDirectory { // says the configuration: it is one
+		got.outcome = Unavailable
+	}
 	if got.outcome != "" {
 		return answer{outcome: got.outcome, detail: got.detail}
 	}

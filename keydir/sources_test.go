@@ -47,10 +47,16 @@ func TestWhoseWordCounts(t *testing.T) {
 		"not asked":    func(w *world) {},
 	}
 	third := map[string]func(w *world, host string){
-		"found":       func(w *world, host string) { w.server(host, other) },
-		"several":     func(w *world, host string) { w.server(host, other, k) },
-		"absent":      func(w *world, host string) { w.server(host) },
-		"unavailable": func(w *world, host string) { w.web(host, host, status(503)) },
+		"found":   func(w *world, host string) { w.server(host, other) },
+		"several": func(w *world, host string) { w.server(host, other, k) },
+		"absent":  func(w *world, host string) { w.server(host) },
+		"unavailable": func(w *world, host string) {
+			if host == hkpHost {
+				w.refuse(host) // nothing that a server which we chose may do is absence
+				return
+			}
+			w.web(host, host, status(503))
+		},
 	}
 	type want struct {
 		outcome  keydir.Outcome
@@ -89,7 +95,9 @@ func TestWhoseWordCounts(t *testing.T) {
 		{"no-directory", "found", "absent", firstSeen},
 		{"no-directory", "absent", "several", conflict},
 		{"no-directory", "absent", "absent", is(keydir.NoDirectory)},
-		{"no-directory", "unavailable", "unavailable", is(keydir.NoDirectory)},
+		{"no-directory", "absent", "unavailable", is(keydir.Unavailable)},
+		{"no-directory", "unavailable", "absent", is(keydir.Unavailable)},
+		{"no-directory", "unavailable", "found", firstSeen},
 
 		{"not asked", "found", "absent", firstSeen},
 		{"not asked", "several", "absent", conflict},
@@ -282,8 +290,8 @@ func TestKeyServerAnswers(t *testing.T) {
 		{"too long", body("", make([]byte, 257<<10)), keydir.Unavailable, "256 KiB"},
 		{"a secret key", body("", k.Marshal()), keydir.Unavailable, "secret key"},
 		{"rate limited", status(429), keydir.Unavailable, "429"},
-		{"a web page", body("text/html", []byte("<html>no keys")), keydir.NoDirectory, "web page"},
-		{"a redirect away", redirect("https://else.example/"), keydir.NoDirectory, "redirects"},
+		{"a web page", body("text/html", []byte("<html>no keys")), keydir.Unavailable, "web page"},
+		{"a redirect away", redirect("https://else.example/"), keydir.Unavailable, "redirects"},
 		{"nothing", body("", nil), keydir.Unavailable, "empty"},
 	}
 	for _, kind := range []string{"vks", "hkp"} {
