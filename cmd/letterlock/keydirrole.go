@@ -19,6 +19,7 @@ import (
 type web struct {
 	net.Listener
 	scheme string
+	acme   bool // it has TLS by ACME, which startKeydir adds
 }
 
 // listenWeb opens the key directory's listeners.
@@ -31,11 +32,11 @@ func listenWeb(ctx context.Context, c *config.Keydir) (out []web, err error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("keydir: %w", err), closeAll(out))
 		}
-		if at.TLS {
+		if at.TLS && c.ACME == nil {
 			files := &certificateFiles{certificate: c.TLSCertificate, key: c.TLSKey}
 			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get, NextProtos: []string{"http/1.1"}})
 		}
-		out = append(out, web{l, at.Scheme()})
+		out = append(out, web{l, at.Scheme(), at.TLS && c.ACME != nil})
 	}
 	return out, nil
 }
@@ -100,6 +101,14 @@ func (s *state) startKeydir(ctx context.Context, r *roles, webs []web, c *config
 	site := server.NewSite(h, server.NewIntake(in))
 	r.work.Go(func() { site.Run(ctx) })
 	for _, w := range webs {
+		if w.acme {
+			m := newACME(c, s.store, s.log, w.Addr().(*net.TCPAddr).Port)
+			if err := m.manage(ctx); err != nil {
+				return errors.Join(err, closeAll(webs))
+			}
+			r.last = append(r.last, func(context.Context) error { m.stop(); return nil })
+			w.Listener = m.listener(w.Listener)
+		}
 		serving, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		r.run("keydir", func() error {

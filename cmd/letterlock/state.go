@@ -15,6 +15,7 @@ import (
 
 	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/internal/acmestore"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
 	"letterlock.org/letterlock/internal/login"
@@ -70,7 +71,7 @@ type listening struct {
 // schemas are the tables of every package that keeps any; a shared store has none
 // of imapd/index, since it has no bridges.
 var (
-	sharedSchemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema, publishSchema}
+	sharedSchemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema, publishSchema, acmestore.Schema}
 	schemas       = append([]store.Schema{index.Schema}, sharedSchemas...)
 )
 

@@ -2,8 +2,10 @@ package config
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/internal/address"
@@ -18,6 +20,8 @@ type Keydir struct {
 	TLSCertificate string   `toml:"tls_certificate"`
 	TLSKey         string   `toml:"tls_key"`
 
+	ACME *ACME `toml:"acme"`
+
 	// How people submit certificates.
 	URL               string `toml:"url"`
 	From              string `toml:"from"`
@@ -30,6 +34,19 @@ type Keydir struct {
 	Sender    address.Address   `toml:"-"` // of From; zero for none
 	Server    endpoint.Upstream `toml:"-"` // the smarthost, if there is one
 }
+
+// ACME is how the directory gets its TLS certificate by itself (RFC 8555).
+type ACME struct {
+	Email     string   `toml:"email"`
+	Directory string   `toml:"directory"`
+	Names     []string `toml:"names"` // openpgpkey.DOMAIN of each domain
+	CA        string   `toml:"ca"`    // extra CA certificates, for a private directory
+
+	Roots *x509.CertPool `toml:"-" json:"-"`
+}
+
+// setDefaults is called before acme is read.
+func (a *ACME) setDefaults() { a.Directory = "https://acme-v02.api.letsencrypt.org/directory" }
 
 // WebAddress is where the directory listens.
 type WebAddress struct {
@@ -68,7 +85,31 @@ func (d *decoder) keydir(k *Keydir) {
 			d.add("keydir.tls_certificate", "%v", err)
 		}
 	}
+	if k.ACME != nil {
+		d.acme(k)
+	}
 	d.submission(k)
+}
+
+func (d *decoder) acme(k *Keydir) {
+	var err error
+	if k.ACME.Roots, err = endpoint.Roots(k.ACME.CA); err != nil {
+		d.add("keydir.acme.ca", "%v", err)
+	}
+	if u, err := url.Parse(k.ACME.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
+		d.add("keydir.acme.directory", `%q is no ACME directory; write its https address`, k.ACME.Directory)
+	}
+	if k.TLSCertificate != "" {
+		d.add("keydir.acme", "and tls_certificate exclude each other")
+	}
+	if !slices.ContainsFunc(k.Addresses, func(w WebAddress) bool { return w.TLS }) {
+		d.add("keydir.acme", `is for a listener with TLS; write listen = "https://0.0.0.0:443"`)
+	}
+	if len(k.ACME.Names) == 0 {
+		for _, domain := range k.Domains {
+			k.ACME.Names = append(k.ACME.Names, "openpgpkey."+domain)
+		}
+	}
 }
 
 func (d *decoder) webAddress(s string, k *Keydir) (w WebAddress) {
@@ -86,8 +127,8 @@ func (d *decoder) webAddress(s string, k *Keydir) (w WebAddress) {
 	if err != nil {
 		d.add("keydir.listen", `%q is not HOST:PORT; write for example "127.0.0.1:8080"`, s)
 	}
-	if w.TLS && k.TLSCertificate == "" {
-		d.add("keydir.listen", "%s needs a certificate for the names that are asked, such as openpgpkey.DOMAIN: set tls_certificate and tls_key", s)
+	if w.TLS && k.TLSCertificate == "" && k.ACME == nil {
+		d.add("keydir.listen", "%s needs a certificate for the names that are asked, such as openpgpkey.DOMAIN: set tls_certificate and tls_key, or acme = {}", s)
 	}
 	return w
 }

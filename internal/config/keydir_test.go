@@ -13,6 +13,9 @@ func TestKeydirSettings(t *testing.T) {
 		{"everything", "listen = [\"127.0.0.1:8080\", \"http://127.0.0.1:0\"]\ndomains = [\"example.org\"]\nurl = \"https://openpgpkey.example.org\"\n" +
 			"from = \"keys@example.org\"\nsmarthost = \"smtp+insecure://127.0.0.1:25\"", ""},
 		{"https without certificate", "listen = \"https://127.0.0.1:8080\"\ndomains = [\"example.org\"]", "needs a certificate"},
+		{"a certificate by ACME", "listen = \"https://127.0.0.1:8080\"\ndomains = [\"example.org\"]\nacme = {}", ""},
+		{"ACME without TLS", "listen = \"127.0.0.1:8080\"\ndomains = [\"example.org\"]\nacme = {}", "is for a listener with TLS"},
+		{"ACME at no directory", "listen = \"https://127.0.0.1:8080\"\ndomains = [\"example.org\"]\nacme = { directory = \"http://acme.example\" }", "is no ACME directory"},
 		{"another scheme", "listen = \"ftp://127.0.0.1:8080\"\ndomains = [\"example.org\"]", "write HOST:PORT, or https://"},
 		{"a certificate without key", "listen = \"127.0.0.1:8080\"\ndomains = [\"example.org\"]\ntls_certificate = \"/x\"", "belong together"},
 		{"links in clear", "listen = \"127.0.0.1:8080\"\ndomains = [\"example.org\"]\nurl = \"http://keys.example.org\"", "no address that links can begin with"},
