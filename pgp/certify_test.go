@@ -245,3 +245,33 @@ func engineStatement(t testing.TB, by *pgp.Key, c *pgp.Certificate, id string, c
 	}
 	return certs[0]
 }
+
+// What a stranger writes into a certificate makes no certification, and costs
+// nobody a panic.
+func FuzzCertifications(f *testing.F) {
+	old, ca := keyAt(f, "alice@example.org", testNow), keyAt(f, "openpgp-ca@example.org", testNow)
+	alice := addr(f, "alice@example.org")
+	fresh := keyAt(f, "alice@example.org", testNow)
+	next, err := pgp.Replace(fresh, old, alice, testNow)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(next.Certificate().Bytes())
+	f.Add(fresh.Certificate().Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		certs, _ := pgp.ParseCertificates(b)
+		for _, c := range certs {
+			if _, ok := c.CertifiedBy(ca.Certificate(), alice, testNow); ok {
+				t.Error("certified by a key that certified nothing")
+			}
+			succeeds := c.Succeeds(old.Certificate(), alice, testNow)
+			if succeeds && c.Fingerprint() != next.Fingerprint() {
+				t.Error("another key is the successor")
+			}
+			m, err := c.Minimal(alice, testNow, old.Certificate(), ca.Certificate())
+			if err == nil && m.Succeeds(old.Certificate(), alice, testNow) != succeeds {
+				t.Error("what is published is judged otherwise")
+			}
+		}
+	})
+}
