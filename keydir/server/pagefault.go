@@ -78,7 +78,7 @@ func shown(s string) string {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
-		case r == unicode.ReplacementChar, !unicode.IsGraphic(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Co, r):
+		case r == unicode.ReplacementChar, !unicode.IsGraphic(r): // format characters aren't graphic
 			return -1
 		}
 		return r
