@@ -60,7 +60,7 @@ func (q *Queue) claimOf(key string, recipients []string) *claim {
 
 // Earlier returns the entries of the same submission, from earlier attempts,
 // whoever they are for. If another node sends it to one of recipients right now,
-// it is ErrBusy.
+// or it isn't settled whether that was given up, it is ErrBusy.
 func (q *Queue) Earlier(ctx context.Context, key string, recipients ...string) (es []Entry, err error) {
 	if key == "" || q.seen != nil && q.seen.unseen(q.hash(key)) {
 		return nil, nil
@@ -85,7 +85,12 @@ func (q *Queue) Earlier(ctx context.Context, key string, recipients ...string) (
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range es { // what is settled, and not yet written
-		if e, ok := q.settled[es[i].ID]; ok {
+		e, ok := q.settled[es[i].ID]
+		switch {
+		case !ok:
+		case e.State == Prepared && overlap(keysOf(e), recipients):
+			return nil, ErrBusy // it is about to be forgotten, unless it has gone on
+		case e.State != Prepared && es[i].State == Sending:
 			es[i] = e
 		}
 	}

@@ -73,7 +73,7 @@ func (q *Queue) SettleLater(changes []Change) {
 	apply := q.apply(changes)
 	q.mu.Lock()
 	for _, c := range changes {
-		if c.Forget { // nobody has been promised anything
+		if c.Forget { // nobody has been promised anything; see Earlier
 			c.Entry.State = Prepared
 		}
 		q.settled[c.Entry.ID] = c.Entry
