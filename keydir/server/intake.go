@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -105,13 +106,31 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	if !i.clients.allow(r.RemoteAddr) {
+	if !i.clients.allow(clientOf(r)) {
 		h.Set("Retry-After", "60")
 		http.Error(w, "too many requests", http.StatusTooManyRequests)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxUpload)
 	serve(w, r)
+}
+
+// clientOf is who made a request: the last of X-Forwarded-For where a reverse
+// proxy on this machine passed it on, since that one the proxy added itself.
+func clientOf(r *http.Request) string {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !ap.Addr().Unmap().IsLoopback() {
+		return r.RemoteAddr
+	}
+	all := r.Header.Values("X-Forwarded-For")
+	if len(all) == 0 {
+		return r.RemoteAddr
+	}
+	last := all[len(all)-1]
+	if ip, err := netip.ParseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])); err == nil {
+		return netip.AddrPortFrom(ip, 1).String()
+	}
+	return r.RemoteAddr
 }
 
 // reason is what the one who submits is told, and with which status. Only what

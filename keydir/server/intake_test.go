@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -241,9 +242,10 @@ func TestARevocationNeedsNoMail(t *testing.T) {
 func TestClientsAreLimited(t *testing.T) {
 	d, _ := directory(t)
 	o := newOffice(t, d)
-	ask := func(remote string) int {
+	ask := func(remote string, forwarded ...string) int {
 		r := httptest.NewRequest("POST", "https://keys.example.org/vks/v1/upload", strings.NewReader("x"))
 		r.RemoteAddr = remote
+		r.Header["X-Forwarded-For"] = forwarded
 		w := httptest.NewRecorder()
 		o.h.ServeHTTP(w, r)
 		return w.Code
@@ -255,6 +257,14 @@ func TestClientsAreLimited(t *testing.T) {
 	}
 	if got := ask("192.0.2.2:99"); got != 400 {
 		t.Errorf("another client: %d", got)
+	}
+	for i := range 12 { // the first entry is the client's own invention
+		if got, want := ask("127.0.0.1:99", fmt.Sprintf("198.51.100.%d, 192.0.2.3", i)), map[bool]int{true: 400, false: 429}[i < 10]; got != want {
+			t.Errorf("request %d through a proxy: %d, want %d", i, got, want)
+		}
+	}
+	if got := ask("192.0.2.1:99", "198.51.100.1"); got != 429 {
+		t.Errorf("a client that forges the field: %d", got)
 	}
 	if status, _ := o.do("GET", "/.well-known/openpgpkey/example.org/policy", "", ""); status != 200 {
 		t.Errorf("a look-up through the intake: %d", status)

@@ -165,9 +165,11 @@ func (w Way) lasts() time.Duration {
 	return 3 * 24 * time.Hour
 }
 
-// Bounds of what waits: requests for one address in a day, and everything.
+// Bounds of what waits: requests for one address in a day, of uploads that nobody
+// asked to verify yet and nonces, and of everything else.
 const (
 	perAddress = 3
+	maxShort   = 5_000
 	maxPending = 100_000
 	limitSpan  = 24 * time.Hour
 )
@@ -203,15 +205,22 @@ func (d *Directory) Begin(ctx context.Context, way Way, a address.Address, c *pg
 
 // limit is ErrLimited where there is too much already.
 func (d *Directory) limit(tx store.Tx, p pending) error {
-	var n int
-	if err := tx.Row("SELECT COUNT(*) FROM keydirserver_pending", nil, &n); err != nil {
+	var n, short int
+	if err := tx.Row("SELECT COUNT(*), COUNT(CASE WHEN way IN (?, ?) THEN 1 END) FROM keydirserver_pending",
+		[]any{string(ByUpload), string(byNonce)}, &n, &short); err != nil {
 		return err
 	}
-	if n >= maxPending {
-		return ErrLimited
-	}
-	if p.way == string(ByUpload) || p.way == string(byNonce) || p.way == string(ByInvite) {
+	switch Way(p.way) {
+	case ByUpload, byNonce: // anybody makes them, and they are gone soon
+		if short >= maxShort {
+			return ErrLimited
+		}
 		return nil
+	case ByInvite:
+		return nil // the operator's
+	}
+	if n-short >= maxPending {
+		return ErrLimited
 	}
 	way, or := ByLink, ByWKS
 	if p.way == string(ByRemoval) { // apart, so that nobody can use up what the owner needs

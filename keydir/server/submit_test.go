@@ -205,6 +205,35 @@ func TestAnAddressGetsAFewMailsADay(t *testing.T) {
 	begin(t, d, server.ByLink, c)
 }
 
+func TestUploadsThatWaitAreBounded(t *testing.T) {
+	d, st := directory(t)
+	c := cert(t, "joe.doe@example.org")
+	begin(t, d, server.ByUpload, c)
+	err := st.Update(ctx, func(tx store.Tx) error {
+		for i := range 4999 {
+			_, err := tx.Exec(`INSERT INTO keydirserver_pending (token, way, address, spelling, fingerprint, certificate, made, ends, used, mac)
+				SELECT ?, way, address, spelling, fingerprint, certificate, made, ends, used, mac FROM keydirserver_pending LIMIT 1`, []byte(fmt.Sprint(i)))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Begin(ctx, server.ByUpload, addr(t, "joe.doe@example.org"), c); !errors.Is(err, server.ErrLimited) {
+		t.Errorf("one more upload: %v", err)
+	}
+	begin(t, d, server.ByLink, c) // what was asked for goes on
+	now := today.Add(time.Hour)
+	d.Now = func() time.Time { return now }
+	begin(t, d, server.ByUpload, c)
+	if n := rows(t, st, "keydirserver_pending"); n != 2 {
+		t.Errorf("an hour later %d rows are kept", n)
+	}
+}
+
 func TestOffers(t *testing.T) {
 	d, _ := directory(t)
 	k := key(t, "joe.doe@example.org")

@@ -1,0 +1,71 @@
+package server_test
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/internal/store/storetest"
+	"letterlock.org/letterlock/keydir/server"
+)
+
+// Submissions on every store that there is.
+func TestSubmissionsOnEveryStore(t *testing.T) {
+	storetest.Each(t, []store.Schema{server.Schema}, func(t *testing.T, st store.Store) {
+		one, two := reopened(st), reopened(st)
+		now := today.Add(time.Hour)
+		one.Now, two.Now = func() time.Time { return now }, func() time.Time { return now }
+		a := addr(t, "joe.doe@example.org")
+		old, next := key(t, "joe.doe@example.org"), key(t, "joe.doe@example.org")
+		if err := one.Add(ctx, a, old.Certificate()); err != nil {
+			t.Fatal(err)
+		}
+		token := begin(t, one, server.ByLink, next.Certificate())
+		var won, lost atomic.Int32
+		var wg sync.WaitGroup
+		for i := range 10 {
+			d := []*server.Directory{one, two}[i%2]
+			wg.Go(func() {
+				switch _, err := d.Confirm(ctx, token, server.ByLink, nil); {
+				case err == nil:
+					won.Add(1)
+				case errors.Is(err, server.ErrToken):
+					lost.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if won.Load() != 1 || lost.Load() != 9 {
+			t.Errorf("%d confirmations counted, %d were late", won.Load(), lost.Load())
+		}
+		if known, err := two.Revoke(ctx, revoked(t, old)); err != nil || !known {
+			t.Fatal(known, err)
+		}
+		if err := one.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range []*server.Directory{one, two} {
+			if got := served(t, d); len(got) != 2 || got[0].Fingerprint() != next.Fingerprint() || !got[1].Revoked(now) {
+				t.Errorf("%d certificates are served", len(got))
+			}
+		}
+		for range 2 {
+			begin(t, two, server.ByWKS, next.Certificate())
+		}
+		if _, err := one.Begin(ctx, server.ByLink, a, next.Certificate()); !errors.Is(err, server.ErrLimited) {
+			t.Errorf("a fourth request: %v", err)
+		}
+		now = now.Add(366 * 24 * time.Hour)
+		if err := two.Tidy(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := served(t, two); len(got) != 1 || rows(t, st, "keydirserver_pending") != 0 {
+			t.Errorf("a year later: %d certificates", len(got))
+		}
+	})
+}
