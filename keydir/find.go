@@ -34,8 +34,9 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 	if !d.asks(a) {
 		if !f.Known {
 			f.Outcome, f.Detail = NoDirectory, "no directory is asked (discovery.sources)"
+			return f, nil
 		}
-		return d.waitsFor(f), nil
+		return d.waitsFor(f), r.used(ctx, a, now)
 	}
 	budget := r.timeout
 	if len(f.Certificates) > 0 {
@@ -56,6 +57,18 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 	f, _, err = r.stored(ctx, a, now)
 	f.Attempts = append(f.Attempts, got.attempts...)
 	return d.waitsFor(f), err
+}
+
+// used notes that somebody is written to, once a day, where no look-up does.
+func (r *Resolver) used(ctx context.Context, a address.Address, now time.Time) error {
+	p, _, err := r.load(ctx, a)
+	if err != nil || now.Sub(p.Used) < freshFor {
+		return err
+	}
+	return r.change(ctx, a, func(_ store.Tx, p *peer) (bool, error) {
+		p.Used = now
+		return p.stored(), nil
+	})
 }
 
 // waitsFor settles a finding that waits for the word of the domain's directory,
