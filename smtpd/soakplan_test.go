@@ -86,8 +86,8 @@ func (p *soakPlan) fault(r *rand.Rand) soakFault {
 	}
 	if r.IntN(5) == 0 {
 		f = soakFault{Say: pick(r, "", "", f.Say), Kill: pick(r, "before", "after")}
-		if step == "body" {
-			f.Say = "" // what it says of a message, and takes it, is its lie
+		if step == "body" || step == "data" {
+			f.Say = "" // what it says of a message, and takes it, or doesn't read it, is its lie
 		}
 	}
 	f.Step, f.Nth = step, 1+r.IntN(6)
