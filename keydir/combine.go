@@ -39,9 +39,13 @@ func combine(all []said) combined {
 	if len(domain) > 0 {
 		c.domain = domainsWord(domain)
 	}
-	// Where the domain has said nothing, who could have known must be asked again.
+	// Where no directory of the domain has spoken, who could have known must be
+	// asked again: a web server's 404 or a missing name is not the domain's word
+	// that nobody has a certificate.
 	unasked := func(s said) bool { return s.outcome == Unavailable }
-	if c.domain.outcome == NoDirectory && c.third.outcome != Found && slices.ContainsFunc(third, unasked) {
+	spoke := func(s said) bool { return s.outcome == Absent && s.directory }
+	silent := c.domain.outcome == NoDirectory || c.domain.outcome == Absent && !slices.ContainsFunc(domain, spoke)
+	if silent && c.third.outcome != Found && slices.ContainsFunc(third, unasked) {
 		c.domain = worst(third, Unavailable)
 	}
 	return c

@@ -26,14 +26,17 @@
 //	unavailable         whatever                  unavailable, or what is stored
 //	absent              one certificate           found, first-seen
 //	                    several that differ       a conflict, where nothing is known yet
-//	                    absent, unavailable       absent
+//	                    any unavailable           unavailable; absent where a directory
+//	                                              of the domain said so
+//	                    absent                    absent
 //	no-directory, or    one certificate           found, first-seen
 //	  nobody is asked   several that differ       a conflict, where nothing is known yet
 //	                    any unavailable           unavailable
 //	                    absent                    no-directory
 //
-// So a third party's absence is nobody's, its failing holds no mail that the
-// domain has answered about, and whoever cuts off the domain's directory can't
+// So a third party's absence is nobody's, its failing holds no mail that a
+// directory of the domain has answered about (a web server's 404 where no
+// directory was seen is no such answer), and whoever cuts off the domain's directory can't
 // put a third party in its place. The surest third party that found any counts.
 // Of what is pinned third parties only bring new states (revocations, subkeys):
 // they never replace it, contradict it or end a conflict, and are then asked by

@@ -44,6 +44,8 @@ func TestWhoseWordCounts(t *testing.T) {
 		"absent":       func(w *world) { w.web(advanced, advanced, status(404)) },
 		"no-directory": func(w *world) { w.refuse(advanced) },
 		"unavailable":  func(w *world) { w.web(advanced, advanced, status(503)) },
+		"no name":      func(w *world) {}, // neither of the two exists
+		"web server":   func(w *world) { w.web("example.org", "example.org", status(404)) },
 		"not asked":    func(w *world) {},
 	}
 	third := map[string]func(w *world, host string){
@@ -98,6 +100,14 @@ func TestWhoseWordCounts(t *testing.T) {
 		{"no-directory", "absent", "unavailable", is(keydir.Unavailable)},
 		{"no-directory", "unavailable", "absent", is(keydir.Unavailable)},
 		{"no-directory", "unavailable", "found", firstSeen},
+
+		// A missing name and a web server's 404 are not a directory's word.
+		{"no name", "absent", "absent", is(keydir.Absent)},
+		{"no name", "found", "unavailable", firstSeen},
+		{"no name", "unavailable", "absent", is(keydir.Unavailable)},
+		{"no name", "absent", "unavailable", is(keydir.Unavailable)},
+		{"web server", "absent", "absent", is(keydir.Absent)},
+		{"web server", "unavailable", "absent", is(keydir.Unavailable)},
 
 		{"not asked", "found", "absent", firstSeen},
 		{"not asked", "several", "absent", conflict},
