@@ -32,7 +32,7 @@ type cli struct {
 	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
 	CA      caCmd       `cmd:"" name:"ca" help:"The key with which an organisation certifies those of its people: init, certify, publish."`
 	Alarm   alarmCmd    `cmd:"" help:"Is somebody served a false key for your address? list, check, dismiss."`
-	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export."`
+	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export, init, receive, invite."`
 	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list."`
 	Pass    passwordCmd `cmd:"" name:"password" help:"Passwords agreed with people who have no certificate: set, list, forget."`
 	Audit   auditCmd    `cmd:"" help:"The record of who wrote to whom, under which rule: export."`
