@@ -152,6 +152,7 @@ type child struct {
 func startChild(t *testing.T, u *upstream, dir, step string, env ...string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestCrashChild$")
+	u.start()
 	cmd.Env = append(os.Environ(), "LETTERLOCK_CRASH_DIR="+dir, "LETTERLOCK_CRASH_STEP="+step, "LETTERLOCK_CRASH_UPSTREAM="+u.ln.Addr().String(), "TMPDIR="+dir)
 	cmd.Env = append(cmd.Env, env...)
 	in, err := cmd.StdinPipe()

@@ -40,6 +40,7 @@ func TestANewerNodeJoinsWhileAMessageIsInFlight(t *testing.T) {
 	there := func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
 		a.Upstream = smtpd.Upstream{Mode: smtpd.Insecure, Name: u.ln.Addr().String(), User: "alice", Password: "secret",
 			Dial: func(ctx context.Context) (net.Conn, error) {
+				u.start()
 				return (&net.Dialer{}).DialContext(ctx, "tcp", u.ln.Addr().String())
 			}}
 		c.Timeouts.Final = time.Minute

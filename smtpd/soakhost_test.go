@@ -61,6 +61,7 @@ type taken struct {
 
 // soakHost is a smarthost that fails as it is told, and remembers what it did.
 type soakHost struct {
+	start  func() // see newSoakHost
 	ln     net.Listener
 	tls    *tls.Config // STARTTLS is offered; nil for none
 	kill   func()      // ends the process that speaks to us
@@ -85,25 +86,28 @@ func newSoakHost() (*soakHost, error) {
 		return nil, err
 	}
 	h := &soakHost{ln: ln, counts: map[string]int{}, conns: map[net.Conn]bool{}}
-	h.all.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			h.mu.Lock()
-			h.conns[c] = true
-			h.mu.Unlock()
-			h.all.Go(func() {
-				(&soakTalk{h: h, c: c, raw: c, r: bufio.NewReader(c)}).serve()
-				h.mu.Lock()
-				delete(h.conns, c)
-				h.mu.Unlock()
-				c.Close()
-			})
-		}
-	})
+	// It answers from when somebody dials: what a test sets of it before is set.
+	h.start = sync.OnceFunc(func() { h.all.Go(h.accept) })
 	return h, nil
+}
+
+func (h *soakHost) accept() {
+	for {
+		c, err := h.ln.Accept()
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		h.conns[c] = true
+		h.mu.Unlock()
+		h.all.Go(func() {
+			(&soakTalk{h: h, c: c, raw: c, r: bufio.NewReader(c)}).serve()
+			h.mu.Lock()
+			delete(h.conns, c)
+			h.mu.Unlock()
+			c.Close()
+		})
+	}
 }
 
 func (h *soakHost) close() {

@@ -170,6 +170,7 @@ func (w *soak) begin() (*life, error) {
 				if l.isGone() {
 					return nil, errKilled
 				}
+				w.host.start()
 				c, err := (&net.Dialer{}).DialContext(ctx, "tcp", w.host.ln.Addr().String())
 				if err == nil {
 					err = l.track(c)

@@ -20,11 +20,12 @@ import (
 // "auth", "mail", "rcpt", "data", "body" (after the first line of the message)
 // and "dot".
 type upstream struct {
-	t    testing.TB
-	ln   net.Listener
-	caps []string
-	tls  *tls.Config // STARTTLS
-	user string      // demanded with password "secret"; "" demands nothing
+	start func() // see newUpstream
+	t     testing.TB
+	ln    net.Listener
+	caps  []string
+	tls   *tls.Config // STARTTLS
+	user  string      // demanded with password "secret"; "" demands nothing
 
 	mu       sync.Mutex
 	fault    func(step string, n int, arg string) fault // n counts from 1 per step
@@ -60,17 +61,20 @@ func newUpstream(t testing.TB) *upstream {
 	}
 	u := &upstream{t: t, ln: ln, caps: []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "SIZE 100000000"}, counts: map[string]int{}, conns: map[net.Conn]bool{}}
 	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
+	// It answers from when somebody dials: what a test sets of it before is set.
+	u.start = sync.OnceFunc(func() {
+		all.Go(func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				u.mu.Lock()
+				u.conns[c] = true
+				u.mu.Unlock()
+				all.Go(func() { defer c.Close(); u.serve(c) })
 			}
-			u.mu.Lock()
-			u.conns[c] = true
-			u.mu.Unlock()
-			all.Go(func() { defer c.Close(); u.serve(c) })
-		}
+		})
 	})
 	t.Cleanup(func() {
 		ln.Close()
@@ -87,6 +91,9 @@ func newUpstream(t testing.TB) *upstream {
 func (u *upstream) config() smtpd.Upstream {
 	return smtpd.Upstream{Mode: smtpd.Insecure, Name: u.ln.Addr().String(), User: u.user, Password: "secret",
 		Dial: func(ctx context.Context) (net.Conn, error) {
+			if u.start != nil {
+				u.start()
+			}
 			return (&net.Dialer{}).DialContext(ctx, "tcp", u.ln.Addr().String())
 		}}
 }
