@@ -52,9 +52,10 @@ func TestAReportWhoseAnswerIsLostGoesAgain(t *testing.T) {
 			d.sent.Store(tt.lost)
 			w.run(d)
 			w.put(queue.Waiting, "text", "bob@x")
-			// In steps that are shorter than the node's lease, which a leap would end.
-			w.until("reported", func() bool { w.advance(20 * time.Second); return d.tries.Load() >= tt.tries })
-			w.until("settled", func() bool { return !strings.Contains(w.list(), "sending") })
+			// The clock must not pass before the letter was tried: its delay would be
+			// reported too.
+			w.until("given up", func() bool { return strings.Contains(w.list(), "failed bob@x=failed") })
+			w.until("reported", func() bool { w.advance(time.Hour); return d.tries.Load() >= tt.tries })
 			for range 20 {
 				w.advance(time.Hour)
 				time.Sleep(time.Millisecond)
