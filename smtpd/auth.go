@@ -18,8 +18,10 @@ const maxLogins = 3
 // mayLogIn tells whether AUTH is offered: passwords go over TLS, or over
 // loopback, where no network sees them.
 func (s *session) mayLogIn() bool {
-	return s.account == nil && s.listener.Login != nil && s.private()
+	return s.account == nil && s.listener.logsIn() && s.private()
 }
+
+func (l Listener) logsIn() bool { return l.Login != nil && (l.LogsIn == nil || l.LogsIn()) }
 
 // private tells whether the client may send a password over this connection.
 func (s *session) private() bool {
@@ -37,7 +39,7 @@ func (s *session) auth(args string) error {
 	switch {
 	case !s.greeted || !s.extended:
 		return permanent(503, "5.5.1", "EHLO first")
-	case s.listener.Login == nil:
+	case !s.listener.logsIn():
 		return permanent(502, "5.5.1", "nobody logs in here")
 	case s.account != nil:
 		return permanent(503, "5.5.1", "you are logged in already")

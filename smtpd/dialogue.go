@@ -86,6 +86,9 @@ func (s *session) say(err error) {
 // itself or will. RFC 5321, Section 4.1.1; those that may not have arguments are strict
 // about it.
 func (s *session) command(c wire.Command) error {
+	if err := s.renew(); err != nil {
+		return err
+	}
 	switch c.Verb {
 	case "DATA", "RSET", "QUIT", "STARTTLS":
 		if c.Args != "" {

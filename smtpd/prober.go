@@ -25,43 +25,86 @@ type Prober struct {
 	Timeouts  Timeouts
 	Logger    *slog.Logger
 
-	mu   sync.Mutex
-	caps []*Capabilities // of each upstream, the last that was heard
-	gone []bool          // whether the last attempt at each failed
+	mu      sync.Mutex
+	asked   []probedUpstream
+	changed chan struct{} // closed when others are to be asked
+}
+
+// probedUpstream is what was last heard of an upstream.
+type probedUpstream struct {
+	Upstream
+	caps *Capabilities // nil before the first answer
+	gone bool          // the last attempt failed
+}
+
+// Replace has others asked from now on, at once. It may be called while Run runs,
+// and after it began.
+func (p *Prober) Replace(upstreams ...Upstream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Upstreams = upstreams
+	var asked []probedUpstream
+	for _, u := range upstreams {
+		a := probedUpstream{Upstream: u}
+		for _, old := range p.asked {
+			if old.Name == u.Name && old.Mode == u.Mode {
+				a.caps, a.gone = old.caps, old.gone
+			}
+		}
+		asked = append(asked, a)
+	}
+	p.asked = asked
+	if p.changed != nil {
+		close(p.changed)
+	}
+	p.changed = make(chan struct{})
 }
 
 // Run asks all upstreams until ctx ends.
 func (p *Prober) Run(ctx context.Context) {
 	p.mu.Lock()
-	p.caps, p.gone = make([]*Capabilities, len(p.Upstreams)), make([]bool, len(p.Upstreams))
+	first := p.Upstreams
 	p.mu.Unlock()
+	p.Replace(first...)
 	for {
-		wait := p.Every
-		if wait == 0 {
-			wait = 30 * time.Minute
-		}
-		for i, u := range p.Upstreams {
-			caps, err := Probe(ctx, u, p.Timeouts)
-			p.mu.Lock()
-			p.gone[i] = err != nil
-			p.mu.Unlock()
-			if err != nil {
-				wait = min(wait, time.Minute)
-				if p.Logger != nil && ctx.Err() == nil {
-					p.Logger.Warn("mail server not reached", "upstream", u.Name, "err", err)
-				}
-				continue
-			}
-			p.mu.Lock()
-			p.caps[i] = &caps
-			p.mu.Unlock()
-		}
+		p.mu.Lock()
+		asked, changed := p.asked, p.changed
+		p.mu.Unlock()
+		wait := time.NewTimer(p.round(ctx, asked))
 		select {
 		case <-ctx.Done():
+		case <-changed:
+		case <-wait.C:
+		}
+		wait.Stop()
+		if ctx.Err() != nil {
 			return
-		case <-time.After(wait):
 		}
 	}
+}
+
+// round asks each once, and tells when to ask again.
+func (p *Prober) round(ctx context.Context, asked []probedUpstream) time.Duration {
+	wait := p.Every
+	if wait == 0 {
+		wait = 30 * time.Minute
+	}
+	for i, u := range asked {
+		caps, err := Probe(ctx, u.Upstream, p.Timeouts)
+		p.mu.Lock()
+		asked[i].gone = err != nil
+		if err == nil {
+			asked[i].caps = &caps
+		}
+		p.mu.Unlock()
+		if err != nil {
+			wait = min(wait, time.Minute)
+			if p.Logger != nil && ctx.Err() == nil {
+				p.Logger.Warn("mail server not reached", "upstream", u.Name, "err", err)
+			}
+		}
+	}
+	return wait
 }
 
 // Capabilities is what every upstream offers; nothing while one was never
@@ -69,15 +112,15 @@ func (p *Prober) Run(ctx context.Context) {
 func (p *Prober) Capabilities() Capabilities {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.caps) == 0 || p.caps[0] == nil {
+	if len(p.asked) == 0 || p.asked[0].caps == nil {
 		return Capabilities{}
 	}
-	all := *p.caps[0]
-	for _, c := range p.caps {
-		if c == nil {
+	all := *p.asked[0].caps
+	for _, u := range p.asked {
+		if u.caps == nil {
 			return Capabilities{}
 		}
-		all = all.Both(*c)
+		all = all.Both(*u.caps)
 	}
 	return all
 }
@@ -86,8 +129,8 @@ func (p *Prober) Capabilities() Capabilities {
 func (p *Prober) Gone() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, g := range p.gone {
-		if g {
+	for _, u := range p.asked {
+		if u.gone {
 			n++
 		}
 	}

@@ -211,6 +211,12 @@ func (a *Account) key() string {
 	return a.Addresses[0].Key()
 }
 
+// maySendAs tells whether the account may give an envelope that sender; zero is
+// the null reverse-path, which anybody may.
+func (a *Account) maySendAs(b address.Address) bool {
+	return b.IsZero() || a.anySender() || a.has(b)
+}
+
 // has tells whether the account may send from an address.
 func (a *Account) has(b address.Address) bool {
 	for _, own := range a.Addresses {

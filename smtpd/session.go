@@ -138,7 +138,7 @@ func (s *session) mail(from string, opts wire.MailParams) error {
 		if !asciiOnly(from) && !opts.UTF8 { // RFC 6531, Section 3.5
 			return permanent(553, "5.6.7", "an address beyond ASCII needs SMTPUTF8")
 		}
-		if !s.account.anySender() && !s.account.has(a) {
+		if !s.account.maySendAs(a) {
 			return s.notOurs(a)
 		}
 		env.from = a

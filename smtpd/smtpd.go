@@ -44,6 +44,9 @@ type Listener struct {
 	// the client's password as Upstream.Password. It does its own back-off,
 	// is called concurrently, and returns ErrCredentials for a refusal.
 	Login func(ctx context.Context, remote net.Addr, user, password string) (*Account, error)
+	// LogsIn tells whether there is anybody who may log in at present, so that AUTH
+	// is offered; nil means yes, where Login is set.
+	LogsIn func() bool
 	// Open gives the account of a client that need not log in, such as one of a
 	// trusted network or with a client certificate; nil means that it must. It
 	// is asked at MAIL where nobody has logged in, and must not block; nil means
@@ -130,6 +133,11 @@ type Account struct {
 	// Relay makes it that of a client of an organisation's gateway; nil for a
 	// person's.
 	Relay *Relay
+	// Now tells what has become of the account since a session entered it: the
+	// account itself, another one in its place, or nil where the client has none
+	// any more. It is asked before every command, and so must be fast; nil means
+	// that it never changes.
+	Now func() *Account
 }
 
 // Finder finds certificates; a *keydir.Resolver is one.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"letterlock.org/letterlock/imapd"
 	"letterlock.org/letterlock/imapd/index"
@@ -32,6 +33,8 @@ type bridges struct {
 	mu        sync.Mutex                // guards libraries
 	libraries map[string]*index.Library // by address key; they outlive a reload
 	indexers  map[string]*index.Indexer // by address key; set by start alone
+
+	shown atomic.Pointer[map[int]*tls.Config] // at listeners, by port
 }
 
 func newBridges(s *state) *bridges {
@@ -261,7 +264,11 @@ func (b *bridges) smtpLogin(at endpoint.Address) func(context.Context, net.Addr,
 			b.s.log.Warn("smtp login not possible", "error", err)
 			return nil, err
 		}
-		return b.smtp(ctx, account, upstream)
+		a, err := b.smtp(ctx, account, upstream)
+		if err == nil {
+			a.Now = b.standing(a, account)
+		}
+		return a, err
 	}
 }
 
@@ -281,7 +288,23 @@ func (b *bridges) queued(ctx context.Context, key string) (*smtpd.Account, error
 // serverTLS shows each listener's own certificate: a bridge's where it has one,
 // else that of the local authority.
 func (b *bridges) serverTLS(cfg *config.Config) (*tls.Config, error) {
+	own, err := b.certificates(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b.shown.Store(&own)
 	local := b.s.tls.TLSConfig()
+	local.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if a, ok := h.Conn.LocalAddr().(*net.TCPAddr); ok {
+			return (*b.shown.Load())[a.Port], nil
+		}
+		return nil, nil
+	}
+	return local, nil
+}
+
+// certificates reads those that bridges have of their own, by port.
+func (b *bridges) certificates(cfg *config.Config) (map[int]*tls.Config, error) {
 	byPort := map[int]*tls.Config{}
 	for _, br := range cfg.Bridges {
 		if br.TLSCertificate == "" {
@@ -300,13 +323,20 @@ func (b *bridges) serverTLS(cfg *config.Config) (*tls.Config, error) {
 			}
 		}
 	}
-	if len(byPort) > 0 {
-		local.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-			if a, ok := h.Conn.LocalAddr().(*net.TCPAddr); ok {
-				return byPort[a.Port], nil
+	return byPort, nil
+}
+
+// standing tells what has become of an account: nothing where the configuration
+// doesn't have it any more.
+func (b *bridges) standing(a *smtpd.Account, account address.Address) func() *smtpd.Account {
+	seen := b.s.cfg.Load()
+	return func() *smtpd.Account { // of one session
+		if now := b.s.cfg.Load(); now != seen {
+			if br, err := b.s.find(account); err != nil || br.SMTP == nil {
+				return nil
 			}
-			return nil, nil
+			seen = now
 		}
+		return a
 	}
-	return local, nil
 }

@@ -26,29 +26,27 @@ import (
 	"letterlock.org/letterlock/smtpd"
 )
 
-// relay turns [relay] into the accounts and listeners of the mail server.
+// relay turns [relay], as it was read last, into the accounts of the mail server.
+// It doesn't change: a reload makes another.
 type relay struct {
-	s         *state
-	c         *config.Relay
-	host      string
-	token     string
-	password  string // at the smarthost
-	dkim      *smtpd.DKIM
-	tls       *tls.Config
-	clientCA  *x509.CertPool // nil: none is trusted for its authority
-	login     *login.Checker
-	listeners []*opened
-	opener    *inbound  // what is known of mail that came in
-	inner     []*opened // listeners of what comes in
+	s        *state
+	gate     *gate
+	c        *config.Relay
+	host     string
+	token    string
+	password string // at the smarthost
+	dkim     *smtpd.DKIM
+	tls      *tls.Config
+	clientCA *x509.CertPool // nil: none is trusted for its authority
 }
 
-// newRelay reads what [relay] names, and opens no listener; nil without one.
-func newRelay(ctx context.Context, s *state, cfg *config.Config) (*relay, error) {
-	if cfg.Relay == nil {
-		return nil, nil
+// newRelay reads what [relay] names: keys, certificates, passwords.
+func newRelay(ctx context.Context, g *gate, c *config.Relay) (*relay, error) {
+	s := g.s
+	r := &relay{s: s, gate: g, c: c, host: hostname(c), token: installation(s.tls)}
+	if old := g.now.Load(); old != nil {
+		r.host = old.host // greetings have it
 	}
-	r := &relay{s: s, c: cfg.Relay, host: hostname(cfg.Relay), token: installation(s.tls), login: relayLogin(s, cfg.Relay)}
-	r.opener = &inbound{s: s, token: r.token}
 	var err error
 	if r.password, err = r.c.ReadSmarthostPassword(); err != nil {
 		return nil, fmt.Errorf("%w: relay: %w", errConfig, err)
@@ -91,12 +89,14 @@ func installation(a *endpoint.Authority) string {
 
 // relayLogin checks the passwords of [relay] users, which are of our own making.
 func relayLogin(s *state, c *config.Relay) *login.Checker {
-	lc := login.Config{Store: s.store, Now: s.now}
+	return login.New(login.Config{Store: s.store, Now: s.now, Accounts: relayUsers(c)})
+}
+
+func relayUsers(c *config.Relay) (out []login.Account) {
 	for _, u := range c.Logins {
-		lc.Accounts = append(lc.Accounts, login.Account{Address: u.Name, Mode: login.Local,
-			UpstreamPassword: func(context.Context) (string, error) { return "", nil }})
+		out = append(out, login.Account{Address: u.Name, Mode: login.Local, UpstreamPassword: func(context.Context) (string, error) { return "", nil }})
 	}
-	return login.New(lc)
+	return out
 }
 
 // serverTLS asks for client certificates; who must have one is decided at MAIL.
@@ -123,68 +123,6 @@ func (r *relay) serverTLS() (*tls.Config, error) {
 	return t, nil
 }
 
-// listen opens the listeners.
-func (r *relay) listen(ctx context.Context) error {
-	err := open(ctx, &r.listeners, r.c.Addresses)
-	if err == nil && r.c.Inbound != nil {
-		err = open(ctx, &r.inner, r.c.Inbound.Addresses)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("relay: %w", err), closeAll(r.listeners), closeAll(r.inner))
-	}
-	return nil
-}
-
-func open(ctx context.Context, to *[]*opened, all []endpoint.Address) error {
-	for _, at := range all {
-		l, err := at.Listen(ctx)
-		if err != nil {
-			return err
-		}
-		*to = append(*to, &opened{Listener: l, at: at})
-	}
-	return nil
-}
-
-// serve adds the relay to the mail server that is about to start.
-func (r *relay) serve(ctx context.Context, to *roles, c *smtpd.Config) {
-	p := &smtpd.Prober{Logger: r.s.log, Every: r.s.probing(), Upstreams: []smtpd.Upstream{probed(r.c.Server)}}
-	to.probers = append(to.probers, p)
-	to.work.Go(func() { p.Run(ctx) })
-	c.Domain = r.host
-	for _, o := range r.listeners {
-		l := smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS, Open: r.open, Forward: r.forward, Capabilities: p.Capabilities}
-		if len(r.c.Logins) > 0 {
-			l.Login = r.logIn
-		}
-		c.Listeners = append(c.Listeners, l)
-		to.ready = append(to.ready, newReadyLine("relay", relayProtocols[o.at.Security], strings.Join(r.c.Domains, ","), o.Addr()))
-	}
-	if r.c.Inbound != nil {
-		r.serveInside(ctx, to, c)
-	}
-	c.TLS = r.shownAt(c.TLS)
-}
-
-// shownAt is base, with the relay's own certificate at its listeners.
-func (r *relay) shownAt(base *tls.Config) *tls.Config {
-	ports := map[int]bool{}
-	for _, o := range append(r.listeners[:len(r.listeners):len(r.listeners)], r.inner...) {
-		ports[o.Addr().(*net.TCPAddr).Port] = true
-	}
-	both := base.Clone()
-	both.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		if a, ok := h.Conn.LocalAddr().(*net.TCPAddr); ok && ports[a.Port] {
-			return r.tls, nil
-		}
-		if base.GetConfigForClient != nil {
-			return base.GetConfigForClient(h)
-		}
-		return nil, nil
-	}
-	return both
-}
-
 // trusts tells whether an address is in one of the trusted networks.
 func (r *relay) trusts(a net.Addr) bool {
 	t, ok := a.(*net.TCPAddr)
@@ -196,7 +134,7 @@ func (r *relay) trusts(a net.Addr) bool {
 		return false
 	}
 	ip = ip.Unmap()
-	for _, n := range r.s.cfg.Load().Relay.Networks { // a reload changes them
+	for _, n := range r.c.Networks {
 		if n.Contains(ip) {
 			return true
 		}
@@ -204,12 +142,9 @@ func (r *relay) trusts(a net.Addr) bool {
 	return false
 }
 
-// forward: an MTA of a trusted network may say whom it speaks for.
-func (r *relay) forward(p smtpd.Peer) bool { return r.trusts(p.Remote) }
-
 // open is the account of a client that has not logged in. After XCLIENT it is
 // judged by the client that the MTA spoke for, as if that had come by itself.
-func (r *relay) open(_ context.Context, p smtpd.Peer) *smtpd.Account {
+func (r *relay) open(p smtpd.Peer) *smtpd.Account {
 	if who, err := address.Parse(p.Login); err == nil && p.Via != nil && r.c.TrustSender {
 		return r.account(config.RelayClient{Name: who})
 	}
@@ -243,21 +178,14 @@ func valid(c *x509.Certificate, now time.Time) bool {
 	return !now.Before(c.NotBefore) && !now.After(c.NotAfter)
 }
 
-// logIn is the account of a user with a password of ours.
-func (r *relay) logIn(ctx context.Context, remote net.Addr, user, password string) (*smtpd.Account, error) {
-	who, _, err := r.login.Check(ctx, remote, user, password)
-	if errors.Is(err, login.ErrRefused) {
-		return nil, fmt.Errorf("%w: %w", smtpd.ErrCredentials, err)
-	}
-	if err != nil {
-		return nil, err
-	}
+// user is the account of who has logged in; nil where there is no such user.
+func (r *relay) user(who address.Address) *smtpd.Account {
 	for _, c := range r.c.Logins {
 		if c.Name.Equal(who) {
-			return r.account(c), nil
+			return r.account(c)
 		}
 	}
-	return nil, smtpd.ErrCredentials
+	return nil
 }
 
 // account is what a client works on. Who may send as anybody has proved to be
@@ -277,7 +205,7 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 		},
 	}
 	if r.c.Inbound != nil {
-		a.Opened = r.opener
+		a.Opened = r.gate.opener
 	}
 	if !c.Any {
 		a.Addresses, a.Relay.Proven = []address.Address{c.Name}, c.Name
@@ -297,16 +225,3 @@ func (r *relay) noticeInClear(to address.Address) bool {
 }
 
 func (r *relay) signsForDomain() bool { return r.c.Sign != "none" && !r.c.Signing.IsZero() }
-
-// queued finds the account that the queue sends for.
-func (r *relay) queued(others func(context.Context, string) (*smtpd.Account, error)) func(context.Context, string) (*smtpd.Account, error) {
-	return func(ctx context.Context, key string) (*smtpd.Account, error) {
-		switch {
-		case key == smtpd.RelayKey:
-			return r.account(config.RelayClient{Any: true}), nil
-		case key == smtpd.InboundKey && r.c.Inbound != nil:
-			return r.inside(), nil
-		}
-		return others(ctx, key)
-	}
-}

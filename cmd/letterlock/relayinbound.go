@@ -151,27 +151,16 @@ func (r *relay) inside() *smtpd.Account {
 	return &smtpd.Account{
 		Addresses: []address.Address{{Local: "postmaster", Domain: r.c.Domains[0]}},
 		Find:      nobody{}, Rules: func() *policy.Rules { return insideRules }, Upstream: up,
-		Relay: &smtpd.Relay{Host: r.host, Token: r.token + "-in", Any: true, Inbound: &smtpd.Inbound{Open: r.opener.open}},
+		Relay: &smtpd.Relay{Host: r.host, Token: r.token + "-in", Any: true, Inbound: &smtpd.Inbound{Open: r.gate.opener.open}},
 	}
 }
 
 // openInside lets in who may send as anybody.
-func (r *relay) openInside(ctx context.Context, p smtpd.Peer) *smtpd.Account {
-	if a := r.open(ctx, p); a == nil || !a.Relay.Any {
+func (r *relay) openInside(p smtpd.Peer) *smtpd.Account {
+	if a := r.open(p); a == nil || !a.Relay.Any || r.c.Inbound == nil {
 		return nil
 	}
 	return r.inside()
-}
-
-// serveInside adds the listeners of what comes in.
-func (r *relay) serveInside(ctx context.Context, to *roles, c *smtpd.Config) {
-	p := &smtpd.Prober{Logger: r.s.log, Upstreams: []smtpd.Upstream{probed(r.c.Inbound.Server)}}
-	to.work.Go(func() { p.Run(ctx) })
-	for _, o := range r.inner {
-		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,
-			Open: r.openInside, Forward: r.forward, Capabilities: p.Capabilities})
-		to.ready = append(to.ready, newReadyLine("relay-inbound", relayProtocols[o.at.Security], r.c.Domains[0], o.Addr()))
-	}
 }
 
 var relayProtocols = map[endpoint.Security]string{endpoint.TLS: "submissions", endpoint.STARTTLS: "smtp"}

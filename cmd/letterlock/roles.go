@@ -177,7 +177,7 @@ func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, ce
 			Login: s.bridges.smtpLogin(o.at), Capabilities: p.Capabilities})
 		r.announce(o)
 	}
-	gate, err := newRelay(ctx, s, s.cfg.Load())
+	gate, err := newGate(ctx, s, s.cfg.Load())
 	if gate != nil && err == nil {
 		err = gate.listen(ctx)
 	}
@@ -187,6 +187,7 @@ func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, ce
 	if gate != nil {
 		gate.serve(ctx, r, &c)
 		c.Account = gate.queued(c.Account)
+		s.gate = gate
 	}
 	if len(c.Listeners) == 0 {
 		return nil

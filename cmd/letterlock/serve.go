@@ -15,8 +15,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"letterlock.org/letterlock/internal/config"
 )
 
 type serveCmd struct {
@@ -63,7 +61,7 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 		return errors.Join(err, r.stop(ctx))
 	}
 	s.served, s.ready = true, r.ready
-	s.reload = func() error { return s.reloadFrom(cfg.File) }
+	s.reload = func() error { return s.reloadFrom(ctx, cfg.File) }
 	var background sync.WaitGroup
 	inner, cancel := context.WithCancel(ctx)
 	background.Go(func() { serveControl(inner, control, s) })
@@ -102,90 +100,6 @@ func (s *state) onHangup(ctx context.Context) {
 			}
 		}
 	}
-}
-
-// reloadFrom puts another configuration in place: rules, accounts, discovery, the
-// networks that the relay trusts, the level of the log. What is about listeners
-// and the store needs a restart, and is said to.
-func (s *state) reloadFrom(file string) error {
-	notify("RELOADING=1\nMONOTONIC_USEC=" + monotonic())
-	defer notify("READY=1")
-	next, err := config.Load(file)
-	if err != nil {
-		return err
-	}
-	if s.level != nil {
-		s.level.Set(next.LogLevel())
-	}
-	old := s.cfg.Load()
-	for _, what := range restartFor(old, next) {
-		s.log.Warn("this change takes a restart", "setting", what)
-	}
-	discovery, err := discoveryOf(next)
-	if err == nil {
-		err = s.resolver.Replace(discovery)
-	}
-	if err != nil {
-		return err
-	}
-	// What is open stays what is told of.
-	next.StateDir, next.Unlock, next.Keydir, next.Store, next.Audit, next.Metrics = old.StateDir, old.Unlock, old.Keydir, old.Store, old.Audit, old.Metrics
-	next.Relay = relayAfter(old.Relay, next.Relay)
-	s.login.Replace(logins(next))
-	s.cfg.Store(next)
-	s.log.Info("configuration read again", "file", file)
-	s.warnOfDryRun()
-	return nil
-}
-
-// restartFor names what differs and can't change while we run.
-func restartFor(old, next *config.Config) (out []string) {
-	differ := func(name string, a, b any) {
-		x, _ := json.Marshal(a)
-		y, _ := json.Marshal(b)
-		if string(x) != string(y) {
-			out = append(out, name)
-		}
-	}
-	differ("state_dir", old.StateDir, next.StateDir)
-	differ("unlock", old.Unlock, next.Unlock)
-	differ("keydir", old.Keydir, next.Keydir)
-	differ("relay, but for trusted", untrusting(old.Relay), untrusting(next.Relay))
-	differ("store", old.Store, next.Store)
-	differ("audit", old.Audit, next.Audit)
-	differ("metrics", old.Metrics, next.Metrics)
-	listen := func(c *config.Config) (l []string) {
-		for _, b := range c.Bridges {
-			for _, s := range []*config.Service{b.IMAP, b.SMTP} {
-				if s != nil {
-					l = append(append(l, b.Address), s.Listen...)
-				}
-			}
-		}
-		return l
-	}
-	differ("bridge listeners", listen(old), listen(next))
-	return out
-}
-
-// untrusting is a relay without what a reload changes.
-func untrusting(r *config.Relay) *config.Relay {
-	if r == nil {
-		return nil
-	}
-	without := *r
-	without.Trusted, without.Networks = nil, nil
-	return &without
-}
-
-// relayAfter is the relay that runs, with the networks that are trusted next.
-func relayAfter(old, next *config.Relay) *config.Relay {
-	if old == nil || next == nil {
-		return old
-	}
-	now := *old
-	now.Trusted, now.Networks = next.Trusted, next.Networks
-	return &now
 }
 
 // readyLine says that a listener accepts connections.

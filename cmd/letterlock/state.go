@@ -51,13 +51,17 @@ type state struct {
 	// standing: some certificate's changed since keywords were brought up to date.
 	standing atomic.Bool
 
-	cfg   atomic.Pointer[config.Config]
-	close []func() error
+	cfg atomic.Pointer[config.Config]
+	// restart names the settings of which the file says something else than what
+	// runs, since the last reload.
+	restart atomic.Pointer[[]string]
+	close   []func() error
 
 	// What follows is set by serve before commands can come in.
 	served bool
 	ready  []readyLine
 	ports  map[listening]int
+	gate   *gate                         // nil without [relay]
 	faults func() map[string]smtpd.Fault // of submission servers; nil without
 	reload func() error
 }

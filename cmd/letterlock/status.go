@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"letterlock.org/letterlock/internal/config"
@@ -142,6 +143,9 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 	}
 	if cfg.Rules.DryRun() {
 		j.problem("%s", dryRunWarning)
+	}
+	if r := s.restart.Load(); r != nil && len(*r) > 0 {
+		j.problem("the configuration file has other values than what runs, and they take a restart: %s", strings.Join(*r, ", "))
 	}
 	peers, err := s.resolver.List(ctx)
 	if err != nil {
