@@ -73,7 +73,8 @@ func (d *daneClient) at(ctx context.Context, a address.Address, name string) ans
 
 // unsigned is what an answer counts as that wasn't validated. A resolver that
 // validates the root has seen its parent zone prove that this one isn't signed,
-// so that it can have no record that counts; of another nothing is known.
+// or the zone that what is denied needn't be (opt-out: RFC 5155, Section 6), so
+// that no record there counts; of another resolver nothing is known.
 func (d *daneClient) unsigned(ctx context.Context, has bool) answer {
 	root, err := d.server.ask(ctx, ".", dnsmessage.TypeSOA)
 	switch {
@@ -84,7 +85,7 @@ func (d *daneClient) unsigned(ctx context.Context, has bool) answer {
 	case has:
 		return answer{outcome: NoDirectory, detail: "its OPENPGPKEY record is not signed (DNSSEC) and counts for nothing"}
 	}
-	return answer{outcome: NoDirectory, detail: "the domain is not signed (DNSSEC)"}
+	return answer{outcome: NoDirectory, detail: "that it has no OPENPGPKEY record is not signed (DNSSEC) and counts for nothing"}
 }
 
 func asciiLower(s string) string {
