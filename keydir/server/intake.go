@@ -88,6 +88,13 @@ const (
 func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
 	var serve func(http.ResponseWriter, *http.Request)
+	if openly(path) {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		if r.Method == http.MethodOptions {
+			preflight(w)
+			return
+		}
+	}
 	switch {
 	case path == uploadPath && r.Method == http.MethodPost:
 		serve = i.upload

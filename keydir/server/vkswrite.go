@@ -183,7 +183,6 @@ func (i *Intake) json(w http.ResponseWriter, a any, err error) {
 		status, b = http.StatusInternalServerError, []byte("{}")
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Access-Control-Allow-Origin", "*")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n'))
 }
