@@ -129,43 +129,61 @@ func (d *Directory) Revoke(ctx context.Context, c *pgp.Certificate) (known bool,
 	if !ok {
 		return false, fmt.Errorf("%s is not revoked: %w", c.Fingerprint(), pgp.ErrUnusable)
 	}
-	err = d.update(ctx, func(tx store.Tx, version int64) error {
-		known = false
-		rows, err := addressRows(tx, "fingerprint = ?", string(c.Fingerprint()))
-		for _, r := range rows {
-			known = true
-			if err == nil {
-				err = d.revokeRow(tx, r, revoked, version)
-			}
-		}
+	for range maxAsking {
+		var by approvals
+		by, err = d.approvals(ctx, "(fingerprint = ? OR "+wasOf+")", string(c.Fingerprint()), string(c.Fingerprint()))
 		if err != nil {
+			break
+		}
+		err = d.update(ctx, func(tx store.Tx, version int64) error {
+			known, err = d.revoke(tx, c, revoked, version, by)
 			return err
+		})
+		if !errors.Is(err, errNotAsked) {
+			break
 		}
-		former, err := addressRows(tx, "address IN (SELECT address FROM keydirserver_former WHERE fingerprint = ?)", string(c.Fingerprint()))
-		if err == nil && !known {
-			var n int
-			err = tx.Row("SELECT COUNT(*) FROM keydirserver_former WHERE fingerprint = ?", []any{string(c.Fingerprint())}, &n)
-			known = n > 0
-		}
-		for _, r := range former {
-			if err == nil {
-				err = d.revokeFormer(tx, r, c, version)
-			}
-		}
-		if err != nil || !known {
-			return err
-		}
-		return remember(tx, d.store, revoked)
-	})
+	}
 	if err != nil {
 		return false, fmt.Errorf("revoking %s: %w", c.Fingerprint(), err)
 	}
 	return known, nil
 }
 
+// wasOf chooses the addresses for which a key was published.
+const wasOf = "address IN (SELECT address FROM keydirserver_former WHERE fingerprint = ?)"
+
+// revoke is Revoke in a transaction.
+func (d *Directory) revoke(tx store.Tx, c, revoked *pgp.Certificate, version int64, by approvals) (known bool, err error) {
+	rows, err := addressRows(tx, "fingerprint = ?", string(c.Fingerprint()))
+	for _, r := range rows {
+		known = true
+		if err == nil {
+			err = d.revokeRow(tx, r, revoked, version, by)
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	former, err := addressRows(tx, wasOf, string(c.Fingerprint()))
+	if err == nil && !known {
+		var n int
+		err = tx.Row("SELECT COUNT(*) FROM keydirserver_former WHERE fingerprint = ?", []any{string(c.Fingerprint())}, &n)
+		known = n > 0
+	}
+	for _, r := range former {
+		if err == nil {
+			err = d.revokeFormer(tx, r, c, version, by)
+		}
+	}
+	if err != nil || !known {
+		return false, err
+	}
+	return true, remember(tx, d.store, revoked)
+}
+
 // addressRows reads the published rows that a condition chooses.
-func addressRows(tx store.Tx, where string, arg any) (rows []row, err error) {
-	err = tx.Rows(selectRows+" WHERE gone = 0 AND "+where, []any{arg}, func(scan func(...any) error) error {
+func addressRows(tx store.Tx, where string, args ...any) (rows []row, err error) {
+	err = tx.Rows(selectRows+" WHERE gone = 0 AND "+where, args, func(scan func(...any) error) error {
 		r := row{}
 		err := scan(r.dest()...)
 		rows = append(rows, r)
@@ -174,12 +192,16 @@ func addressRows(tx store.Tx, where string, arg any) (rows []row, err error) {
 	return rows, err
 }
 
-func (d *Directory) revokeRow(tx store.Tx, r row, revoked *pgp.Certificate, version int64) error {
+func (d *Directory) revokeRow(tx store.Tx, r row, revoked *pgp.Certificate, version int64, by approvals) error {
 	e, err := r.entry(d.store)
 	if err != nil {
 		return err
 	}
-	next, err := d.revokedRow(row{names: e.Address, cert: e.Certificate}, revoked)
+	approved, asked := by.of(e.Address)
+	if !asked {
+		return errNotAsked
+	}
+	next, err := d.revokedRow(row{names: e.Address, cert: e.Certificate, approved: approved}, revoked)
 	if err != nil {
 		return err
 	}
@@ -188,7 +210,7 @@ func (d *Directory) revokeRow(tx store.Tx, r row, revoked *pgp.Certificate, vers
 
 // revokeFormer has a certificate that was replaced answered beside its successor,
 // now that it is revoked.
-func (d *Directory) revokeFormer(tx store.Tx, r row, c *pgp.Certificate, version int64) error {
+func (d *Directory) revokeFormer(tx store.Tx, r row, c *pgp.Certificate, version int64, by approvals) error {
 	e, err := r.entry(d.store)
 	if err != nil || e.Certificate.Fingerprint() == c.Fingerprint() {
 		return err
@@ -197,7 +219,11 @@ func (d *Directory) revokeFormer(tx store.Tx, r row, c *pgp.Certificate, version
 	if err != nil || slices.ContainsFunc(all, func(o *pgp.Certificate) bool { return o.Fingerprint() == c.Fingerprint() }) {
 		return err
 	}
-	m, err := d.minimal(c, e.Address)
+	approved, asked := by.of(e.Address)
+	if !asked {
+		return errNotAsked
+	}
+	m, err := d.minimalBy(c, e.Address, approved)
 	if err != nil {
 		return nil // it doesn't name the address: by fingerprint it is told
 	}

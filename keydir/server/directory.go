@@ -92,6 +92,7 @@ type Directory struct {
 	// kept and published: the organisation's authorities, and keys that the owner
 	// had before. What is published for the address counts as approved anyway. Nil
 	// means none. It may be called concurrently, and must be set before first use.
+	// It may read the store: it is never called within one of our transactions.
 	Approved func(a address.Address) []*pgp.Certificate
 
 	store store.Store
@@ -254,10 +255,11 @@ type row struct {
 	gone                   bool
 	until                  int64 // Unix microseconds: how long predecessors are part of body
 	// What follows is not in this table.
-	names   address.Address   // what spelling says
-	cert    *pgp.Certificate  // as it was added
-	keys    []pgp.Fingerprint // the primary key's first
-	revoked *pgp.Certificate  // what is told for ever, nil if it isn't revoked
+	names    address.Address    // what spelling says
+	cert     *pgp.Certificate   // as it was added
+	keys     []pgp.Fingerprint  // the primary key's first
+	revoked  *pgp.Certificate   // what is told for ever, nil if it isn't revoked
+	approved []*pgp.Certificate // what Approved said, before the transaction
 
 	predecessors int // certificates in body behind that of cert
 }
@@ -274,8 +276,13 @@ func (r *row) whole() []byte {
 	return r.certificate
 }
 
-// row checks c and makes the row to store.
+// row checks c and makes the row to store. It asks Approved: see approvals.
 func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
+	return d.rowBy(a, c, d.approvedFor(a))
+}
+
+// rowBy is row with what is approved for a.
+func (d *Directory) rowBy(a address.Address, c *pgp.Certificate, approved []*pgp.Certificate) (row, error) {
 	if len(c.Bytes()) > MaxCertificate {
 		return row{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(c.Bytes()), MaxCertificate)
 	}
@@ -283,11 +290,11 @@ func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
 		return row{}, fmt.Errorf("%w: %s has no valid user ID of %s", ErrUserID, c.Fingerprint(), a)
 	}
 	now := d.now()
-	m, err := d.minimal(c, a)
+	m, err := d.minimalBy(c, a, approved)
 	if err != nil {
 		return row{}, fmt.Errorf("publishing the certificate of %s: %w", a, err)
 	}
-	r := row{address: a.Key(), spelling: a.String(), body: m.Bytes(), added: now.UnixMicro(), names: a, cert: c, keys: c.Fingerprints()}
+	r := row{address: a.Key(), spelling: a.String(), body: m.Bytes(), added: now.UnixMicro(), names: a, cert: c, keys: c.Fingerprints(), approved: approved}
 	r.revoked, _ = c.RevocationOnly()
 	if !bytes.Equal(m.Bytes(), c.Bytes()) {
 		r.certificate = c.Bytes()
@@ -295,12 +302,12 @@ func (d *Directory) row(a address.Address, c *pgp.Certificate) (row, error) {
 	return r, nil
 }
 
-// minimal is what is kept of a certificate for an address.
+// minimal is what is kept of a certificate for an address. It asks Approved.
 func (d *Directory) minimal(c *pgp.Certificate, a address.Address) (*pgp.Certificate, error) {
-	var approved []*pgp.Certificate
-	if d.Approved != nil {
-		approved = d.Approved(a)
-	}
+	return d.minimalBy(c, a, d.approvedFor(a))
+}
+
+func (d *Directory) minimalBy(c *pgp.Certificate, a address.Address, approved []*pgp.Certificate) (*pgp.Certificate, error) {
 	if k, ok := d.key(a.Domain, hashOfAddress(a)); ok {
 		if body, _, ok := d.table.get(k, nil); ok {
 			before, _ := pgp.ParseCertificates(body) // what can't be read approves of nothing

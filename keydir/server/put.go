@@ -92,27 +92,26 @@ func (d *Directory) revokedRow(r row, revoked *pgp.Certificate) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	return d.row(r.names, c)
+	return d.rowBy(r.names, c, r.approved)
 }
 
+// outdated chooses rows whose predecessors' year is over; at most a hundred at a
+// time.
+const outdated = "until > 0 AND until <= ? LIMIT 100"
+
 // dropPredecessors ends the year of those that were replaced.
-func (d *Directory) dropPredecessors(tx store.Tx, version int64) error {
-	var rows []row
-	err := tx.Rows(selectRows+" WHERE until > 0 AND until <= ? AND gone = 0 LIMIT 100", []any{d.now().UnixMicro()}, func(scan func(...any) error) error {
-		r := row{}
-		err := scan(r.dest()...)
-		rows = append(rows, r)
-		return err
-	})
+func (d *Directory) dropPredecessors(tx store.Tx, version int64, by approvals) error {
+	rows, err := addressRows(tx, outdated, d.now().UnixMicro())
 	for _, old := range rows {
 		if err != nil {
 			return err
 		}
 		e, bad := old.entry(d.store)
-		if bad != nil {
+		approved, asked := by.of(e.Address)
+		if bad != nil || !asked { // the next time
 			continue
 		}
-		r, bad := d.row(e.Address, e.Certificate)
+		r, bad := d.rowBy(e.Address, e.Certificate, approved)
 		if bad != nil {
 			continue
 		}

@@ -115,12 +115,12 @@ func verifyField(r *http.Request, field string, c *pgp.Certificate, p keydir.Put
 // putSigned publishes c in one transaction with the check of what is published,
 // the nonce and the invitation: none counts twice.
 func (d *Directory) putSigned(ctx context.Context, p keydir.PutRequest, c *pgp.Certificate, former func(*pgp.Certificate) error, invite string) error {
+	r, err := d.row(p.Address, c)
+	if err != nil {
+		return err
+	}
 	return d.update(ctx, func(tx store.Tx, version int64) error {
 		if err := d.spendNonce(tx, p.Nonce); err != nil {
-			return err
-		}
-		r, err := d.row(p.Address, c)
-		if err != nil {
 			return err
 		}
 		switch proven, err := d.proven(tx, p.Address, former); {

@@ -248,11 +248,12 @@ func (d *Directory) Pending(ctx context.Context, token string, way Way) (Pending
 // one succeeds, and the others are [ErrToken]. check, if not nil, may refuse
 // before the token is used; it may run more than once.
 func (d *Directory) Confirm(ctx context.Context, token string, way Way, check func(Pending) error) (Pending, error) {
-	if _, err := d.Pending(ctx, token, way); err != nil {
+	p, err := d.Pending(ctx, token, way)
+	if err != nil {
 		return Pending{}, err // without a transaction that others would wait for
 	}
-	var p Pending
-	err := d.update(ctx, func(tx store.Tx, version int64) error {
+	approved := d.approvedFor(p.Address)
+	err = d.update(ctx, func(tx store.Tx, version int64) error {
 		var w pending
 		var err error
 		if p, w, err = d.open(tx, token, way, " FOR UPDATE"); err != nil {
@@ -266,7 +267,7 @@ func (d *Directory) Confirm(ctx context.Context, token string, way Way, check fu
 		if err := w.use(tx, d.store); err != nil {
 			return err
 		}
-		r, err := d.row(p.Address, p.Certificate)
+		r, err := d.rowBy(p.Address, p.Certificate, approved)
 		if err != nil {
 			return err
 		}
@@ -305,11 +306,15 @@ func (d *Directory) Tidy(ctx context.Context) error {
 	if err != nil || due == 0 {
 		return err
 	}
+	by, err := d.approvals(ctx, outdated, now)
+	if err != nil {
+		return err
+	}
 	return d.update(ctx, func(tx store.Tx, version int64) error {
 		if _, err := tx.Exec("DELETE FROM keydirserver_pending WHERE ends <= ?", now); err != nil {
 			return err
 		}
-		return d.dropPredecessors(tx, version)
+		return d.dropPredecessors(tx, version, by)
 	})
 }
 
