@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/smtp"
+	"net/textproto"
 	"time"
 
 	"letterlock.org/letterlock/internal/config"
@@ -15,8 +16,8 @@ import (
 // keydirMailTime bounds the sending of one of the directory's own mails.
 const keydirMailTime = 2 * time.Minute
 
-// newKeydirMail sends the directory's own mails through its smarthost. They are
-// not private, and whoever misses one asks for another, so they take no queue.
+// newKeydirMail sends the directory's own mails through its smarthost. They take
+// no queue: what they ask for is kept by the directory itself, until it is sent.
 func newKeydirMail(c *config.Keydir) (server.Send, error) {
 	password, err := c.ReadSmarthostPassword()
 	if err != nil {
@@ -32,7 +33,8 @@ func newKeydirMail(c *config.Keydir) (server.Send, error) {
 	}, nil
 }
 
-// sendMail hands a mail to a submission server in one transaction.
+// sendMail hands a mail to a submission server in one transaction. It is
+// server.ErrRefused where the server will never take it.
 func sendMail(ctx context.Context, u endpoint.Upstream, user, password string, m server.Mail) error {
 	conn, err := u.Dial(ctx)
 	if err != nil {
@@ -67,7 +69,7 @@ func sendMail(ctx context.Context, u endpoint.Upstream, user, password string, m
 		return err
 	}
 	if err := c.Rcpt(m.To.String()); err != nil {
-		return err
+		return forGood(err)
 	}
 	w, err := c.Data()
 	if err != nil {
@@ -77,8 +79,17 @@ func sendMail(ctx context.Context, u endpoint.Upstream, user, password string, m
 		return err
 	}
 	if err := w.Close(); err != nil {
-		return err
+		return forGood(err)
 	}
 	_ = c.Quit() // it is accepted
 	return nil
+}
+
+// forGood tells a permanent reply about a mail (RFC 5321, Section 4.2.1).
+func forGood(err error) error {
+	var reply *textproto.Error
+	if errors.As(err, &reply) && reply.Code/100 == 5 {
+		return fmt.Errorf("%w: %w", server.ErrRefused, err)
+	}
+	return err
 }

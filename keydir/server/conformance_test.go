@@ -54,8 +54,8 @@ func TestSubmissionsOnEveryStore(t *testing.T) {
 				t.Errorf("%d certificates are served", len(got))
 			}
 		}
-		for range 2 {
-			begin(t, two, server.ByWKS, next.Certificate())
+		for range 3 {
+			begin(t, two, server.ByLink, next.Certificate())
 		}
 		if _, err := one.Begin(ctx, server.ByLink, a, next.Certificate()); !errors.Is(err, server.ErrLimited) {
 			t.Errorf("a fourth request: %v", err)

@@ -62,6 +62,15 @@ var Schema = store.Schema{Name: "keydirserver", Steps: []string{
 	ALTER TABLE keydirserver_cert ADD COLUMN until INTEGER NOT NULL DEFAULT 0;
 	CREATE INDEX keydirserver_cert_until ON keydirserver_cert (until) WHERE until > 0;
 	CREATE TABLE keydirserver_former (fingerprint TEXT NOT NULL, address TEXT NOT NULL, PRIMARY KEY (fingerprint, address))`,
+	// Who asked, as a keyed hash, and whether whoever got the mail said no; and of a
+	// mail that is still to be sent its seed and when it is due.
+	`-- additive
+	ALTER TABLE keydirserver_pending ADD COLUMN client TEXT NOT NULL DEFAULT '';
+	ALTER TABLE keydirserver_pending ADD COLUMN refused INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE keydirserver_pending ADD COLUMN seed TEXT NOT NULL DEFAULT '';
+	ALTER TABLE keydirserver_pending ADD COLUMN due INTEGER NOT NULL DEFAULT 0;
+	CREATE INDEX keydirserver_pending_client ON keydirserver_pending (client) WHERE client <> '';
+	CREATE INDEX keydirserver_pending_due ON keydirserver_pending (due) WHERE due > 0`,
 }}
 
 // These separate the MACs of our rows.

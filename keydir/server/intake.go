@@ -26,7 +26,7 @@ type IntakeConfig struct {
 	// are, and uploads change only what is published already.
 	URL  string
 	From address.Address
-	// Post takes a mail on its way; required for links. See [Post].
+	// Post takes a mail on its way; required for links, and for this Intake alone.
 	Post *Post
 	// Next answers what is no submission; required.
 	Next   http.Handler
@@ -67,6 +67,9 @@ func NewIntake(c IntakeConfig) *Intake {
 	domains, _ := foldDomains(c.Domains) // New tells of those that are none
 	for _, d := range domains {
 		i.domains[d] = true
+	}
+	if i.mails() {
+		c.Post.attach(i)
 	}
 	return i
 }
@@ -123,7 +126,8 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // clientOf is who made a request: the last of X-Forwarded-For where a reverse
-// proxy on this machine passed it on, since that one the proxy added itself.
+// proxy on this machine passed it on, since that one the proxy added itself. All
+// of whom it says what is no address are one client.
 func clientOf(r *http.Request) string {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !ap.Addr().Unmap().IsLoopback() {
@@ -134,10 +138,15 @@ func clientOf(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	last := all[len(all)-1]
-	if ip, err := netip.ParseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])); err == nil {
-		return netip.AddrPortFrom(ip, 1).String()
+	last = strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+	if ap, err := netip.ParseAddrPort(last); err == nil {
+		return ap.String()
 	}
-	return r.RemoteAddr
+	ip, err := netip.ParseAddr(last)
+	if err != nil {
+		ip = netip.IPv4Unspecified()
+	}
+	return netip.AddrPortFrom(ip, 1).String()
 }
 
 // reason is what the one who submits is told, and with which status. Only what
@@ -222,7 +231,7 @@ func (i *Intake) takeAndAsk(r *http.Request, o Offer) error {
 	}
 	for _, a := range o.Addresses {
 		if !contains(done, a) {
-			if err := i.ask(r.Context(), a, o.Certificate); err != nil {
+			if err := i.ask(r, a, o.Certificate); err != nil {
 				return err
 			}
 		}

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -24,11 +22,13 @@ type office struct {
 	d  *server.Directory
 	h  http.Handler
 	in chan server.Mail
+	at *clock // of d
 }
 
 func newOffice(t testing.TB, d *server.Directory) *office {
 	t.Helper()
-	o := &office{t: t, d: d, in: make(chan server.Mail, 100)}
+	o := &office{t: t, d: d, in: make(chan server.Mail, 100), at: newClock(d.Now())}
+	o.at.of(d)
 	post := server.NewPost(func(_ context.Context, m server.Mail) error { o.in <- m; return nil }, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -268,38 +268,5 @@ func TestClientsAreLimited(t *testing.T) {
 	}
 	if status, _ := o.do("GET", "/.well-known/openpgpkey/example.org/policy", "", ""); status != 200 {
 		t.Errorf("a look-up through the intake: %d", status)
-	}
-}
-
-func TestMailIsTriedAgain(t *testing.T) {
-	sent := make(chan int, 10)
-	n := 0
-	post := server.NewPost(func(context.Context, server.Mail) error {
-		if n++; n < 3 {
-			return errors.New("down")
-		}
-		sent <- n
-		return nil
-	}, nil)
-	post.Pause = time.Millisecond
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() { post.Run(ctx); close(done) }()
-	defer func() { cancel(); <-done }()
-	d, _ := directory(t)
-	h := server.NewIntake(server.IntakeConfig{Directory: d, Domains: []string{"example.org"}, URL: "https://k", From: addr(t, "k@example.org"), Post: post,
-		Next: handler(d), Now: d.Now})
-	r := httptest.NewRequest("POST", "https://k/pks/add", strings.NewReader(url.Values{"keytext": {cert(t, "joe.doe@example.org").Armored()}}.Encode()))
-	r.RemoteAddr = "127.0.0.1:1"
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	if w.Code != 200 {
-		b, _ := io.ReadAll(w.Body)
-		t.Fatal(w.Code, string(b))
-	}
-	select {
-	case <-sent:
-	case <-time.After(20 * time.Second):
-		t.Fatal("not sent")
 	}
 }

@@ -26,16 +26,8 @@ type bucket struct {
 // allow takes a token of the client at remote, "ip:port". Who has no IP address
 // (a Unix socket) and who is on loopback is not limited.
 func (l *limiter) allow(remote string) bool {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil || ap.Addr().Unmap().IsLoopback() {
-		return true
-	}
-	bits := 32
-	if ap.Addr().Unmap().Is6() {
-		bits = 64
-	}
-	client, err := ap.Addr().Unmap().WithZone("").Prefix(bits)
-	if err != nil {
+	client, ok := clientPrefix(remote)
+	if !ok {
 		return true
 	}
 	now := l.now()
@@ -59,4 +51,19 @@ func (l *limiter) allow(remote string) bool {
 	b.tokens--
 	l.buckets[client] = b
 	return true
+}
+
+// clientPrefix is what one client has of the address space: an IPv4 address, or a
+// /64 of IPv6. It is false of who has no IP address, and of loopback.
+func clientPrefix(remote string) (netip.Prefix, bool) {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil || ap.Addr().Unmap().IsLoopback() {
+		return netip.Prefix{}, false
+	}
+	bits := 32
+	if ap.Addr().Unmap().Is6() {
+		bits = 64
+	}
+	client, err := ap.Addr().Unmap().WithZone("").Prefix(bits)
+	return client, err == nil
 }

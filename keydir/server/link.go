@@ -18,11 +18,15 @@ func (i *Intake) link(w http.ResponseWriter, r *http.Request) {
 		page.Ask = true
 		p, err = i.c.Directory.Pending(r.Context(), token, ByLink)
 	case http.MethodPost:
-		page.Done = true
 		if !sameSite(r) {
 			err = errRequest
 			break
 		}
+		if page.Refused = refusal(r); page.Refused {
+			p, err = i.c.Directory.Refuse(r.Context(), token, ByLink)
+			break
+		}
+		page.Done = true
 		p, err = i.c.Directory.Confirm(r.Context(), token, ByLink, i.still)
 		if err == nil {
 			i.log.Info("keydir: published", "way", ByLink, "fingerprint", p.Certificate.Fingerprint())
@@ -33,6 +37,12 @@ func (i *Intake) link(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	i.token(w, r, "confirm", page, p, err)
+}
+
+// refusal tells whether a form says that what the mail asked for was not wanted.
+func refusal(r *http.Request) bool {
+	v, err := formField(r, "refuse")
+	return err == nil && v != ""
 }
 
 // still tells whether what waits may be published as of now.

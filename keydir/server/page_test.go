@@ -27,7 +27,8 @@ func newSite(t testing.TB, d *server.Directory) *office {
 
 func newSiteFor(t testing.TB, d *server.Directory, c server.IntakeConfig) *office {
 	t.Helper()
-	o := &office{t: t, d: d, in: make(chan server.Mail, 100)}
+	o := &office{t: t, d: d, in: make(chan server.Mail, 100), at: newClock(d.Now())}
+	o.at.of(d)
 	post := server.NewPost(func(_ context.Context, m server.Mail) error { o.in <- m; return nil }, nil)
 	if c.URL != "" {
 		c.Post = post

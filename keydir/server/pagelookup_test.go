@@ -45,11 +45,11 @@ func TestCertificatesThatNobodyShouldUseAreSaidSo(t *testing.T) {
 	if err := d.Add(ctx, addr(t, "revoked@example.org"), revoked(t, key(t, "revoked@example.org"))); err != nil {
 		t.Fatal(err)
 	}
-	d.Now = func() time.Time { return today.Add(time.Second) }
+	o.at.set(today.Add(time.Second))
 	if status, page := o.do("GET", "/lookup?address=revoked@example.org", "", ""); status != 200 || !strings.Contains(page, "REVOKED") || strings.Contains(page, "In use") {
 		t.Errorf("revoked: %d %s", status, page)
 	}
-	d.Now = func() time.Time { return today.AddDate(3, 0, 0) }
+	o.at.set(today.AddDate(3, 0, 0))
 	if status, page := o.do("GET", "/lookup?address=old@example.org", "", ""); status != 200 || !strings.Contains(page, "EXPIRED") || !strings.Contains(page, grouped(c)) {
 		t.Errorf("expired: %d %s", status, page)
 	}

@@ -47,7 +47,7 @@ func (s *Site) removal(w http.ResponseWriter, r *http.Request) {
 		err = errNoMail
 	default:
 		select {
-		case s.asked <- a:
+		case s.asked <- removalAsked{a, s.intake.c.Directory.client(clientOf(r))}:
 		default:
 			err = errBusy
 		}
@@ -64,15 +64,14 @@ var errBusy = errors.New("keydir: too many removals wait to be mailed")
 
 // askRemoval mails a link to an address, if something is published for it and it
 // had not its mails for today.
-func (s *Site) askRemoval(ctx context.Context, a address.Address) {
+func (s *Site) askRemoval(ctx context.Context, q removalAsked) {
 	i := s.intake
-	c, err := i.c.Directory.Certificate(ctx, a)
+	c, err := i.c.Directory.Certificate(ctx, q.address)
 	if errors.Is(err, store.ErrNoRow) {
 		return
 	}
-	var token string
 	if err == nil {
-		token, err = i.c.Directory.Begin(ctx, ByRemoval, a, c)
+		err = i.c.Directory.request(ctx, ByRemoval, q.address, c, q.by)
 	}
 	switch {
 	case errors.Is(err, ErrLimited):
@@ -80,7 +79,7 @@ func (s *Site) askRemoval(ctx context.Context, a address.Address) {
 	case err != nil:
 		i.log.Error("keydir: a removal failed", "err", err)
 	default:
-		i.c.Post.enqueue(removalMail(i.c.From, a, c, i.c.URL+withdrawRoot+token, i.now()))
+		i.c.Post.look()
 	}
 }
 
@@ -92,7 +91,7 @@ be no longer published for
 
 If that was you, open
     %s
-within three days. If it was not you, do nothing.
+within three days. If it was not you, do nothing, or say so there.
 `, spaced(string(c.Fingerprint())), to, link))}
 }
 
@@ -131,7 +130,7 @@ func (d *Directory) Withdraw(ctx context.Context, token string) (Pending, error)
 type tokenPage struct {
 	page
 	Address, Fingerprint string
-	Ask, Done            bool
+	Ask, Done, Refused   bool
 }
 
 func (s *Site) withdrawForm(w http.ResponseWriter, r *http.Request) {
@@ -140,6 +139,11 @@ func (s *Site) withdrawForm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Site) withdraw(w http.ResponseWriter, r *http.Request) {
+	if refusal(r) {
+		p, err := s.intake.c.Directory.Refuse(r.Context(), withdrawToken(r), ByRemoval)
+		s.intake.token(w, r, "withdraw", tokenPage{Refused: true}, p, err)
+		return
+	}
 	p, err := s.intake.c.Directory.Withdraw(r.Context(), withdrawToken(r))
 	if err == nil {
 		s.intake.log.Info("keydir: removed", "way", ByRemoval, "fingerprint", p.Certificate.Fingerprint())
@@ -156,7 +160,7 @@ func (i *Intake) token(w http.ResponseWriter, r *http.Request, name string, t to
 	t.page = i.newPage(r, "", map[string]string{"withdraw": "Remove a certificate", "confirm": "Publish a certificate"}[name])
 	status := http.StatusOK
 	if err != nil {
-		t.Ask, t.Done = false, false
+		t.Ask, t.Done, t.Refused = false, false, false
 		status, t.Fault = i.faultOf(err)
 	} else {
 		t.Address, t.Fingerprint = shownAddress(p.Address), spaced(string(p.Certificate.Fingerprint()))

@@ -51,11 +51,11 @@ func TestARemovalIsOfOneCertificateAndOneUse(t *testing.T) {
 	}
 	o.removal("joe.doe@example.org")
 	late := o.withdrawLink()
-	d.Now = func() time.Time { return today.Add(73 * time.Hour) }
+	o.at.set(today.Add(73 * time.Hour))
 	if status, _ := o.do("POST", late, "", ""); status != 404 || served(t, d) == nil {
 		t.Errorf("a link that is too old: %d", status)
 	}
-	d.Now = func() time.Time { return today }
+	o.at.set(today)
 	// Tokens of one way are good for that way only.
 	publish, err := d.Begin(ctx, server.ByLink, a, cert(t, "joe.doe@example.org"))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"letterlock.org/letterlock/internal/address"
 )
@@ -24,7 +25,13 @@ import (
 type Site struct {
 	lookups *Handler
 	intake  *Intake
-	asked   chan address.Address // whose certificates shall be removed
+	asked   chan removalAsked
+}
+
+// removalAsked is an address whose certificate shall be removed, and who says so.
+type removalAsked struct {
+	address address.Address
+	by      asker
 }
 
 // maxAsked is how many removals wait for Run.
@@ -32,7 +39,7 @@ const maxAsked = 64
 
 // NewSite makes a Site in front of an Intake; lookups answers what is asked.
 func NewSite(lookups *Handler, intake *Intake) *Site {
-	return &Site{lookups: lookups, intake: intake, asked: make(chan address.Address, maxAsked)}
+	return &Site{lookups: lookups, intake: intake, asked: make(chan removalAsked, maxAsked)}
 }
 
 // Paths of pages.
@@ -76,7 +83,7 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Site) serve(w http.ResponseWriter, r *http.Request, clients *limiter, serve http.HandlerFunc) {
 	switch {
-	case !clients.allow(r.RemoteAddr):
+	case !clients.allow(clientOf(r)):
 		w.Header().Set("Retry-After", "60")
 		s.faulty(w, r, http.StatusTooManyRequests, fault{Title: "Too many requests", Text: "More was asked from where you are than is answered at once. Wait a minute, then try again."})
 	case len(r.URL.RawQuery) > maxQuery:
@@ -113,15 +120,33 @@ func formField(r *http.Request, name string) (string, error) {
 	return strings.TrimSpace(v.Get(name)), nil
 }
 
-// Run sends the mails that removals ask for, until ctx ends. They are made beside
-// the requests, so that nobody learns from an answer's time who is here.
+// Run has the mails sent that removals ask for, until ctx ends; then it does what
+// was asked before. They are made beside the requests, so that nobody learns from
+// an answer's time who is here.
 func (s *Site) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			s.finish(context.WithoutCancel(ctx))
 			return
 		case a := <-s.asked:
+			s.askRemoval(context.WithoutCancel(ctx), a)
+		}
+	}
+}
+
+// finish bounds what Run does after its end.
+const finish = 2 * time.Second
+
+func (s *Site) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, finish)
+	defer cancel()
+	for ctx.Err() == nil {
+		select {
+		case a := <-s.asked:
 			s.askRemoval(ctx, a)
+		default:
+			return
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (s *Site) take(r *http.Request, o Offer) (uploadView, error) {
 		case !s.intake.mails():
 			v.Unasked = append(v.Unasked, shownAddress(a))
 		default:
-			if err := s.intake.ask(r.Context(), a, o.Certificate); err != nil {
+			if err := s.intake.ask(r, a, o.Certificate); err != nil {
 				return v, err
 			}
 			v.Asked = append(v.Asked, shownAddress(a))

@@ -40,7 +40,7 @@ func TestFaultsOfUploads(t *testing.T) {
 			t.Errorf("%s: %d, want %d and %q:\n%s", tt.name, status, tt.status, tt.says, page)
 		}
 	}
-	d.Now = func() time.Time { return today.AddDate(3, 0, 0) }
+	o.at.set(today.AddDate(3, 0, 0))
 	if status, page := o.give(string(c.Bytes()), ""); status != 400 || !strings.Contains(page, "has expired") {
 		t.Errorf("expired: %d %s", status, page)
 	}

@@ -27,6 +27,9 @@ type pending struct {
 	way, address, spelling, fingerprint string
 	made, ends                          int64
 	used                                bool
+	client                              asker
+	seed                                string // of a mail that is to be sent, and
+	due                                 int64  // when
 }
 
 // newToken is 160 random bits, as 32 characters of z-base-32, which is also the
@@ -67,9 +70,9 @@ func (p *pending) macOf(st store.Store) []byte {
 }
 
 func (p *pending) insert(tx store.Tx, st store.Store) error {
-	_, err := tx.Exec(`INSERT INTO keydirserver_pending (token, way, address, spelling, fingerprint, certificate, made, ends, used, mac)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		p.token, p.way, p.address, p.spelling, p.fingerprint, p.certificate, p.made, p.ends, p.used, p.macOf(st))
+	_, err := tx.Exec(`INSERT INTO keydirserver_pending (token, way, address, spelling, fingerprint, certificate, made, ends, used, mac, client, seed, due)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		p.token, p.way, p.address, p.spelling, p.fingerprint, p.certificate, p.made, p.ends, p.used, p.macOf(st), string(p.client), p.seed, p.due)
 	return err
 }
 

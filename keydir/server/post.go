@@ -3,9 +3,11 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -22,72 +24,105 @@ type Mail struct {
 }
 
 // Send hands a mail to the server that carries it on; after nil it is there.
+// [ErrRefused] says that this mail never will be.
 type Send func(ctx context.Context, m Mail) error
 
-// postWaiting bounds what waits to be sent.
-const postWaiting = 256
+// ErrRefused means that a mail was refused for good.
+var ErrRefused = errors.New("mail refused")
 
-// Post sends mails beside the requests that cause them, so that nobody learns
-// from an answer's time whether there was one. What can't be sent within some
-// minutes is dropped: whoever asked asks again.
+// Post sends the mails that an Intake's requests cause, beside them, so that
+// nobody learns from an answer's time whether there was one. What is to be sent
+// stands in the store, with the request: it outlives a stop, and is tried until
+// the request runs out. A mail is sent twice only where the program ended between
+// its acceptance and the note of it; both have the same link.
 type Post struct {
-	waiting chan Mail
-	send    Send
-	log     *slog.Logger
-	// Pause is between attempts; it doubles each time. 2 s if zero.
+	send  Send
+	log   *slog.Logger
+	wake  chan struct{}
+	whose atomic.Pointer[Intake]
+	// Pause is how often is looked for what is due, which new requests don't wait
+	// for. 2 s if zero.
 	Pause time.Duration
 }
 
-// NewPost makes a Post; Run sends. log may be nil.
+// NewPost makes a Post for one Intake; Run sends. log may be nil.
 func NewPost(send Send, log *slog.Logger) *Post {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Post{waiting: make(chan Mail, postWaiting), send: send, log: log, Pause: 2 * time.Second}
+	return &Post{send: send, log: log, wake: make(chan struct{}, 1), Pause: 2 * time.Second}
 }
 
-// Run sends what comes until ctx ends.
+// attach says whose mails are sent.
+func (p *Post) attach(i *Intake) {
+	p.whose.Store(i)
+	p.look()
+}
+
+// look has Run look for what is due.
+func (p *Post) look() {
+	select {
+	case p.wake <- struct{}{}:
+	default: // it will
+	}
+}
+
+// Run sends what is due until ctx ends.
 func (p *Post) Run(ctx context.Context) {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-p.waiting:
-			p.try(ctx, m)
-		}
-	}
-}
-
-// postAttempts within about a minute.
-const postAttempts = 5
-
-func (p *Post) try(ctx context.Context, m Mail) {
-	pause := p.Pause
-	for n := 1; ; n++ {
-		err := p.send(ctx, m)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		if n == postAttempts {
-			p.log.Error("keydir: a mail could not be sent and is dropped", "err", err)
-			return
+		if i := p.whose.Load(); i != nil {
+			p.round(ctx, i)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
-			pause *= 2
+		case <-p.wake:
+		case <-time.After(p.Pause):
 		}
 	}
 }
 
-// enqueue takes a mail, or drops it where too many wait.
-func (p *Post) enqueue(m Mail) {
-	select {
-	case p.waiting <- m:
-	default:
-		p.log.Error("keydir: too many mails wait to be sent; one is dropped")
+// round tries everything that is due once.
+func (p *Post) round(ctx context.Context, i *Intake) {
+	d := i.c.Directory
+	for ctx.Err() == nil {
+		m, ok, err := d.dueMail(ctx)
+		if err == nil && !ok {
+			return
+		}
+		if err == nil {
+			err = p.one(ctx, d, m, i.write(m))
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				p.log.Error("keydir: mails wait to be sent", "err", err)
+			}
+			return
+		}
 	}
+}
+
+// one sends a mail; the error is the store's.
+func (p *Post) one(ctx context.Context, d *Directory, m waitingMail, mail Mail) error {
+	noting := context.WithoutCancel(ctx)
+	switch err := p.send(ctx, mail); {
+	case err == nil:
+		return d.mailed(noting, m)
+	case errors.Is(err, ErrRefused):
+		p.log.Error("keydir: a mail was refused and is dropped", "err", err)
+		return d.mailed(noting, m)
+	case ctx.Err() == nil:
+		p.log.Warn("keydir: a mail could not be sent and is tried again", "err", err)
+	}
+	return d.notMailed(noting, m)
+}
+
+// write makes the mail of a request.
+func (i *Intake) write(m waitingMail) Mail {
+	if m.Way == ByRemoval {
+		return removalMail(i.c.From, m.Address, m.Certificate, i.c.URL+withdrawRoot+m.token, i.now())
+	}
+	return linkMail(i.c.From, m.Address, m.Certificate, i.c.URL+linkRoot+m.token, i.now())
 }
 
 // linkMail asks an address whether it wants a certificate to be published. It is
@@ -105,7 +140,7 @@ If that was you, compare it with what your own program shows, and open
 
     %s
 
-within three days. If it was not you, do nothing.
+within three days. If it was not you, do nothing, or say so there.
 `, to, spaced(string(c.Fingerprint())), link))}
 }
 

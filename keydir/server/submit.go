@@ -165,14 +165,8 @@ func (w Way) lasts() time.Duration {
 	return 3 * 24 * time.Hour
 }
 
-// Bounds of what waits: requests for one address in a day, of uploads that nobody
-// asked to verify yet and nonces, and of everything else.
-const (
-	perAddress = 3
-	maxShort   = 5_000
-	maxPending = 100_000
-	limitSpan  = 24 * time.Hour
-)
+// limitSpan is the day of the limits.
+const limitSpan = 24 * time.Hour
 
 // Pending is what waits for its confirmation.
 type Pending struct {
@@ -186,9 +180,21 @@ type Pending struct {
 // once and stored as a keyed hash: 160 random bits, bound to the way, the address
 // and the certificate. [ErrLimited] says that enough was asked.
 func (d *Directory) Begin(ctx context.Context, way Way, a address.Address, c *pgp.Certificate) (token string, err error) {
+	return d.beginFor(ctx, way, a, c, "")
+}
+
+func (d *Directory) beginFor(ctx context.Context, way Way, a address.Address, c *pgp.Certificate, by asker) (token string, err error) {
 	token = newToken()
 	p := d.newPending(token, way, a, c)
-	err = d.store.Update(ctx, func(tx store.Tx) error {
+	p.client = by
+	if err := d.begin(ctx, p); err != nil {
+		return "", err
+	}
+	return token, nil
+}
+
+func (d *Directory) begin(ctx context.Context, p pending) error {
+	err := d.store.Update(ctx, func(tx store.Tx) error {
 		if _, err := tx.Exec("DELETE FROM keydirserver_pending WHERE ends <= ?", d.now().UnixMicro()); err != nil {
 			return err
 		}
@@ -198,40 +204,9 @@ func (d *Directory) Begin(ctx context.Context, way Way, a address.Address, c *pg
 		return p.insert(tx, d.store)
 	})
 	if err != nil {
-		return "", fmt.Errorf("beginning a submission: %w", err)
+		return fmt.Errorf("beginning a submission: %w", err)
 	}
-	return token, nil
-}
-
-// limit is ErrLimited where there is too much already.
-func (d *Directory) limit(tx store.Tx, p pending) error {
-	var n, short int
-	if err := tx.Row("SELECT COUNT(*), COUNT(CASE WHEN way IN (?, ?) THEN 1 END) FROM keydirserver_pending",
-		[]any{string(ByUpload), string(byNonce)}, &n, &short); err != nil {
-		return err
-	}
-	switch Way(p.way) {
-	case ByUpload, byNonce: // anybody makes them, and they are gone soon
-		if short >= maxShort {
-			return ErrLimited
-		}
-		return nil
-	case ByInvite:
-		return nil // the operator's
-	}
-	if n-short >= maxPending {
-		return ErrLimited
-	}
-	way, or := ByLink, ByWKS
-	if p.way == string(ByRemoval) { // apart, so that nobody can use up what the owner needs
-		way, or = ByRemoval, ByRemoval
-	}
-	err := tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE address = ? AND made > ? AND way IN (?, ?)",
-		[]any{p.address, d.now().Add(-limitSpan).UnixMicro(), string(way), string(or)}, &n)
-	if err == nil && n >= perAddress {
-		return ErrLimited
-	}
-	return err
+	return nil
 }
 
 // Pending is what a token stands for, without using it.

@@ -190,16 +190,52 @@ func TestAnAddressGetsAFewMailsADay(t *testing.T) {
 	now := today
 	d.Now = func() time.Time { return now }
 	c := cert(t, "joe.doe@example.org")
-	for range 3 {
-		begin(t, d, server.ByLink, c)
+	limited := func(way server.Way) bool {
+		_, err := d.Begin(ctx, way, addr(t, "JOE.DOE@example.org"), c)
+		if err != nil && !errors.Is(err, server.ErrLimited) {
+			t.Fatal(err)
+		}
+		return err != nil
 	}
-	for _, way := range []server.Way{server.ByLink, server.ByWKS} {
-		if _, err := d.Begin(ctx, way, addr(t, "JOE.DOE@example.org"), c); !errors.Is(err, server.ErrLimited) {
-			t.Errorf("%s: %v", way, err)
+	var tokens []string
+	for range 3 {
+		tokens = append(tokens, begin(t, d, server.ByLink, c))
+	}
+	if !limited(server.ByLink) {
+		t.Error("a fourth mail with a link")
+	}
+	for _, way := range []server.Way{server.ByWKS, server.ByRemoval, server.ByInvite} {
+		if limited(way) {
+			t.Errorf("links leave nothing to %s", way)
 		}
 	}
 	if _, err := d.Begin(ctx, server.ByLink, addr(t, "bob@example.org"), c); err != nil {
 		t.Errorf("somebody else: %v", err)
+	}
+	// What the owner of the mailbox did counts for nothing.
+	if _, err := d.Confirm(ctx, tokens[0], server.ByLink, nil); err != nil {
+		t.Fatal(err)
+	}
+	if limited(server.ByLink) {
+		t.Error("after one was confirmed")
+	}
+	if _, err := d.Refuse(ctx, tokens[1], server.ByLink); err != nil {
+		t.Fatal(err)
+	}
+	for _, used := range []func() error{
+		func() error { _, err := d.Refuse(ctx, tokens[1], server.ByLink); return err },
+		func() error { _, err := d.Confirm(ctx, tokens[1], server.ByLink, nil); return err },
+		func() error { _, err := d.Refuse(ctx, tokens[2], server.ByRemoval); return err },
+	} {
+		if err := used(); !errors.Is(err, server.ErrToken) {
+			t.Errorf("a token that was refused, or is for another way: %v", err)
+		}
+	}
+	if limited(server.ByLink) {
+		t.Error("after one was refused")
+	}
+	if !limited(server.ByLink) {
+		t.Error("beyond three again")
 	}
 	now = now.Add(24 * time.Hour)
 	begin(t, d, server.ByLink, c)

@@ -107,12 +107,13 @@ func (i *Intake) request(w http.ResponseWriter, r *http.Request) {
 	}
 	var a vksAnswer
 	if err == nil {
-		a, err = i.requested(r.Context(), q.Token, q.Addresses)
+		a, err = i.requested(r, q.Token, q.Addresses)
 	}
 	i.json(w, a, err)
 }
 
-func (i *Intake) requested(ctx context.Context, token string, addresses []string) (vksAnswer, error) {
+func (i *Intake) requested(r *http.Request, token string, addresses []string) (vksAnswer, error) {
+	ctx := r.Context()
 	p, err := i.c.Directory.Pending(ctx, token, ByUpload)
 	if err != nil {
 		return vksAnswer{}, err
@@ -138,7 +139,7 @@ func (i *Intake) requested(ctx context.Context, token string, addresses []string
 			a.Status[at.String()] = vksUnpublished
 		default:
 			a.Status[at.String()] = vksPending
-			if err := i.ask(ctx, at, p.Certificate); err != nil {
+			if err := i.ask(r, at, p.Certificate); err != nil {
 				return vksAnswer{}, err
 			}
 		}
@@ -148,7 +149,7 @@ func (i *Intake) requested(ctx context.Context, token string, addresses []string
 
 // ask mails a link to an address, unless it had its mails for today; that is not
 // told.
-func (i *Intake) ask(ctx context.Context, a address.Address, c *pgp.Certificate) error {
+func (i *Intake) ask(r *http.Request, a address.Address, c *pgp.Certificate) error {
 	if !i.mails() {
 		return errNoMail
 	}
@@ -156,7 +157,7 @@ func (i *Intake) ask(ctx context.Context, a address.Address, c *pgp.Certificate)
 	if err != nil {
 		return err
 	}
-	token, err := i.c.Directory.Begin(ctx, ByLink, a, m)
+	err = i.c.Directory.request(r.Context(), ByLink, a, m, i.c.Directory.client(clientOf(r)))
 	if errors.Is(err, ErrLimited) {
 		i.log.Info("keydir: no more mail to an address today")
 		return nil
@@ -164,7 +165,7 @@ func (i *Intake) ask(ctx context.Context, a address.Address, c *pgp.Certificate)
 	if err != nil {
 		return err
 	}
-	i.c.Post.enqueue(linkMail(i.c.From, a, m, i.c.URL+linkRoot+token, i.now()))
+	i.c.Post.look()
 	return nil
 }
 

@@ -78,7 +78,13 @@ func (w *WKS) submitted(ctx context.Context, l wks.Letter) (out []Mail, err erro
 			return nil, err
 		}
 		for _, a := range o.Addresses {
-			m, err := w.ask(ctx, a, o.Certificate, contains(done, a))
+			// Whoever may send mail as the address has more of its mails: an MTA that
+			// lets nobody else do so keeps them for its owner.
+			by := asker("")
+			if !l.From.Equal(a) {
+				by = w.Directory.asker("address", l.From.Key())
+			}
+			m, err := w.ask(ctx, a, o.Certificate, contains(done, a), by)
 			if err != nil {
 				return nil, err
 			}
@@ -92,7 +98,7 @@ func (w *WKS) submitted(ctx context.Context, l wks.Letter) (out []Mail, err erro
 
 // ask writes the confirmation request, or says that it is published already;
 // nothing if the address had its mails for today.
-func (w *WKS) ask(ctx context.Context, a address.Address, c *pgp.Certificate, done bool) (Mail, error) {
+func (w *WKS) ask(ctx context.Context, a address.Address, c *pgp.Certificate, done bool, by asker) (Mail, error) {
 	out := Mail{From: w.Address, To: a}
 	m, err := w.Directory.minimal(c, a)
 	if err != nil {
@@ -102,7 +108,7 @@ func (w *WKS) ask(ctx context.Context, a address.Address, c *pgp.Certificate, do
 		out.Text, err = wks.Done(ctx, w.head(a), m)
 		return out, err
 	}
-	nonce, err := w.Directory.Begin(ctx, ByWKS, a, m)
+	nonce, err := w.Directory.beginFor(ctx, ByWKS, a, m, by)
 	if errors.Is(err, ErrLimited) {
 		w.tell("keydir: no more mail to an address today")
 		return out, nil
