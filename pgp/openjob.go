@@ -132,7 +132,7 @@ func (j *job) decrypted(ctx context.Context, p *plaintext, inline bool) (*Opened
 	} else if l, err = readLetter(outer, p.text); err != nil {
 		return nil, err
 	}
-	if len(all) == 0 && l.root != nil && signedParts(l.root) { // RFC 3156, Section 6.1
+	if len(all) == 0 && l.root != nil && signedParts(l.root) && oneReading(l.root.Header) && !encoded(l.root) { // RFC 3156, Section 6.1
 		sigs, err := detached(ctx, p.text, l.root)
 		if err != nil {
 			return nil, err
@@ -215,11 +215,14 @@ func (j *job) put(ctx context.Context, l *letter, all []judged) (*Opened, error)
 // signed judges a message that is signed at its root and not encrypted; it is
 // shown as it is.
 func (j *job) signed(ctx context.Context) (*Opened, error) {
+	if !oneReading(j.root.Header) {
+		return j.as(Plain), nil
+	}
 	opened := j.as(Signed)
 	var sigs []digest
 	var err error
 	if j.root.Type == "multipart" {
-		if !signedParts(j.root) {
+		if !signedParts(j.root) || encoded(j.root) {
 			return j.as(Plain), nil
 		}
 		sigs, err = detached(ctx, j.src, j.root)
@@ -238,5 +241,8 @@ func (j *job) signed(ctx context.Context) (*Opened, error) {
 		return nil, err
 	}
 	opened.Verdict, err = j.v.verdict(ctx, all, opened.From, opened.Date)
+	if opened.Verdict.Signature.Good() && j.root.Type == "multipart" && !saysAsSigned(j.root.Header, j.root.Children[0]) {
+		opened.Verdict.Signature = SignatureMismatch
+	}
 	return opened, err
 }

@@ -147,6 +147,43 @@ func TestEncapsulatedSignature(t *testing.T) {
 	}
 }
 
+// TestSignedReading: what isn't signed around a signed part decides what mail
+// programs show of it.
+func TestSignedReading(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	mail := func(head, partHead string) string {
+		part := "Content-Type: text/plain" + partHead + "\r\n\r\nCANARY\r\n"
+		var sig bytes.Buffer
+		must(t, openpgp.DetachSignWithParams(&sig, []*openpgp.Entity{engineOf(t, c.alice)}, strings.NewReader(part), &openpgp.SignParams{Config: at(testNow)}))
+		return outside + head + "\r\n\r\n--s2\r\n\r\nMallory's words\r\n--s2--\r\n--ss\r\n" + part +
+			"\r\n--ss\r\nContent-Type: application/pgp-signature\r\n\r\n" + strings.ReplaceAll(pgpMessage(sig.Bytes()), "PGP MESSAGE", "PGP SIGNATURE") + "\r\n--ss--\r\n"
+	}
+	const signed = `Content-Type: multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha256; boundary=ss`
+	tests := []struct{ name, mail, want string }{
+		{"one structure", mail(signed, ""), "signed valid"},
+		{"a second boundary", mail(signed+"; boundary=s2", ""), "plain"},
+		{"a second boundary in pieces", mail(signed+"; boundary*0=s; boundary*1=2", ""), "plain"},
+		{"a second boundary, encoded", mail(signed+"; boundary*=us-ascii''s2", ""), "plain"},
+		{"a second Content-Type", mail(signed+"\r\nContent-Type: text/html", ""), "plain"},
+		{"another Content-Type behind a bare CR", mail("X: y\rContent-Type: text/html\r\n"+signed, ""), "plain"},
+		{"a line that ends the header for some", mail("no field\r\n"+signed, ""), "plain"},
+		{"NUL in the header", mail("X: \x00\r\n"+signed, ""), "plain"},
+		{"an encoding of the whole", mail(signed+"\r\nContent-Transfer-Encoding: base64", ""), "plain"},
+		{"two encodings of the whole", mail(signed+"\r\nContent-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: 7bit", ""), "plain"},
+		{"the subject that is signed", mail(signed, "; hp=\"clear\"\r\nSubject: =?utf-8?q?=5B...?=]"), "signed valid"},
+		{"another subject than the signed one", mail(signed, "; hp=\"clear\"\r\nSubject: inside"), "signed mismatch"},
+		{"another subject, by the older mark", mail(signed, "; protected-headers=\"v1\"\r\nSubject: inside"), "signed mismatch"},
+		{"another author's name than the signed one", mail(signed, "; hp=\"clear\"\r\nFrom: Mr <alice@example.org>"), "signed mismatch"},
+		{"a subject in a part that protects no header", mail(signed, "\r\nSubject: inside"), "signed valid"},
+	}
+	for _, tt := range tests {
+		if got := openBytes(t, []byte(tt.mail), c.opening()); summary(got) != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
+		}
+	}
+}
+
 func TestIdentityOfTheSigner(t *testing.T) {
 	t.Parallel()
 	c := newCouple(t)
