@@ -89,6 +89,19 @@ func usable(certs []*pgp.Certificate, now time.Time) (out []*pgp.Certificate, se
 	return out, several
 }
 
+// strengths are how mail to each certificate is protected. One of which that can't
+// be told has none.
+func strengths(certs []*pgp.Certificate, now time.Time) (out []pgp.Strength) {
+	for _, c := range certs {
+		s, err := pgp.StrengthOf(now, c)
+		if err != nil {
+			s = pgp.Strength{Bits: 1}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
 // problem is why none of the certificates can be encrypted to.
 func problem(certs []*pgp.Certificate, now time.Time) string {
 	p := ProblemRevoked

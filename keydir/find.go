@@ -98,6 +98,7 @@ func (r *Resolver) stored(ctx context.Context, a address.Address, now time.Time)
 		return unavailable(a, err), false, err
 	}
 	f, ask = p.finding(a, now)
+	f.Strengths = strengths(f.Certificates, now)
 	source := "stored"
 	if f.Source == sourceImport || f.Source == sourceAccepted {
 		source = "pinned"
@@ -123,7 +124,7 @@ func (r *Resolver) ours(a address.Address, now time.Time) (Finding, bool) {
 	if len(certs) == 0 {
 		return Finding{}, false
 	}
-	return Finding{Address: a, Outcome: Found, Certificates: certs, Source: "own", Identity: pgp.Confirmed, Known: true, Fetched: now,
+	return Finding{Address: a, Outcome: Found, Certificates: certs, Strengths: strengths(certs, now), Source: "own", Identity: pgp.Confirmed, Known: true, Fetched: now,
 		Attempts: []Attempt{{Source: "own", Outcome: Found}}}, true
 }
 

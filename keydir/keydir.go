@@ -110,6 +110,9 @@ type Finding struct {
 	// OpenPGP key. Empty unless Found and without Problem. Callers share them,
 	// and must not change the slice.
 	Certificates []*pgp.Certificate
+	// Strengths are how mail to each of Certificates alone would be protected, in
+	// their order.
+	Strengths []pgp.Strength
 	// Source is "wkd", "dane", "ldap", "vks", "hkp", "autocrypt", "import",
 	// "accepted" or "own".
 	Source   string
@@ -136,6 +139,7 @@ type Finding struct {
 // directory has served, and no other, since it first contradicted us.
 type Successor struct {
 	Certificates []*pgp.Certificate // usable; shared, not to be changed
+	Strengths    []pgp.Strength     // as Finding.Strengths
 	Since        time.Time          // when it was first served
 	// Served is from Since until it was last served: how long we know it to have
 	// been served, with no other answer in between that we saw.

@@ -59,6 +59,6 @@ func (p *peer) successor(now time.Time) *Successor {
 	if vouched || several || len(usable) == 0 {
 		return nil
 	}
-	s.Certificates = usable
+	s.Certificates, s.Strengths = usable, strengths(usable, now)
 	return &s
 }

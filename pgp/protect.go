@@ -23,6 +23,9 @@ type Protection struct {
 	// sign only (multipart/signed). Whoever gets a blind copy needs a Protect of
 	// their own.
 	Recipients []*Certificate
+	// Least is what the encryption must reach with the Recipients together; ErrWeak
+	// if it can't.
+	Least Strength
 	// Autocrypt is our own certificate and address for the Autocrypt header,
 	// outside and inside; nil for none.
 	Autocrypt *Certificate
@@ -53,6 +56,9 @@ func Protect(ctx context.Context, w io.Writer, src message.Source, p Protection)
 	if p.Now.IsZero() {
 		p.Now = time.Now()
 	}
+	if err := p.strongEnough(); err != nil {
+		return fmt.Errorf("protecting a message: %w", err)
+	}
 	c, err := compose(ctx, src, p)
 	if err != nil {
 		return fmt.Errorf("protecting a message: %w", err)
@@ -68,6 +74,18 @@ func Protect(ctx context.Context, w io.Writer, src message.Source, p Protection)
 		return fmt.Errorf("protecting a message: %w", err)
 	}
 	return nil
+}
+
+// strongEnough holds the recipients to p.Least.
+func (p Protection) strongEnough() error {
+	if p.Least == (Strength{}) || len(p.Recipients) == 0 {
+		return nil
+	}
+	s, err := StrengthOf(p.Now, p.Recipients...)
+	if err == nil && !s.Reaches(p.Least) {
+		err = fmt.Errorf("the certificates have less in common than was asked for: %w", ErrWeak)
+	}
+	return err
 }
 
 // encrypted writes a multipart/encrypted (RFC 3156, Section 4) under the outer

@@ -67,7 +67,8 @@ func (k *checker) idle(key string, cr Rule) {
 	if cr.Mode == Require || cr.Mode == Prefer || !slices.Contains(byMode, cr.Mode) {
 		return
 	}
-	set := map[string]bool{"min_trust": cr.MinTrust != "", "accept_wkd_after": cr.AcceptWKDAfter != 0, "headers": cr.Headers != "", "hold_for": cr.HoldFor != 0}
+	set := map[string]bool{"min_trust": cr.MinTrust != "", "accept_wkd_after": cr.AcceptWKDAfter != 0, "headers": cr.Headers != "", "hold_for": cr.HoldFor != 0,
+		"min_cipher": cr.MinCipher != "", "min_rsa": cr.MinRSA != 0, "aead": cr.AEAD != ""}
 	for i, t := range cr.thens() {
 		set[string(ladder[i].cause)] = t != ""
 	}

@@ -142,6 +142,7 @@ func (k *checker) base(c Config) Settings {
 	s.Sign = oneOf(k, "policy.sign", s.Sign, SignEncrypted, SignEncrypted, SignAll)
 	s.SignAs = oneOf(k, "policy.sign_as", s.SignAs, SignAsSender, SignAsSender, SignAsDomain)
 	s.Headers = oneOf(k, "policy.headers", s.Headers, HeadersProtect, HeadersProtect, HeadersSubject)
+	k.algorithms("policy.", s)
 	k.accept("policy.accept_wkd_after", s.AcceptWKDAfter)
 	k.hold("policy.hold_for", s.HoldFor)
 	k.footer("policy.footer", s.Footer)
@@ -162,6 +163,7 @@ func (k *checker) rule(key string, cr Rule, c Config, base Settings) rule {
 	oneOf(k, key+".sign_as", s.SignAs, "", SignAsSender, SignAsDomain)
 	oneOf(k, key+".headers", s.Headers, "", HeadersProtect, HeadersSubject)
 	oneOf(k, key+".min_trust", cr.MinTrust, "", identities...)
+	k.algorithms(key+".", s)
 	k.accept(key+".accept_wkd_after", s.AcceptWKDAfter)
 	k.hold(key+".hold_for", s.HoldFor)
 	k.footer(key+".footer", s.Footer)
@@ -186,6 +188,7 @@ func inherit(name string, m Mode, c Config, s, base Settings) rule {
 		name: name, mode: m, headers: cmp.Or(s.Headers, base.Headers), mixed: cmp.Or(s.Mixed, base.Mixed),
 		sign: cmp.Or(s.Sign, base.Sign), signAs: cmp.Or(s.SignAs, base.SignAs), footer: cmp.Or(s.Footer, base.Footer),
 		accept: max(cmp.Or(s.AcceptWKDAfter, base.AcceptWKDAfter), 0),
+		least:  least(s, base),
 		trust:  cmp.Or(c.MinTrust.Require, pgp.Directory), holdFor: cmp.Or(s.HoldFor, base.HoldFor),
 	}
 	own, inherited := s.thens(), base.thens()

@@ -114,6 +114,9 @@ type Options struct {
 	// Footer is appended to a copy that goes in clear and unsigned (SendClear),
 	// where that leaves every signature in it true; "" for none.
 	Footer string
+	// Least is what the algorithms of an encrypted copy must reach, for all who
+	// share it.
+	Least pgp.Strength
 }
 
 // Decision is what happens to one recipient of one message, and why.

@@ -37,7 +37,7 @@ func (r *Rules) provisional(from address.Address, f keydir.Finding) Decision {
 func (c *choice) decide(from address.Address, f keydir.Finding) Decision {
 	d := Decision{
 		Recipient: f.Address, Mode: c.mode, Rule: c.name, Identity: f.Identity, Cause: CauseRule, Mixed: c.mixed, From: from, Finding: f, sign: c.sign,
-		all: Options{SignAs: c.signAs, SubjectVisible: c.headers == HeadersSubject, Strip: c.strip, Footer: c.footer},
+		all: Options{SignAs: c.signAs, SubjectVisible: c.headers == HeadersSubject, Strip: c.strip, Footer: c.footer, Least: c.least},
 	}
 	switch c.mode {
 	case Refuse:
@@ -58,12 +58,14 @@ func (c *choice) decide(from address.Address, f keydir.Finding) Decision {
 // it came: the rules look at it again.
 func (o Options) of(a Action) Options {
 	switch a {
-	case Encrypt, Password:
+	case Encrypt:
 		o.Footer = ""
+	case Password: // ours alone decide how it is made
+		o.Footer, o.Least = "", pgp.Strength{}
 	case SignOnly:
-		o.Footer, o.SubjectVisible = "", false
+		o.Footer, o.SubjectVisible, o.Least = "", false, pgp.Strength{}
 	case SendClear:
-		o.SignAs, o.SubjectVisible = "", false
+		o.SignAs, o.SubjectVisible, o.Least = "", false, pgp.Strength{}
 	default:
 		o = Options{}
 	}
@@ -153,7 +155,11 @@ func (c *choice) successor(d *Decision, f keydir.Finding) bool {
 	if s == nil || c.accept == 0 || s.Served < c.accept || len(s.Certificates) == 0 || !pgp.Directory.AtLeast(c.trust) {
 		return false
 	}
-	d.Action, d.Cause, d.Certificates, d.Identity = Encrypt, CauseSuccessor, s.Certificates, pgp.Directory
+	certs, _ := c.strong(s.Certificates, s.Strengths)
+	if len(certs) == 0 {
+		return false
+	}
+	d.Action, d.Cause, d.Certificates, d.Identity = Encrypt, CauseSuccessor, certs, pgp.Directory
 	d.Reason = fmt.Sprintf("%s has another certificate than before, which its directory has served for %s; accept_wkd_after = %q takes it",
 		f.Address, hours(s.Served), hours(c.accept))
 	return true
@@ -167,7 +173,13 @@ func (c *choice) encrypt(d *Decision, f keydir.Finding) {
 			fmt.Sprintf("Compare the fingerprint over another channel, then `letterlock cert verify %s FINGERPRINT`.", f.Address))
 		return
 	}
-	d.Action, d.Cause, d.Certificates = Encrypt, CauseFound, f.Certificates
+	certs, why := c.strong(f.Certificates, f.Strengths)
+	if len(certs) == 0 {
+		c.step(d, weak, fmt.Sprintf("the certificate of %s %s", f.Address, why),
+			"Ask for another one, then `letterlock cert import FILE`; or change the rule.")
+		return
+	}
+	d.Action, d.Cause, d.Certificates = Encrypt, CauseFound, certs
 	d.Reason = fmt.Sprintf("%s has a certificate, known as %s", f.Address, identity(f.Identity))
 	if f.Detail != "" {
 		d.Reason += "; " + f.Detail

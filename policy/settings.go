@@ -73,6 +73,11 @@ type Settings struct {
 	Sign    Signing    // SignEncrypted
 	SignAs  SignAs     // SignAsSender
 	Headers HeaderMode // HeadersProtect
+	// What certificates must be capable of. One that isn't counts as Weak. Copies
+	// reach it for all who share them together.
+	MinCipher Cipher // AES128
+	MinRSA    int    // bits of RSA, DSA and ElGamal keys; 0: 2048, as always
+	AEAD      AEAD   // AEADOffered
 	// Footer is appended to copies that go out in clear, unsigned.
 	Footer string
 }
@@ -121,11 +126,12 @@ type rule struct {
 	name string
 	mode Mode
 	then [facts]Then
-	// trust, accept, headers and then mean something under require and prefer
+	// trust, accept, headers, least and then mean something under require and prefer
 	// only.
 	trust    pgp.Identity
 	accept   time.Duration // 0: never
 	headers  HeaderMode
+	least    pgp.Strength
 	holdFor  time.Duration
 	mixed    Mixed
 	sign     Signing

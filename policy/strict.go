@@ -37,6 +37,7 @@ func (ru *rule) raise(o rule) {
 		if low.accept == 0 || top.accept != 0 && low.accept > top.accept {
 			top.accept = low.accept
 		}
+		top.least = top.least.Both(low.least)
 		if low.headers == HeadersProtect {
 			top.headers = HeadersProtect
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
@@ -66,6 +67,9 @@ func (s *session) plan(ctx context.Context, sub submission, rcpts []recipient, d
 			alone = alone || !shares
 		}
 		g := shared[k]
+		if g != nil && !alone && k.Action == policy.Encrypt && !s.agree(g, d.Certificates) {
+			alone = true
+		}
 		if g == nil || alone {
 			g = &group{action: k.Action, options: k.Options}
 			groups = append(groups, g)
@@ -87,6 +91,16 @@ func (s *session) plan(ctx context.Context, sub submission, rcpts []recipient, d
 		}
 	}
 	return groups, nil
+}
+
+// agree tells whether a copy that certificates join still is as strong as its rule
+// asks: each may be, and they have too little in common.
+func (s *session) agree(g *group, certs []*pgp.Certificate) bool {
+	if g.options.Least == (pgp.Strength{}) {
+		return true
+	}
+	both, err := pgp.StrengthOf(s.server.c.Now(), append(slices.Clip(g.certs), certs...)...)
+	return err == nil && both.Reaches(g.options.Least)
 }
 
 func (g *group) add(c *pgp.Certificate) {
@@ -177,7 +191,7 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 	if !p.Unsigned && p.Signer != nil {
 		g.signer = p.Signer.Certificate().Fingerprint()
 	}
-	p.Recipients, p.Root = g.certs, sub.root
+	p.Recipients, p.Least, p.Root = g.certs, g.options.Least, sub.root
 	g.spool = message.NewSpool(s.server.c.Spool)
 	g.body = g.spool
 	return pgp.Protect(ctx, g.spool, sub.src, p)
@@ -204,7 +218,9 @@ func (s *session) protectFault(err error) error {
 	case text != "":
 	case errors.Is(err, pgp.ErrUnfit):
 		text = "this message can't be protected as it is: its structure is malformed"
-	case errors.Is(err, pgp.ErrExpired), errors.Is(err, pgp.ErrRevoked), errors.Is(err, pgp.ErrWeak), errors.Is(err, pgp.ErrUnusable):
+	case errors.Is(err, pgp.ErrWeak):
+		text = "what this would be encrypted to, a recipient's certificate or with sent = \"provider\" your own, is weaker than the rule asks for; `letterlock explain --to ADDRESS` tells more"
+	case errors.Is(err, pgp.ErrExpired), errors.Is(err, pgp.ErrRevoked), errors.Is(err, pgp.ErrUnusable):
 		text = "a recipient's certificate can't be encrypted to; `letterlock explain --to ADDRESS` tells more"
 	default:
 		return s.fault("protecting the message", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"strings"
 
 	"letterlock.org/letterlock/internal/config"
@@ -14,7 +15,7 @@ type policyCmd struct {
 }
 
 type policyTest struct {
-	File string `arg:"" help:"The cases, in TOML: [[case]] with name, from, to, want, and what they need of certificate, identity, subject, header, size, attachment, sealed, covers, answers_decrypted, rule; [[case.recipient]] for recipients who differ."`
+	File string `arg:"" help:"The cases, in TOML: [[case]] with name, from, to, want, and what they need of certificate, identity, rsa, cipher, aead, served, subject, header, size, attachment, sealed, covers, answers_decrypted, rule; [[case.recipient]] for recipients who differ."`
 	JSON bool   `name:"json" help:"For scripts."`
 }
 
@@ -100,6 +101,9 @@ func caseFacts(c config.Case, to config.CaseRecipient) string {
 		}
 	}
 	add(to.Identity != "", "identity "+to.Identity)
+	add(to.RSA > 0, fmt.Sprintf("keys of %d bits", to.RSA))
+	add(to.Cipher != "", "cipher "+to.Cipher)
+	add(to.AEAD, "AEAD")
 	add(to.Served != "", "served for "+to.Served)
 	add(c.Subject != "", "subject "+c.Subject)
 	for _, h := range c.Header {

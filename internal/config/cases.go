@@ -47,8 +47,13 @@ type CaseFacts struct {
 	Certificate string `toml:"certificate"`
 	Identity    string `toml:"identity"`
 	Served      string `toml:"served"` // for how long its directory has served a changed one
-	Want        string `toml:"want"`
-	Rule        string `toml:"rule"` // "" for any
+	// What the certificate is capable of: curves and AES-256 without AEAD, where
+	// nothing is said.
+	RSA    int    `toml:"rsa"` // bits of its keys
+	Cipher string `toml:"cipher"`
+	AEAD   bool   `toml:"aead"`
+	Want   string `toml:"want"`
+	Rule   string `toml:"rule"` // "" for any
 }
 
 // CaseRecipient is a recipient of a case, checked.
@@ -153,6 +158,7 @@ func (d *decoder) caseTo(key string, a address.Address, c CaseFacts) CaseRecipie
 			f.Identity = pgp.Identity(c.Identity)
 		}
 		r.Identity = string(f.Identity)
+		f.Strengths = d.strength(key, c)
 	case "absent", "no-directory", "unavailable":
 		f.Outcome = keydir.Outcome(c.Certificate)
 	case "lost":
@@ -167,9 +173,17 @@ func (d *decoder) caseTo(key string, a address.Address, c CaseFacts) CaseRecipie
 		if c.Certificate != keydir.ProblemChanged && c.Certificate != keydir.ProblemConflict {
 			d.add(key+".served", `is of a certificate that took another's place; write certificate = "changed"`)
 		}
-		f.Successor = &keydir.Successor{Certificates: []*pgp.Certificate{new(pgp.Certificate)}, Served: span.Truncate(time.Second)}
+		f.Successor = &keydir.Successor{Certificates: []*pgp.Certificate{new(pgp.Certificate)}, Strengths: d.strength(key, c), Served: span.Truncate(time.Second)}
 	}
 	return r
+}
+
+// strength is what a case says of its certificate.
+func (d *decoder) strength(key string, c CaseFacts) []pgp.Strength {
+	if c.Cipher != "" {
+		d.oneOf(key+".cipher", c.Cipher, string(policy.AES128), string(policy.AES256))
+	}
+	return []pgp.Strength{{Bits: c.RSA, AES256: c.Cipher != string(policy.AES128), AEAD: c.AEAD}}
 }
 
 // notTOML is the problem of a file that the library can't read.

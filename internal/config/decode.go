@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -93,6 +94,12 @@ func (d *decoder) value(path string, x any, v reflect.Value) {
 			return
 		}
 		d.wrong(path, x, "true or false")
+	case int:
+		if n, ok := x.(int64); ok && n >= 0 && n <= math.MaxInt32 {
+			v.SetInt(n)
+			return
+		}
+		d.wrong(path, x, "a number without quotes")
 	case *bool:
 		if b, ok := x.(bool); ok {
 			v.Set(reflect.ValueOf(&b))

@@ -63,6 +63,9 @@ type Settings struct {
 	Sign           string `toml:"sign"`
 	SignAs         string `toml:"sign_as"`
 	Headers        string `toml:"headers"`
+	MinCipher      string `toml:"min_cipher"`
+	MinRSA         int    `toml:"min_rsa"`
+	AEAD           string `toml:"aead"`
 	Footer         string `toml:"footer"`
 }
 
@@ -74,7 +77,7 @@ func defaultPolicy() Policy {
 		Settings: Settings{
 			Missing: "refuse", Unavailable: "defer", Expired: "refuse", Revoked: "refuse", Weak: "refuse", Changed: "refuse",
 			Conflict: "refuse", Gone: "refuse", Untrusted: "refuse", AcceptWKDAfter: "never",
-			Mixed: "refuse", Sign: "encrypted", SignAs: "sender", Headers: "protect",
+			Mixed: "refuse", Sign: "encrypted", SignAs: "sender", Headers: "protect", MinCipher: "aes128", AEAD: "offered",
 		},
 	}
 }
@@ -139,6 +142,7 @@ func (d *decoder) settings(key string, s Settings) policy.Settings {
 		Weak: policy.Then(s.Weak), Changed: policy.Then(s.Changed), Conflict: policy.Then(s.Conflict), Gone: policy.Then(s.Gone), Untrusted: policy.Then(s.Untrusted),
 		AcceptWKDAfter: d.acceptAfter(key+".accept_wkd_after", s.AcceptWKDAfter), HoldFor: d.span(key+".hold_for", s.HoldFor),
 		Mixed: policy.Mixed(s.Mixed), Sign: policy.Signing(s.Sign), SignAs: policy.SignAs(s.SignAs), Headers: policy.HeaderMode(s.Headers), Footer: s.Footer,
+		MinCipher: policy.Cipher(s.MinCipher), MinRSA: s.MinRSA, AEAD: policy.AEAD(s.AEAD),
 	}
 }
 
