@@ -131,6 +131,14 @@ func (i *Island) Certificate(names ...string) (cert, key string) {
 	return cert, key
 }
 
+// File writes a file that ends with the island.
+func (i *Island) File(name, text string) string {
+	i.t.Helper()
+	name = filepath.Join(i.Dir, name)
+	write(i.t, name, text, 0o600)
+	return name
+}
+
 // ResolvConf makes text the island's /etc/resolv.conf; its /etc/hosts knows
 // localhost only.
 func (i *Island) ResolvConf(text string) {
