@@ -42,6 +42,7 @@ type bridge struct {
 	log        string
 	imap, smtp mailtest.Login
 	ready      []readyLine
+	start      func(*exec.Cmd) error // nil for a process beside us
 }
 
 type readyLine struct{ Role, Protocol, Address, Listen string }
@@ -153,8 +154,12 @@ func (b *bridge) serve(lines int) {
 	b.process = exec.Command("letterlock", "serve", "--json")
 	b.process.Env, b.process.Stderr = b.env, log
 	out, err := b.process.StdoutPipe()
+	start := (*exec.Cmd).Start
+	if b.start != nil {
+		start = b.start
+	}
 	if err == nil {
-		err = b.process.Start()
+		err = start(b.process)
 	}
 	if err != nil {
 		b.w.t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 type Cable struct {
 	Addr string
 
-	target string
+	dial   func() (net.Conn, error)
 	mu     sync.Mutex // guards conns
 	conns  map[net.Conn]bool
 	refuse atomic.Bool
@@ -26,11 +26,17 @@ type Cable struct {
 
 func newCable(t testing.TB, target string) *Cable {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return layCable(t, func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") },
+		func() (net.Conn, error) { return net.Dial("tcp", target) })
+}
+
+func layCable(t testing.TB, listen func() (net.Listener, error), dial func() (net.Conn, error)) *Cable {
+	t.Helper()
+	l, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cable{Addr: l.Addr().String(), target: target, conns: map[net.Conn]bool{}}
+	c := &Cable{Addr: l.Addr().String(), dial: dial, conns: map[net.Conn]bool{}}
 	t.Cleanup(func() { l.Close(); c.Cut() })
 	go func() {
 		for {
@@ -49,7 +55,7 @@ func newCable(t testing.TB, target string) *Cable {
 }
 
 func (c *Cable) join(in net.Conn) {
-	out, err := net.Dial("tcp", c.target)
+	out, err := c.dial()
 	if err != nil {
 		in.Close()
 		return

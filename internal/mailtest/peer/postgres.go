@@ -29,6 +29,7 @@ type PostgresServer struct {
 	t        testing.TB
 	bin      string
 	uid, gid int
+	host     *Host // where it runs; nil for beside us
 	cmd      *exec.Cmd
 	done     chan struct{} // closed when cmd has ended
 	fresh    atomic.Int64  // schemas made
@@ -39,8 +40,14 @@ const postgresPassword = "postgres-pw-3"
 // Postgres starts a PostgreSQL for this test.
 func Postgres(t testing.TB) *PostgresServer {
 	t.Helper()
+	return PostgresOn(t, nil)
+}
+
+// PostgresOn starts it on a host of its own, where it listens at every address.
+func PostgresOn(t testing.TB, host *Host) *PostgresServer {
+	t.Helper()
 	bin := postgresPrograms(t)
-	p := &PostgresServer{Dir: folder(t), Port: freePorts(t, 1)[0], t: t, bin: bin, uid: os.Getuid(), gid: os.Getgid()}
+	p := &PostgresServer{Dir: folder(t), host: host, Port: freePorts(t, 1)[0], t: t, bin: bin, uid: os.Getuid(), gid: os.Getgid()}
 	if p.uid == 0 { // PostgreSQL refuses to be root
 		p.uid, p.gid = ids(t, "postgres", "nobody")
 	}
@@ -61,9 +68,12 @@ func Postgres(t testing.TB) *PostgresServer {
 	if err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
+	if host != nil {
+		p.welcome("10.77.0.0/16")
+	}
 	p.start()
 	t.Cleanup(p.stop)
-	c := p.command("createdb", "-h", "127.0.0.1", "-p", strconv.Itoa(p.Port), "-U", "letterlock", "letterlock")
+	c := p.command("createdb", "-h", p.Dir+"/run", "-p", strconv.Itoa(p.Port), "-U", "letterlock", "letterlock")
 	c.Env = append(c.Env, "PGPASSWORD="+postgresPassword)
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("createdb: %v\n%s", err, out)
@@ -106,20 +116,37 @@ func (p *PostgresServer) start() {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
+	at, start := "127.0.0.1", (*exec.Cmd).Start
+	if p.host != nil {
+		at, start = "*", p.host.Start
+	}
 	p.cmd = p.command("postgres", "-D", p.Dir+"/data", "-p", strconv.Itoa(p.Port), "-k", p.Dir+"/run",
-		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200", "-c", "shared_buffers=32MB",
+		"-c", "listen_addresses="+at, "-c", "max_connections=200", "-c", "shared_buffers=32MB",
 		"-c", "ssl=on", "-c", "ssl_cert_file="+p.Dir+"/tls/server.pem", "-c", "ssl_key_file="+p.Dir+"/tls/server.key")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
+	if err := start(p.cmd); err != nil {
 		p.t.Fatalf("starting PostgreSQL: %v", err)
 	}
 	cmd, done := p.cmd, make(chan struct{})
 	p.done = done
 	go func() { cmd.Wait(); close(done) }()
 	await(p.t, "PostgreSQL", []string{p.Log}, func() error {
-		c := p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(p.Port))
+		c := p.command("pg_isready", "-q", "-h", p.Dir+"/run", "-p", strconv.Itoa(p.Port))
 		return c.Run()
 	})
+}
+
+// welcome lets clients of a network log in.
+func (p *PostgresServer) welcome(network string) {
+	p.t.Helper()
+	f, err := os.OpenFile(p.Dir+"/data/pg_hba.conf", os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		fmt.Fprintf(f, "hostssl all all %s scram-sha-256\n", network)
+		err = f.Close()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // stop ends it at once; its children notice.
@@ -173,7 +200,7 @@ func (p *PostgresServer) SQL(sql string) string {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := pgconn.Connect(ctx, p.URL+"?sslmode=disable")
+	c, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://letterlock:%s@/letterlock?host=%s&port=%d", postgresPassword, p.Dir+"/run", p.Port))
 	if err != nil {
 		p.t.Fatal(err)
 	}
