@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"letterlock.org/letterlock/policy"
@@ -17,6 +18,9 @@ func (d *delivery) commit(ctx context.Context) error {
 	}
 	for i, f := range d.open {
 		failpoint(fmt.Sprintf("commit %d", i))
+		if err := d.s.server.c.Queue.Still(ctx, f.entry, d.term); err != nil {
+			return d.overtaken(i, err)
+		}
 		r, err := d.final(f)
 		failpoint(fmt.Sprintf("committed %d", i))
 		switch {
@@ -40,6 +44,31 @@ func (d *delivery) commit(ctx context.Context) error {
 	}
 	d.settleLater()
 	return d.done(ctx)
+}
+
+// overtaken answers where this node stood still before a final dot, and another
+// may have settled what is left: it is not sent here.
+func (d *delivery) overtaken(from int, cause error) error {
+	for _, f := range d.open[from:] {
+		f.c.close()
+	}
+	if from == 0 {
+		d.forget()
+		return d.s.fault("before the end of the message", cause)
+	}
+	d.s.log.Warn("submission", "outcome", "overtaken", "recipients", d.sent, "err", cause)
+	d.s.server.c.Audit.Append(d.records(d.open[:from])...)
+	d.leave()
+	return d.notKept()
+}
+
+// leave settles what is known of each group for itself, where another node may
+// have settled some of them. What was not sent is left to the client.
+func (d *delivery) leave() {
+	for i, c := range d.known() {
+		c.IfOpen = i >= len(d.open)
+		d.s.server.c.Queue.SettleLater([]queue.Change{c})
+	}
 }
 
 // final commits one transaction. An upstream that has already hung up while the
@@ -68,9 +97,9 @@ func (d *delivery) failed(ctx context.Context, r reply, err error) error {
 		return upstreamReply(r)
 	}
 	d.s.server.c.Audit.Append(d.records(d.open[:1])...)
-	changes := []queue.Change{{Entry: first.entry}}
+	changes := []queue.Change{{Entry: first.entry, Known: true}}
 	for _, f := range append(d.open[1:], d.later...) {
-		c := queue.Change{Entry: f.entry, Forget: true}
+		c := queue.Change{Entry: f.entry, Forget: true, Known: f.about == first.g}
 		if f.about == first.g { // whoever may have the message needs its password told
 			c.Entry.State, c.Body, c.Forget = f.after, f.body, false
 		}
@@ -85,7 +114,7 @@ func (d *delivery) failed(ctx context.Context, r reply, err error) error {
 func (d *delivery) forget() {
 	cs := d.changes()
 	for i := range cs {
-		cs[i].Forget, cs[i].Body = true, nil
+		cs[i].Forget, cs[i].Body, cs[i].Known = true, nil, false
 	}
 	d.settleSurely(cs)
 }
@@ -129,7 +158,11 @@ func (d *delivery) done(ctx context.Context) error {
 		// The journal knows who has it, or that we don't: a repetition goes to
 		// the others only.
 		d.s.log.Error("journal not written", "err", err)
-		q.SettleLater(d.known())
+		if errors.Is(err, queue.ErrLost) {
+			d.leave()
+		} else {
+			q.SettleLater(d.known())
+		}
 		if waiting+failed+len(d.later) > 0 {
 			return d.notKept()
 		}

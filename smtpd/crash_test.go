@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,12 +235,21 @@ func TestCrashChild(t *testing.T) {
 		t.Skip("a helper of TestACrashAtEveryStep")
 	}
 	step := os.Getenv("LETTERLOCK_CRASH_STEP")
+	var once sync.Once
 	defer smtpd.SetFailpoint(func(s string) {
-		if s == step {
-			p, _ := os.FindProcess(os.Getpid())
-			p.Kill()
-			select {}
+		if s != step {
+			return
 		}
+		if os.Getenv("LETTERLOCK_CRASH_SIGNAL") == "stop" {
+			once.Do(func() {
+				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+				time.Sleep(50 * time.Millisecond) // until it has reached this thread too
+			})
+			return
+		}
+		p, _ := os.FindProcess(os.Getpid())
+		p.Kill()
+		select {}
 	})()
 	st := openStore(t, dir)
 	defer st.Close()

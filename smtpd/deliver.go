@@ -33,6 +33,7 @@ type delivery struct {
 	later   []*flight // for the queue
 	unknown []string  // recipients of whom nobody knows
 	sent    int       // recipients
+	term    queue.Term
 }
 
 // flight is a group on its way.
@@ -47,7 +48,7 @@ type flight struct {
 }
 
 func (s *session) newDelivery(sub submission, groups []*group, unknown []string) *delivery {
-	d := &delivery{s: s, sub: sub, unknown: unknown}
+	d := &delivery{s: s, sub: sub, unknown: unknown, term: s.server.c.Queue.Term()}
 	for _, g := range groups {
 		if g.action == policy.Hold {
 			d.later = append(d.later, &flight{g: g, body: g.body, entry: s.heldEntry(sub, g), after: queue.Held})
@@ -144,14 +145,14 @@ func (d *delivery) start(ctx context.Context, i int, g *group) error {
 // will need them.
 func (d *delivery) changes() (cs []queue.Change) {
 	for _, f := range d.open {
-		c := queue.Change{Entry: f.entry, Bare: true}
+		c := queue.Change{Entry: f.entry, Bare: true, Known: true}
 		if f.entry.State == queue.Waiting {
 			c.Body = f.g.body
 		}
 		cs = append(cs, c)
 	}
 	for _, f := range d.later {
-		c := queue.Change{Entry: f.entry, Body: f.body}
+		c := queue.Change{Entry: f.entry, Body: f.body, Known: true}
 		if f.entry.State == queue.Held {
 			c.Notice = queue.NoticeHeld
 		}

@@ -12,6 +12,7 @@ import (
 
 // Send implements queue.Sender: one attempt at an entry that waits.
 func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, attempt queue.Attempt) ([]queue.Recipient, error) {
+	term := s.c.Queue.Term()
 	a, err := s.account(ctx, e.Account)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", queue.ErrUpstream, err)
@@ -23,7 +24,7 @@ func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, a
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", queue.ErrUpstream, err)
 	}
-	rs, err := sendEntry(ctx, c, e, body, attempt)
+	rs, err := sendEntry(ctx, c, e, body, attempt, func() error { return s.c.Queue.Still(ctx, e, term) })
 	if err != nil {
 		c.close()
 		return rs, err
@@ -67,8 +68,9 @@ func (s *Server) notify(ctx context.Context, a *Account, e queue.Entry, body mes
 }
 
 // sendEntry runs one transaction. Recipients may part here: each has its own
-// answer, and the body goes to those that the upstream took.
-func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Source, attempt queue.Attempt) ([]queue.Recipient, error) {
+// answer, and the body goes to those that the upstream took. still tells, right
+// before the final dot, whether the entry is ours.
+func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Source, attempt queue.Attempt, still func() error) ([]queue.Recipient, error) {
 	mail, err := mailLine(e.From, mailParams{EightBit: e.EightBit, UTF8: e.UTF8, Ret: e.Ret, Envid: e.Envid}, c.caps)
 	if err != nil {
 		return nil, err
@@ -120,6 +122,9 @@ func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Sourc
 		return nil, fmt.Errorf("writing the journal: %w", err)
 	}
 	failpoint("queue attempt")
+	if err := still(); err != nil {
+		return nil, fmt.Errorf("before the end of the message: %w", err)
+	}
 	if !c.quiet() {
 		c.close()
 		mark(taken, reply{Code: 451, Status: "4.4.2", Text: "the mail server ended the transaction"})

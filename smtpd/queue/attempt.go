@@ -30,13 +30,17 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 	if ctx.Err() != nil && err != nil {
 		return false, err // we are ending: it is as it was
 	}
+	if errors.Is(err, ErrLost) {
+		q.c.Logger.Warn("queue attempt given up", "entry", e.ID, "err", err)
+		return true, nil
+	}
 	e.Attempts++
 	e.Recipients = reportAgain(e)
 	e.State = Overall(e.Recipients)
 	if e.State == Waiting {
 		e.Next = q.c.Now().Add(Backoff(e.Attempts))
 	}
-	if serr := q.persist(ctx, Change{Entry: e}); serr != nil {
+	if serr := q.persist(ctx, Change{Entry: e, Known: true}); serr != nil {
 		q.c.Logger.Error("journal not written", "entry", e.ID, "err", serr)
 	}
 	q.record(r.Entry, e)
@@ -95,7 +99,7 @@ func (q *Queue) send(ctx context.Context, s Sender, r row) (Entry, error) {
 		if err := q.c.Audit.Before(ctx, records(e, going, audit.Sending)...); err != nil {
 			return err
 		}
-		return q.Settle(ctx, []Change{{Entry: going}})
+		return q.Settle(ctx, []Change{{Entry: going, Known: true}})
 	})
 	if err != nil {
 		e.LastError = err.Error()

@@ -84,7 +84,7 @@ func (q *Queue) ringOne(ctx context.Context, id string, now time.Time) error {
 		return err
 	}
 	e := r.Entry
-	c := Change{Entry: e}
+	c := Change{Entry: e, Known: true}
 	switch {
 	case e.State != Waiting && e.State != Held:
 		return nil

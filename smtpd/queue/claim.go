@@ -128,10 +128,10 @@ func (q *Queue) alone(tx store.Tx, key string, changes []Change) error {
 	if err := tx.Lock("queue " + key); err != nil {
 		return err
 	}
-	var ours, seen []string
+	var ours, seen, fresh []string
 	for _, c := range changes {
 		ours = append(ours, keysOf(c.Entry)...)
-		seen = append(seen, c.Entry.ID)
+		fresh = append(fresh, c.Entry.ID)
 	}
 	q.mu.Lock()
 	if c := q.claimOf(key, ours); c != nil {
@@ -140,9 +140,39 @@ func (q *Queue) alone(tx store.Tx, key string, changes []Change) error {
 	q.mu.Unlock()
 	rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, q.hash(key))
 	for _, r := range rs {
-		if r.Submission == key && !slices.Contains(seen, r.ID) && overlap(keysOf(r.Entry), ours) {
+		if r.Submission != key || slices.Contains(fresh, r.ID) || !overlap(keysOf(r.Entry), ours) {
+			continue
+		}
+		if !slices.Contains(seen, r.ID) {
 			return ErrBusy
 		}
+		if err := q.supersede(tx, r, ours); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// supersede has an earlier row of a submission mean nothing any more to those who
+// get it now. What a dead node had only prepared goes: should that node only have
+// stood still, it finds that it has lost it. If the row has gone on since it was
+// looked at, it is ErrBusy.
+func (q *Queue) supersede(tx store.Tx, r row, ours []string) error {
+	if r.State != Prepared {
+		if slices.ContainsFunc(r.Recipients, func(rc Recipient) bool { return rc.State != Failed && slices.Contains(ours, rc.Key) }) {
+			return ErrBusy
+		}
+		return nil
+	}
+	if r.node == q.c.Node {
+		return nil
+	}
+	n, err := tx.Exec(`DELETE FROM queue_item WHERE id = ? AND state = 'prepared'`, r.ID)
+	if err == nil && n == 0 {
+		return ErrBusy
+	}
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM queue_piece WHERE id = ?`, r.ID)
 	}
 	return err
 }

@@ -107,14 +107,14 @@ func (q *Queue) decide(ctx context.Context, id string, clear, onlyDue bool) (sta
 	e := r.Entry
 	e.Attempts++
 	e.Next = q.c.Now().Add(jitter(q.c.Recheck))
-	changes := append(v.Go, Change{Entry: e, due: r.Next})
+	changes := append(v.Go, Change{Entry: e, due: r.Next, Known: true})
 	held := &changes[len(changes)-1]
 	switch {
 	case err != nil:
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		changes = []Change{{Entry: e, due: r.Next}}
+		changes = []Change{{Entry: e, due: r.Next, Known: true}}
 		held = &changes[0]
 		held.Entry.LastError = err.Error()
 		v.Go, v.Stay = nil, e.Recipients

@@ -27,6 +27,9 @@ type Change struct {
 	IfOpen bool
 	// Bare: the store has no body of it, so none is looked for.
 	Bare bool
+	// Known: the journal has had the entry. Where it is gone, another node has
+	// settled it meanwhile, and the change is ErrLost.
+	Known bool
 	// Notice tells the sender, in the same sync, that the recipients who wait
 	// are late or held; "" tells nothing. Failures are told in any case.
 	Notice Notice
@@ -39,6 +42,9 @@ type Change struct {
 // Prepared ones with it. After an error nothing may be sent; ErrBusy means that
 // another node has the same submission.
 func (q *Queue) Begin(ctx context.Context, changes []Change) error {
+	for i := range changes {
+		changes[i].Known = false
+	}
 	if len(changes) == 0 || !q.c.Shared || changes[0].Entry.Submission == "" {
 		return q.Settle(ctx, changes)
 	}
@@ -240,13 +246,14 @@ func (q *Queue) mine(tx store.Tx, c Change) (had int64, err error) {
 	var state, node string
 	err = tx.Row(`SELECT body, state, node FROM queue_item WHERE id = ? FOR UPDATE`, []any{c.Entry.ID}, &had, &state, &node)
 	switch {
-	case errors.Is(err, store.ErrNoRow):
+	case errors.Is(err, store.ErrNoRow) && !c.Known:
 		return 0, nil
-	case err != nil:
+	case err != nil && !errors.Is(err, store.ErrNoRow):
 		return 0, err
+	case err != nil: // it was there
 	case !q.c.Shared || node == q.c.Node:
 		return had, nil
-	case State(state) == Unknown && node == "" && c.Entry.State != Sending:
+	case State(state) == Unknown && node == "" && (c.Forget || c.Entry.State != Sending):
 		return had, nil
 	}
 	return 0, fmt.Errorf("entry %s: %w", c.Entry.ID, ErrLost)

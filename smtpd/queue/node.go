@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"letterlock.org/letterlock/internal/store"
@@ -20,23 +21,42 @@ func (q *Queue) renew(ctx context.Context) error {
 	if !q.c.Shared {
 		return nil
 	}
-	until := q.c.Now().Add(q.c.Lease).UnixMicro()
-	return q.update(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO queue_node (node, until) VALUES (?, ?) ON CONFLICT (node) DO UPDATE SET until = excluded.until`, q.c.Node, until)
-		return err
-	})
+	now := q.c.Now()
+	err := q.update(ctx, func(tx store.Tx) error { return q.renewIn(tx, now) })
+	if err == nil {
+		q.lease.renewed(now, q.c.Lease)
+	}
+	return err
 }
 
-// heartbeat renews until ctx ends, and finishes what dead nodes left.
+func (q *Queue) renewIn(tx store.Tx, now time.Time) error {
+	_, err := tx.Exec(`INSERT INTO queue_node (node, until) VALUES (?, ?) ON CONFLICT (node) DO UPDATE SET until = excluded.until`,
+		q.c.Node, now.Add(q.c.Lease).UnixMicro())
+	return err
+}
+
+// heartbeat renews until ctx ends, and finishes what dead nodes left. Neither
+// waits for the other: what a dead node left may be locked by a transaction that
+// it left open, until the database notices.
 func (q *Queue) heartbeat(ctx context.Context) {
 	if !q.c.Shared {
 		return
 	}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() {
+		q.beat(ctx, "others' work not looked at", func() error { return errors.Join(q.recover(ctx), q.count(ctx)) })
+	})
+	q.beat(ctx, "queue node not renewed", func() error { return q.renew(ctx) })
+}
+
+// beat does something four times in the time of a lease until ctx ends.
+func (q *Queue) beat(ctx context.Context, failed string, do func() error) {
 	t := time.NewTicker(q.c.Lease / 4)
 	defer t.Stop()
 	for {
-		if err := errors.Join(q.renew(ctx), q.recover(ctx), q.count(ctx)); err != nil && ctx.Err() == nil {
-			q.c.Logger.Error("queue node not renewed", "err", err)
+		if err := do(); err != nil && ctx.Err() == nil {
+			q.c.Logger.Error(failed, "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -91,6 +91,7 @@ type Queue struct {
 	seen    *filter       // submissions that may be in the store; nil if Shared
 	closing chan struct{} // closed by Close
 	close   func()        // once
+	lease   lease
 	// purged is when old entries were last removed; only chores uses it.
 	purged time.Time
 
