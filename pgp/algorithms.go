@@ -13,10 +13,13 @@ import (
 func strictConfig(now time.Time) *packet.Config {
 	return &packet.Config{
 		Time:                        func() time.Time { return now },
-		RejectHashAlgorithms:        map[crypto.Hash]bool{crypto.SHA1: true, crypto.MD5: true, crypto.RIPEMD160: true},
-		RejectMessageHashAlgorithms: map[crypto.Hash]bool{crypto.SHA1: true, crypto.MD5: true, crypto.RIPEMD160: true},
+		RejectHashAlgorithms:        weakHashes,
+		RejectMessageHashAlgorithms: weakHashes,
 	}
 }
+
+// weakHashes are those of weakHash, for the engine, which only reads them.
+var weakHashes = map[crypto.Hash]bool{crypto.SHA1: true, crypto.MD5: true, crypto.RIPEMD160: true}
 
 // lenientConfig is the configuration that rejects nothing for being weak: to
 // decrypt with old keys, and to tell weak from wrong.

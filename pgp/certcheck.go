@@ -2,9 +2,11 @@ package pgp
 
 import (
 	"crypto"
+	"sync"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 // strictness says which self-signatures count: strict ones are SHA-2 or better,
@@ -52,6 +54,9 @@ type checked struct {
 	users       []*userID
 	subkeys     []*subkey
 	budget      int
+
+	once   sync.Once       // guards strict
+	strict *openpgp.Entity // see entity
 }
 
 // userID is a user ID with its own self-signatures.

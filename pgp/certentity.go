@@ -17,15 +17,23 @@ func (ch *checked) primarySignatures(now time.Time, s strictness) []*packet.Sign
 	if ch.key.Version == 6 {
 		return all
 	}
-	e := ch.entity(s)
-	if sig, _ := e.PrimaryIdentity(now, strictConfig(now)); sig != nil {
+	if sig, _ := ch.entity(s).PrimaryIdentity(now, strictConfig(now)); sig != nil {
 		all = append(all, sig)
 	}
 	return all
 }
 
-// entity builds the engine's view; see [Certificate.entity].
+// entity is the engine's view; see [Certificate.entity]. The strict one, which
+// every message asks for, is built once.
 func (ch *checked) entity(s strictness) *openpgp.Entity {
+	if s == lenient {
+		return ch.build(s)
+	}
+	ch.once.Do(func() { ch.strict = ch.build(strict) })
+	return ch.strict
+}
+
+func (ch *checked) build(s strictness) *openpgp.Entity {
 	e := &openpgp.Entity{PrimaryKey: ch.key, Identities: map[string]*openpgp.Identity{}}
 	e.Revocations = marked(ch.revocations, lenient)
 	e.DirectSignatures = marked(ch.direct, s)
@@ -43,7 +51,9 @@ func (ch *checked) entity(s strictness) *openpgp.Entity {
 	return e
 }
 
-// marked gives the engine signatures that it need not verify again.
+// marked gives the engine signatures that it need not verify again. Their
+// verdicts are all that it would ever write into an entity when it chooses a key:
+// with them there, it only reads.
 func marked(all []signature, s strictness) []*packet.VerifiableSignature {
 	var out []*packet.VerifiableSignature
 	for _, sig := range all {

@@ -276,9 +276,9 @@ func (c *Certificate) storageKey(now time.Time) (key openpgp.Key, err error) {
 	return timeless(c.entity(strict), now).EncryptionKeyWithError(now, strictConfig(now))
 }
 
-// entity is the engine's view of c, fresh, for one goroutine: what verified,
-// without foreign signatures. The engine caches verdicts inside, so that one
-// entity must not serve two goroutines, nor two times.
+// entity is the engine's view of c: what verified, without foreign signatures.
+// It may be shared, and must not be changed; see marked for why the engine
+// doesn't.
 func (c *Certificate) entity(s strictness) *openpgp.Entity { return c.checked().entity(s) }
 
 func (c *Certificate) checked() *checked {

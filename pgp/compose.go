@@ -20,6 +20,13 @@ type composed struct {
 	outer   []byte // header fields, without structural ones
 	payload []byte // header of the payload, with its empty line
 	body    *safe
+	bufs    *headerBuffers // behind outer and payload, where they are not longer
+}
+
+// free ends the use of c. Who has given outer away doesn't call it.
+func (c *composed) free() {
+	headers.Put(c.bufs)
+	c.outer, c.payload, c.bufs = nil, nil, nil
 }
 
 // write writes the payload (RFC 9787, Section 1.1.1: the Cryptographic Payload).
@@ -45,7 +52,8 @@ func compose(ctx context.Context, src message.Source, p Protection) (*composed, 
 		return nil, err
 	}
 	signOnly := len(p.Recipients) == 0
-	c := &composed{outer: make([]byte, 0, 4<<10), payload: make([]byte, 0, 6<<10)}
+	b := headers.Get().(*headerBuffers)
+	c := &composed{outer: b.outer[:0], payload: b.payload[:0], bufs: b}
 	if c.body, err = planSafe(ctx, src, root, signOnly); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,10 @@ package pgp
 
 import (
 	"bytes"
+	"context"
 	"io"
+
+	"letterlock.org/letterlock/internal/message"
 )
 
 // SessionKeysFit is what stands between the engine's session key packets and
@@ -29,3 +32,13 @@ func Armor(typ string, b []byte, plain bool, piece int) string {
 
 // NewAhead is what lets another goroutine write a long message.
 func NewAhead(w io.Writer) io.WriteCloser { return &ahead{w: w} }
+
+// Payload writes what of a message is signed where there are no recipients.
+func Payload(ctx context.Context, w io.Writer, src message.Source, p Protection) error {
+	c, err := compose(ctx, src, p)
+	if err != nil {
+		return err
+	}
+	defer c.free()
+	return c.write(w)
+}

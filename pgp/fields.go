@@ -56,6 +56,10 @@ func once(name string) bool {
 // a mailbox's "From " line of a From field.
 func cleanField(f message.Field) field {
 	_, raw, _ := bytes.Cut(f.Raw, []byte{':'})
+	if line, ended := bytes.CutSuffix(raw, []byte("\r\n")); ended && len(line) < 100 && bytes.IndexByte(line, '\r') < 0 &&
+		bytes.IndexByte(line, '\n') < 0 && bytes.IndexByte(line, 0) < 0 { // almost all
+		return field{f.Name, " " + string(bytes.TrimLeft(line, " \t"))}
+	}
 	value := make([]byte, 0, len(raw)+1)
 	for line := range bytes.Lines(raw) {
 		line = bytes.TrimRight(line, "\r\n")

@@ -3,6 +3,8 @@ package pgp
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -46,6 +48,8 @@ type Key struct {
 	secrets map[string]*packet.PrivateKey
 	// offline is set where the primary secret is only a stub.
 	offline bool
+	// strict is the strict entity, nil before the first call for it.
+	strict atomic.Pointer[openpgp.Entity]
 }
 
 var (
@@ -90,15 +94,22 @@ func assemble(secret []byte, group []*packet.OpaquePacket, parsed []*packet.Priv
 	return k, nil
 }
 
-// entity is the engine's view of the key: fresh for each caller, as that of
-// [Certificate.entity], with the secrets that are here.
+// entity is the engine's view of the key: that of [Certificate.entity], with the
+// secrets that are here. It may be shared, and must not be changed.
 func (k *Key) entity(s strictness) *openpgp.Entity {
-	e := k.cert.entity(s)
-	e.PrivateKey = k.secrets[string(e.PrimaryKey.Fingerprint)]
-	for i := range e.Subkeys {
-		e.Subkeys[i].PrivateKey = k.secrets[string(e.Subkeys[i].PublicKey.Fingerprint)]
+	if e := k.strict.Load(); e != nil && s == strict {
+		return e
 	}
-	return e
+	e := *k.cert.entity(s)
+	e.PrivateKey = k.secrets[string(e.PrimaryKey.Fingerprint)]
+	e.Subkeys = slices.Clone(e.Subkeys)
+	for i := range e.Subkeys {
+		e.Subkeys[i].Primary, e.Subkeys[i].PrivateKey = &e, k.secrets[string(e.Subkeys[i].PublicKey.Fingerprint)]
+	}
+	if s == strict {
+		k.strict.Store(&e)
+	}
+	return &e
 }
 
 // Certificate is the public part. It implements Signer.
@@ -152,6 +163,7 @@ func (k *Key) Wipe() {
 	clear(k.secret)
 	k.secret = nil
 	clear(k.secrets)
+	k.strict.Store(nil)
 }
 
 // Keys makes one Decrypter of several keys, tried in that order.

@@ -42,19 +42,19 @@ type safe struct {
 	src      message.Source
 	signOnly bool
 	root     *message.Part
-	do       map[*message.Part]treatment
-	// clean are the parts whose bytes may be copied unread.
-	clean map[*message.Part]bool
-	// seven are the parts that are 7bit when treated.
-	seven map[*message.Part]bool
+	parts    map[*message.Part]plan
+}
+
+// plan is what is known of a part, and done to it.
+type plan struct {
+	do    treatment
+	clean bool // its bytes may be copied unread
+	seven bool // it is 7bit when treated
 }
 
 // planSafe reads src once and decides what to do.
 func planSafe(ctx context.Context, src message.Source, root *message.Part, signOnly bool) (*safe, error) {
-	s := &safe{ctx: ctx, src: src, signOnly: signOnly, root: root,
-		do:    map[*message.Part]treatment{},
-		clean: map[*message.Part]bool{},
-		seven: map[*message.Part]bool{}}
+	s := &safe{ctx: ctx, src: src, signOnly: signOnly, root: root, parts: map[*message.Part]plan{}}
 	if err := s.plan(root); err != nil {
 		return nil, fmt.Errorf("reading a message: %w", err)
 	}
@@ -66,22 +66,22 @@ func planSafe(ctx context.Context, src message.Source, root *message.Part, signO
 func (s *safe) plan(p *message.Part) error {
 	switch {
 	case p.Is("multipart/signed") || p.Is("multipart/encrypted"):
-		s.do[p] = exact
 		t, err := scan(s.ctx, s.src, p.Body, p.End)
-		s.seven[p] = t.sevenBit()
+		s.parts[p] = plan{do: exact, seven: t.sevenBit()}
 		return err
 	case len(p.Children) > 0:
-		s.seven[p] = true
+		seven := true
 		for _, c := range p.Children {
 			if err := s.plan(c); err != nil {
 				return err
 			}
-			s.seven[p] = s.seven[p] && s.seven[c]
+			seven = seven && s.parts[c].seven
 		}
+		s.parts[p] = plan{seven: seven}
 		return nil
 	case p.Embedded != nil && !encoded(p):
 		err := s.plan(p.Embedded)
-		s.seven[p] = s.seven[p.Embedded]
+		s.parts[p] = plan{seven: s.parts[p.Embedded].seven}
 		return err
 	}
 	return s.planLeaf(p)
@@ -93,27 +93,27 @@ func (s *safe) planLeaf(p *message.Part) error {
 		return err
 	}
 	unsafe := !t.sevenBit() || s.signOnly && (t.trailingWS || t.fromLine)
-	s.seven[p] = true
-	s.clean[p] = !unsafe && !t.bareLF && !t.bareCR
+	is := plan{seven: true, clean: !unsafe && !t.bareLF && !t.bareCR}
 	encoding := transferEncoding(p.Header)
 	switch {
 	case encoding == "binary":
-		s.do[p] = toBase64 // exact bytes, whatever they are
+		is.do = toBase64 // exact bytes, whatever they are
 	case !unsafe:
 	case encoding == "quoted-printable":
-		s.do[p] = quotedAgain
+		is.do = quotedAgain
 	case encoding == "base64":
-		s.do[p] = base64Again
+		is.do = base64Again
 	case encoding != "" && encoding != "7bit" && encoding != "8bit", p.Type == "multipart" || p.Type == "message":
 		// An encoding that we don't know, or a container that may have none.
-		s.seven[p] = t.sevenBit()
+		is.seven = t.sevenBit()
 	case p.Type != "text":
-		s.do[p] = toBase64
+		is.do = toBase64
 	case t.nul || t.high > t.size/6: // base64 takes less room
-		s.do[p] = textToBase64
+		is.do = textToBase64
 	default:
-		s.do[p] = toQuoted
+		is.do = toQuoted
 	}
+	s.parts[p] = is
 	return nil
 }
 
@@ -132,11 +132,12 @@ func encoded(p *message.Part) bool {
 // newEncoding is the Content-Transfer-Encoding that p must have now, or "" for
 // the one it has.
 func (s *safe) newEncoding(p *message.Part) string {
-	if e := s.do[p].encoding(); e != "" {
+	is := s.parts[p]
+	if e := is.do.encoding(); e != "" {
 		return e
 	}
 	old := transferEncoding(p.Header)
-	if (old == "8bit" || old == "binary") && s.seven[p] {
+	if (old == "8bit" || old == "binary") && is.seven {
 		return "7bit"
 	}
 	return ""

@@ -10,17 +10,18 @@ import (
 
 // body writes the body of p, safe.
 func (s *safe) body(w io.Writer, p *message.Part) error {
+	is := s.parts[p]
 	switch {
-	case s.do[p] == exact:
+	case is.do == exact:
 		return s.copy(w, p.Body, p.End)
 	case len(p.Children) > 0:
 		return s.multipart(w, p)
 	case p.Embedded != nil && !encoded(p):
 		return s.part(w, p.Embedded, true)
-	case s.clean[p] && s.do[p] == asIs:
+	case is.clean && is.do == asIs:
 		return s.copy(w, p.Body, p.End)
 	}
-	e := encoder(w, s.do[p])
+	e := encoder(w, is.do)
 	if err := s.copy(e, p.Body, p.End); err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (s *safe) between(w io.Writer, off, end int64) error {
 // part writes header and body. Without MIME-Version, a message inside that is
 // encoded anew would be read as if it were not (RFC 2045, Section 4).
 func (s *safe) part(w io.Writer, p *message.Part, isMessage bool) error {
-	if s.do[p] == exact {
+	if s.parts[p].do == exact {
 		return s.copy(w, p.Start, p.End)
 	}
 	var out []byte

@@ -115,8 +115,45 @@ func hasComment(value string) bool {
 var dateForm = regexp.MustCompile(`^(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ?)?[0-3]?\d (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} ` +
 	`\d\d:\d\d(?::\d\d)? (?:[+-]\d{4}|UT|UTC|GMT|[ECMP][SD]T|Z)$`)
 
+// usualDate tells of the one form of dateForm that almost all have, sooner than
+// an expression does.
+func usualDate(v string) bool {
+	const form = "Aaa, 00 Aaa 0000 00:00:00 +0000"
+	if len(v) != len(form) {
+		return false
+	}
+	for i := range len(v) {
+		switch c := v[i]; form[i] {
+		case '0':
+			if c < '0' || c > '9' {
+				return false
+			}
+		case '+':
+			if c != '+' && c != '-' {
+				return false
+			}
+		case 'A', 'a': // below
+		default:
+			if c != form[i] {
+				return false
+			}
+		}
+	}
+	return v[5] <= '3' && oneOf("Mon Tue Wed Thu Fri Sat Sun ", v[:3]) &&
+		oneOf("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec ", v[8:11])
+}
+
+// oneOf tells whether a word of three letters is in a list of such.
+func oneOf(list, word string) bool {
+	i := strings.Index(list, word)
+	return i >= 0 && i%4 == 0
+}
+
 // dateOnly is a date and nothing but it; "" if there is none.
 func dateOnly(value string) string {
+	if usualDate(value) {
+		return " " + value
+	}
 	value = strings.Join(strings.Fields(value), " ")
 	if head, comment, ok := strings.Cut(value, " ("); ok && strings.Count(comment, ")") == 1 && strings.HasSuffix(comment, ")") {
 		value = head // the name of the zone

@@ -12,7 +12,14 @@ var (
 	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
 	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
 	chunks  = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+	headers = sync.Pool{New: func() any { return new(headerBuffers) }}
 )
+
+// headerBuffers have room for the headers of most messages.
+type headerBuffers struct {
+	outer   [4 << 10]byte
+	payload [6 << 10]byte
+}
 
 func borrowReader(r io.Reader) *bufio.Reader {
 	b := readers.Get().(*bufio.Reader)

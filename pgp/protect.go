@@ -63,6 +63,7 @@ func Protect(ctx context.Context, w io.Writer, src message.Source, p Protection)
 	if err != nil {
 		return fmt.Errorf("protecting a message: %w", err)
 	}
+	defer c.free()
 	if len(p.Recipients) == 0 {
 		err = signed(ctx, w, c, p)
 	} else {

@@ -105,6 +105,9 @@ func Domain(s string) (string, error) {
 	if s == "" || len(s) > maxDomain || !utf8.ValidString(s) {
 		return "", fmt.Errorf("%w: no domain, or too long a one", ErrInvalid)
 	}
+	if usualDomain(s) {
+		return s, nil
+	}
 	for _, r := range s {
 		if r <= ' ' || r == 0x7f || unicode.IsControl(r) || unicode.IsSpace(r) {
 			return "", fmt.Errorf("%w: space or control character in the domain", ErrInvalid)
@@ -115,6 +118,27 @@ func Domain(s string) (string, error) {
 		return "", fmt.Errorf("%w: malformed domain", ErrInvalid)
 	}
 	return d, nil
+}
+
+// usualDomain tells of a domain that is as it should be: what the look-up maps to
+// itself. Labels with two hyphens in the third place may be A-labels, and are for
+// it to judge (RFC 5891, Section 4.2.3.1).
+func usualDomain(s string) bool {
+	if len(s) > maxDomain-2 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		n := len(label)
+		if n == 0 || n > 63 || label[0] == '-' || label[n-1] == '-' || n > 3 && label[2:4] == "--" {
+			return false
+		}
+		for i := range n {
+			if c := label[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // domainLiteral normalises "192.0.2.1]" and "IPv6:2001:db8::1]". General
@@ -162,6 +186,9 @@ func (a Address) IsASCII() bool {
 func (a Address) Key() string { return Address{lowerASCII(a.Local), a.Domain}.String() }
 
 func lowerASCII(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' }) < 0 {
+		return s
+	}
 	b := []byte(s)
 	for i, c := range b {
 		if 'A' <= c && c <= 'Z' {
@@ -172,7 +199,9 @@ func lowerASCII(s string) string {
 }
 
 // Equal tells whether a and b have one Key.
-func (a Address) Equal(b Address) bool { return a.Key() == b.Key() }
+func (a Address) Equal(b Address) bool {
+	return a == b || a.Domain == b.Domain && len(a.Local) == len(b.Local) && lowerASCII(a.Local) == lowerASCII(b.Local)
+}
 
 // Match tells whether a matches pattern: "user@domain", "*@domain",
 // "*@*.domain" or "*". Case is ignored; a domain in the pattern may be written

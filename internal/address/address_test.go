@@ -2,8 +2,11 @@ package address_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/idna"
 
 	"letterlock.org/letterlock/internal/address"
 )
@@ -240,5 +243,27 @@ func checkAddress(t *testing.T, a address.Address) {
 	}
 	if !a.Match("*") || !a.Match(a.Key()) || !strings.HasPrefix(a.Domain, "[") && !a.Match("*@"+a.Domain) {
 		t.Fatalf("%q does not match itself", s)
+	}
+}
+
+func TestDomainsAreAsTheLookUpHasThem(t *testing.T) {
+	lookup := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength(true), idna.StrictDomainName(true), idna.Transitional(false))
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 100_000 {
+		b := make([]byte, rnd.IntN(12))
+		for i := range b {
+			b[i] = "abxn019-..ZA_"[rnd.IntN(13)]
+		}
+		s := string(b)
+		if rnd.IntN(50) == 0 {
+			s = strings.Repeat("a", rnd.IntN(66)) + "." + s + strings.Repeat(".abc", rnd.IntN(66))
+		}
+		want, err := lookup.ToASCII(s)
+		if err != nil || strings.HasSuffix(want, ".") || len(s) > 255 {
+			want = ""
+		}
+		if got, _ := address.Domain(s); got != want {
+			t.Errorf("Domain(%q) = %q, want %q", s, got, want)
+		}
 	}
 }

@@ -74,7 +74,10 @@ func ParseList(value string) ([]Mailbox, error) {
 }
 
 // reader reads from the front of s.
-type reader struct{ s string }
+type reader struct {
+	s    string
+	room [8]word // for words to begin with
+}
 
 func (r *reader) take(c byte) bool {
 	if r.s != "" && r.s[0] == c {
@@ -212,18 +215,29 @@ func (r *reader) domain(local string) (Address, error) {
 		}
 		return join(local, literal)
 	}
+	whole := r.s
 	words, err := r.words()
 	if err != nil {
 		return Address{}, err
 	}
+	return r.joined(local, words, whole)
+}
+
+// joined makes an address with a domain of words, which whole begins with.
+func (r *reader) joined(local string, words []word, whole string) (Address, error) {
 	var b strings.Builder
+	n, apart := 0, false
 	for i, w := range words {
 		if w.quoted || i > 0 && !w.glued && !dotted(words[i-1], w) {
 			return Address{}, fmt.Errorf("%w: malformed domain", ErrInvalid)
 		}
-		b.WriteString(w.text)
+		if apart = apart || i > 0 && !w.glued; apart {
+			b.WriteString(w.text)
+		} else {
+			n += len(w.text)
+		}
 	}
-	return join(local, b.String())
+	return join(local, whole[:n]+b.String())
 }
 
 // displayName joins words as a phrase, decodes it and makes it safe to show.

@@ -43,10 +43,16 @@ func readQuoted(s string) (text, rest string, err error) {
 
 // isAtext tells whether c may stand in an atom (RFC 5322, Section 3.2.3; RFC
 // 6532 for UTF-8).
-func isAtext(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c >= 0x80 ||
-		strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
-}
+func isAtext(c byte) bool { return atext[c] }
+
+var atext = func() (t [256]bool) {
+	for i := range t {
+		c := byte(i)
+		t[i] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c >= 0x80 ||
+			strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
+	}
+	return t
+}()
 
 // quoteLocal quotes s where it is no Dot-string.
 func quoteLocal(s string) string {

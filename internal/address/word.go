@@ -13,9 +13,10 @@ type word struct {
 }
 
 // words reads words and the white space and comments around them, up to a
-// special character that is none of these (RFC 5322, Section 3.2.3).
+// special character that is none of these (RFC 5322, Section 3.2.3). They are
+// good until the next call.
 func (r *reader) words() ([]word, error) {
-	var all []word
+	all := r.room[:0]
 	for len(all) < maxWords {
 		before := len(r.s)
 		if err := r.space(); err != nil {
@@ -84,21 +85,25 @@ func dotted(a, b word) bool {
 	return !a.quoted && a.text == "." || !b.quoted && b.text == "."
 }
 
+var errLocal = fmt.Errorf("%w: malformed local part", ErrInvalid)
+
 // localOf makes a local part of words: one quoted string, or atoms with single
 // dots between.
 func localOf(words []word) (string, error) {
-	bad := fmt.Errorf("%w: malformed local part", ErrInvalid)
 	if len(words)%2 == 0 {
-		return "", bad
+		return "", errLocal
+	}
+	if w := words[0]; len(words) == 1 && !w.quoted && w.text[0] != '.' {
+		return w.text, nil
 	}
 	var b strings.Builder
 	for i, w := range words {
 		isDot := !w.quoted && w.text[0] == '.'
 		if isDot != (i%2 == 1) || isDot && w.text != "." {
-			return "", bad
+			return "", errLocal
 		}
 		if w.quoted && len(words) > 1 {
-			return "", bad // obs-local-part with quotes: never seen, easily misread
+			return "", errLocal // obs-local-part with quotes: never seen, easily misread
 		}
 		b.WriteString(w.text)
 	}

@@ -115,6 +115,30 @@ func (s *Spool) inMemory(f func([]byte) error) (done bool, err error) {
 	return true, f(s.buf)
 }
 
+// InMemory calls f with the bytes of src from off to end where they lie in
+// memory in one piece, and tells whether it did; then the error is f's. f must
+// neither change nor keep them, nor use src.
+func InMemory(src Source, off, end int64, f func([]byte) error) (done bool, err error) {
+	part := func(b []byte) error {
+		if off < 0 || end < off || end > int64(len(b)) {
+			return io.ErrUnexpectedEOF
+		}
+		return f(b[off:end])
+	}
+	switch src := src.(type) {
+	case bytesSource:
+		return true, part(src)
+	case *Spool:
+		return src.inMemory(part)
+	case section:
+		if off < 0 || end > src.n {
+			return true, io.ErrUnexpectedEOF
+		}
+		return InMemory(src.src, src.off+off, src.off+end, f)
+	}
+	return false, nil
+}
+
 // append adds p to buf and writes full chunks to the file. Caller holds mu.
 func (s *Spool) append(p []byte) (int, error) {
 	done := 0
