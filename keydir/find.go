@@ -177,6 +177,11 @@ func (r *Resolver) lookup(a address.Address, sending bool) lookup {
 	if err != nil {
 		return lookup{err: err}
 	}
+	if _, ask := p.finding(a, now); sending && !ask {
+		// Whoever wants to send decided to ask before another look-up ended, which
+		// has brought what they want to know.
+		return lookup{err: r.used(ctx, a, now)}
+	}
 	all := []said{{answer{outcome: Unavailable, detail: "too many directories are being asked"}, ofDomain}}
 	var out lookup
 	authority := r.freshenAuthority(ctx, a)

@@ -265,6 +265,48 @@ func TestOneLookupPerAddressAtATime(t *testing.T) {
 	}
 }
 
+// lingering is a store whose reader is held back, once it has read.
+type lingering struct {
+	store.Store
+	hold chan chan struct{} // a reader takes what it waits for
+}
+
+func (l *lingering) View(ctx context.Context, f func(store.Tx) error) error {
+	err := l.Store.View(ctx, f)
+	select {
+	case c := <-l.hold:
+		c <- struct{}{}
+		<-c
+	default:
+	}
+	return err
+}
+
+// Who read that nothing is known, and then was slow, doesn't ask what somebody else
+// has asked meanwhile.
+func TestALookupThatJustEndedIsNotRepeated(t *testing.T) {
+	l := &lingering{hold: make(chan chan struct{}, 1)}
+	w, k := newWorld(t, func(c *keydir.Config) { l.Store, c.Store = c.Store, l }), key(t, bob)
+	w.directory().set(200, k)
+	c := make(chan struct{})
+	l.hold <- c
+	late := make(chan keydir.Finding)
+	go func() {
+		f, _ := w.Find(ctx, bob)
+		late <- f
+	}()
+	<-c // it has read
+	w.finds("meanwhile", bob, keydir.Found, "", pgp.Directory, k)
+	n := len(w.requests())
+	c <- struct{}{}
+	if f := <-late; f.Outcome != keydir.Found {
+		t.Errorf("who was late: %q", f.Outcome)
+	}
+	if more := len(w.requests()) - n; more != 0 {
+		t.Errorf("%d more requests", more)
+	}
+}
+
 func TestBoundedLookups(t *testing.T) {
 	w := newWorld(t)
 	arrived, leave := make(chan struct{}, 100), make(chan struct{})
