@@ -115,6 +115,31 @@ func TestAuthoritysWordEnds(t *testing.T) {
 	w.finds("a stranger again", bob, keydir.Found, "", pgp.Directory, k)
 }
 
+// Who left the organisation loses its word, wherever an older copy comes from.
+func TestAuthorityTakesItsWordBack(t *testing.T) {
+	k, authority := key(t, bob), key(t, ca)
+	w := newWorld(t, trusting(authority))
+	before := certified(t, authority, k, bob, pgp.Certification{}, start.Add(-time.Hour))
+	people := map[string]*pgp.Certificate{"bob": before, ca.Local: authority.Certificate()}
+	w.people(people)
+	w.finds("certified", bob, keydir.Found, "", pgp.Organisation, k)
+	w.pass(2 * day)
+	withdrawn, err := pgp.Withdraw(authority, k.Certificate(), bob, w.clock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	people["bob"] = withdrawn
+	w.finds("withdrawn", bob, keydir.Found, "", pgp.Directory, k)
+	people["bob"] = before
+	w.pass(2 * day)
+	w.finds("an older copy is served", bob, keydir.Found, "", pgp.Directory, k)
+	w.must(w.Import(ctx, []*pgp.Certificate{before}, bob, pgp.FirstSeen))
+	w.finds("and imported", bob, keydir.Found, "", pgp.Directory, k)
+	people["bob"] = certified(t, authority, k, bob, pgp.Certification{}, w.clock())
+	w.pass(2 * day)
+	w.finds("certified anew", bob, keydir.Found, "", pgp.Organisation, k)
+}
+
 func TestAuthoritiesThatAreNone(t *testing.T) {
 	for _, bad := range []map[string]pgp.Fingerprint{{"example.org": "ABC"}, {"not a domain": "0123456789ABCDEF0123456789ABCDEF01234567"}, {"example.org": "G123456789ABCDEF0123456789ABCDEF01234567"}} {
 		w := newWorld(t)

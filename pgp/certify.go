@@ -41,6 +41,14 @@ func Certify(by *Key, c *Certificate, a address.Address, s Certification, now ti
 
 func certify(by *Key, c *Certificate, a address.Address, s Certification, notes []*packet.Notation, now time.Time) (out *Certificate, err error) {
 	defer caught(&err)
+	return attest(by, c, a, now, func(primary *packet.PrivateKey, id string) (rawPacket, error) {
+		return statement(primary, c.key, id, s, notes, now)
+	})
+}
+
+// attest is c with a signature by the primary key of by under each valid user ID
+// of c that names a.
+func attest(by *Key, c *Certificate, a address.Address, now time.Time, sign func(primary *packet.PrivateKey, id string) (rawPacket, error)) (*Certificate, error) {
 	primary := by.secrets[string(by.cert.key.Fingerprint)]
 	switch {
 	case primary == nil:
@@ -58,7 +66,7 @@ func certify(by *Key, c *Certificate, a address.Address, s Certification, notes 
 		if u == nil {
 			continue
 		}
-		raw, err := statement(primary, c.key, u.text, s, notes, now)
+		raw, err := sign(primary, u.text)
 		if err != nil {
 			return nil, fmt.Errorf("certifying: %w", err)
 		}
@@ -89,18 +97,7 @@ func statement(by *packet.PrivateKey, key *packet.PublicKey, id string, s Certif
 			sig.TrustRegularExpression = &scope
 		}
 	}
-	if err := sig.SignUserId(id, key, by, engineConfig(now)); err != nil {
-		return rawPacket{}, err
-	}
-	var b bytes.Buffer
-	if err := sig.Serialize(&b); err != nil {
-		return rawPacket{}, err
-	}
-	cut, err := cutPackets(b.Bytes())
-	if err != nil || len(cut) != 1 {
-		return rawPacket{}, fmt.Errorf("the engine wrote %d packets: %w", len(cut), ErrMalformed)
-	}
-	return cut[0], nil
+	return signedID(sig, by, key, id, now)
 }
 
 // quoteRegexp is a domain for the regular expressions of RFC 9580, Section 8.
@@ -173,16 +170,22 @@ func (c *Certificate) CertifiedBy(by *Certificate, a address.Address, now time.T
 // says is the newest certification by the primary key of by over a user ID of c,
 // unless it was withdrawn; nil if there is none.
 func (by *Certificate) says(c *Certificate, p component, u *userID, now time.Time) *signature {
-	var best *signature
-	var withdrawn time.Time
-	budget := maxForeignChecks
+	best, _ := by.word(c, p, u, now)
+	return best
+}
+
+// word is what says is, and the newest signature by which something was withdrawn.
+func (by *Certificate) word(c *Certificate, p component, u *userID, now time.Time) (best, withdrawal *signature) {
+	// Each kind has a budget of its own, so that no number of the one hides the
+	// other; and where not all that may withdraw could be looked at, it is withdrawn.
+	budget, budgetRevoking, unseen := maxForeignChecks, maxForeignChecks, false
 	for _, raw := range p.signatures {
-		if raw.tag != tagSignature || len(raw.body) < 2 || budget == 0 {
+		if raw.tag != tagSignature || len(raw.body) < 2 {
 			continue
 		}
 		t := packet.SignatureType(raw.body[1])
 		revokes := t == packet.SigTypeCertificationRevocation
-		if !revokes && (t < packet.SigTypeGenericCert || t > packet.SigTypePositiveCert) {
+		if !revokes && (t < packet.SigTypeGenericCert || t > packet.SigTypePositiveCert || budget == 0) {
 			continue
 		}
 		parsed, err := parsePacket(raw.raw)
@@ -190,7 +193,15 @@ func (by *Certificate) says(c *Certificate, p component, u *userID, now time.Tim
 		if err != nil || !ok || !sig.CheckKeyIdOrFingerprint(by.key) || hasCritical(sig) {
 			continue
 		}
-		budget--
+		switch {
+		case !revokes:
+			budget--
+		case budgetRevoking == 0:
+			unseen = true
+			continue
+		default:
+			budgetRevoking--
+		}
 		if recoverCall(func() error { return by.key.VerifyUserIdSignature(u.text, c.key, sig) }) != nil {
 			continue
 		}
@@ -200,18 +211,18 @@ func (by *Certificate) says(c *Certificate, p component, u *userID, now time.Tim
 		}
 		switch {
 		case revokes:
-			if made.After(withdrawn) {
-				withdrawn = made
+			if withdrawal == nil || made.After(withdrawal.parsed.CreationTime) {
+				withdrawal = &signature{raw: raw, parsed: sig}
 			}
 		case weakHash(sig.Hash), sig.SigExpired(at), !by.reliable(made):
 		case best == nil || made.After(best.parsed.CreationTime):
 			best = &signature{raw: raw, parsed: sig}
 		}
 	}
-	if best != nil && !withdrawn.IsZero() && !best.parsed.CreationTime.After(withdrawn) {
-		return nil
+	if unseen || best != nil && withdrawal != nil && !best.parsed.CreationTime.After(withdrawal.parsed.CreationTime) {
+		best = nil
 	}
-	return best
+	return best, withdrawal
 }
 
 // user is the valid user ID of a component, if it names a.

@@ -31,8 +31,11 @@ func (c *Certificate) Minimal(a address.Address, now time.Time, approved ...*Cer
 			if by.Fingerprint() == c.Fingerprint() || !strongCertifier(by.key) || by.compromised() {
 				continue
 			}
-			if s := by.says(c, p, u, now); s != nil {
+			switch s, w := by.word(c, p, u, now); {
+			case s != nil:
 				out = append(out, s.raw)
+			case w != nil: // others may have what it takes back
+				out = append(out, w.raw)
 			}
 		}
 		return out

@@ -18,9 +18,10 @@ import (
 )
 
 type caCmd struct {
-	Init    caInit    `cmd:"" help:"Make the key with which an organisation certifies those of its people. Not on the directory's machine."`
-	Certify caCertify `cmd:"" help:"Certify somebody's certificate, having compared its fingerprint with them."`
-	Publish caPublish `cmd:"" help:"Have the directory here publish the authority's certificate."`
+	Init     caInit     `cmd:"" help:"Make the key with which an organisation certifies those of its people. Not on the directory's machine."`
+	Certify  caCertify  `cmd:"" help:"Certify somebody's certificate, having compared its fingerprint with them."`
+	Withdraw caWithdraw `cmd:"" help:"Take back what was certified: somebody left, or the key is no longer theirs."`
+	Publish  caPublish  `cmd:"" help:"Have the directory here publish the authority's certificate."`
 }
 
 // caInit makes an authority. Its key lies in a file of its own, outside of every
@@ -115,7 +116,7 @@ func (c *caCertify) runLocal(ctx context.Context, e *env, root *cli) error {
 	if c.Fingerprint != "" && cert.Fingerprint() != pgp.Fingerprint(c.Fingerprint) {
 		return fmt.Errorf("the certificate is %s, and not the one that you compared", cert.Fingerprint())
 	}
-	ca, domain, err := c.authority(e)
+	ca, domain, err := authorityKey(e, c.Key, c.PassphraseFile)
 	if err != nil {
 		return err
 	}
@@ -141,22 +142,22 @@ func (c *caCertify) runLocal(ctx context.Context, e *env, root *cli) error {
 	return writeCertificate(e, cert, c.Binary)
 }
 
-// authority is the authority's key and its domain.
-func (c *caCertify) authority(e *env) (*pgp.Key, string, error) {
-	b, err := e.files.Read(c.Key)
+// authorityKey is an authority's key and its domain.
+func authorityKey(e *env, file, passphraseFile string) (*pgp.Key, string, error) {
+	b, err := e.files.Read(file)
 	if err != nil {
 		return nil, "", err
 	}
 	keys, err := pgp.ParseKeys(b, func(*pgp.Certificate) ([]byte, error) {
-		p, err := e.secret(c.PassphraseFile, "passphrase of the authority's key")
+		p, err := e.secret(passphraseFile, "passphrase of the authority's key")
 		return []byte(p), err
 	})
 	if err != nil || len(keys) != 1 {
-		return nil, "", fmt.Errorf("reading the authority's key in %s: %w", c.Key, errors.Join(err, ifNot(len(keys) == 1, "one key belongs there")))
+		return nil, "", fmt.Errorf("reading the authority's key in %s: %w", file, errors.Join(err, ifNot(len(keys) == 1, "one key belongs there")))
 	}
 	domain := authorityDomain(keys[0].Certificate())
 	if domain == "" {
-		return nil, "", fmt.Errorf("%s is no authority's key: its user ID must be openpgp-ca@DOMAIN", c.Key)
+		return nil, "", fmt.Errorf("%s is no authority's key: its user ID must be openpgp-ca@DOMAIN", file)
 	}
 	return keys[0], domain, nil
 }

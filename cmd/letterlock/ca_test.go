@@ -124,6 +124,31 @@ func TestAuthority(t *testing.T) {
 	if _, ok := minimal.CertifiedBy(ca, alice, at); !ok {
 		t.Error("what is published isn't certified")
 	}
+	// The authority takes its word back, which reaches who has an older copy.
+	later := at.Add(time.Hour)
+	withdrawn, told, err := letter(t, "--config", nowhere, "ca", "withdraw", "--key", file("ca.key"), "--passphrase-file", pass, file("alice-certified.cert"))
+	if err != nil || !strings.Contains(told, "No longer certified for alice@example.org") {
+		t.Fatalf("withdraw: %v\n%s", err, told)
+	}
+	if err := (&keydirAdd{Address: addressArg{alice}, File: file("alice-withdrawn.cert", withdrawn)}).runState(ctx, e, s); err != nil {
+		t.Fatal(err)
+	}
+	if published, err = s.keydir.Certificate(ctx, alice); err != nil {
+		t.Fatal(err)
+	}
+	if minimal, err = published.Minimal(alice, later, s.approved(alice)...); err != nil {
+		t.Fatal(err)
+	}
+	joined, err := pgp.Merge(own, minimal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := joined.CertifiedBy(ca, alice, later); ok {
+		t.Error("what was withdrawn is certified still")
+	}
+	if _, _, err := letter(t, "--config", nowhere, "ca", "withdraw", "--key", file("ca.key"), "--passphrase-file", pass, file("ca.cert")); err == nil {
+		t.Error("the authority withdrew itself")
+	}
 	// Somebody's own certificate that the authority didn't certify is no news.
 	out.Reset()
 	if err := (&certImport{File: file("alice.cert")}).runState(ctx, e, s); err != nil || strings.Contains(out.String(), "certified") {

@@ -63,3 +63,46 @@ func TestCertificationsThatAreKept(t *testing.T) {
 		}
 	}
 }
+
+// What an authority took back isn't published again with an older copy of the
+// certificate, which its owner's bridge still has.
+func TestAWithdrawnCertificationStaysSo(t *testing.T) {
+	d, _ := directory(t)
+	a := addr(t, "joe.doe@example.org")
+	now := today.Add(time.Hour)
+	d.Now = func() time.Time { return now }
+	authority, owner := key(t, "openpgp-ca@example.org"), key(t, "joe.doe@example.org")
+	d.Approved = func(address.Address) []*pgp.Certificate { return []*pgp.Certificate{authority.Certificate()} }
+	do := func(c *pgp.Certificate, err error) *pgp.Certificate {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	certified := do(pgp.Certify(authority, owner.Certificate(), a, pgp.Certification{}, today))
+	for _, step := range []struct {
+		name string
+		add  *pgp.Certificate
+		want bool
+	}{
+		{"certified", certified, true},
+		{"withdrawn", do(pgp.Withdraw(authority, certified, a, today.Add(time.Minute))), false},
+		{"published again by its owner", certified, false},
+		{"certified anew", do(pgp.Certify(authority, certified, a, pgp.Certification{}, today.Add(2*time.Minute))), true},
+	} {
+		if err := d.Add(ctx, a, step.add); err != nil {
+			t.Fatal(err)
+		}
+		got := served(t, d)
+		if len(got) != 1 {
+			t.Fatalf("%s: %d certificates are served", step.name, len(got))
+		}
+		// A reader joins it with what they have from before.
+		for who, c := range map[string]*pgp.Certificate{"a stranger": got[0], "a reader who had it certified": do(pgp.Merge(certified, got[0]))} {
+			if _, ok := c.CertifiedBy(authority.Certificate(), a, now); ok != step.want {
+				t.Errorf("%s: %s sees it certified: %v", step.name, who, ok)
+			}
+		}
+	}
+}

@@ -61,6 +61,20 @@ func (d *Directory) follow(tx store.Tx, r *row, old row) error {
 			return err
 		}
 	}
+	if !replaced {
+		// An authority's word that was taken back isn't brought again by an older copy.
+		c, err := r.cert.Withdrawn(certs[0], r.names, r.approved...)
+		if err != nil {
+			return nil // too large with it
+		}
+		if c != r.cert {
+			next, err := d.rowBy(r.names, c, r.approved)
+			if err != nil {
+				return err
+			}
+			*r = next
+		}
+	}
 	for i, c := range certs {
 		until := old.until
 		if i == 0 && replaced {
