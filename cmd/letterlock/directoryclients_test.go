@@ -15,8 +15,8 @@ import (
 )
 
 // portal is a key directory as the world sees it: example.org has it by the
-// advanced method, example.net by the direct one, and keys.example.org is its
-// key server.
+// advanced method, example.net by the direct one, example.com by none, and
+// keys.example.org is their key server.
 type portal struct {
 	*world
 	t     *testing.T
@@ -41,7 +41,7 @@ func newPortal(t *testing.T, i *peer.Island) *portal {
 	p := &portal{world: newWorldOf(t, world{domain: "example.org"}), t: t, i: i, sink: peer.StartSink(t)}
 	p.serve = p.configure("office", fmt.Sprintf(`[keydir]
 listen = "https://%s:443"
-domains = ["example.org", "example.net"]
+domains = ["example.org", "example.net", "example.com"]
 tls_certificate = %q
 tls_key = %q
 url = "https://keys.example.org"
