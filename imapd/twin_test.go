@@ -265,6 +265,45 @@ func testTwins(t *testing.T, how twin.How) {
 	const other, otherPassword = "twin@example.test", "twin-pw"
 	d := peer.StartDovecot(t, peer.DovecotOptions{Users: map[string]string{peer.Alice: peer.AlicePassword, other: otherPassword}})
 	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = time.Hour })
+	fillTwins(t, d.Addr, b, how, other, otherPassword)
+	sessions := (*differentialSessions + 1) / 2 // there are three kinds of twins
+	if testing.Short() {
+		sessions = 3
+	}
+	for n := range sessions {
+		seed := *differentialSeed + uint64(n)
+		if !twinSession(t, seed, d, b, other, otherPassword) {
+			t.Fatalf("seed %d differs", seed)
+		}
+	}
+}
+
+// TestReadingBehindCyrus: what is shown of encrypted mail doesn't depend on the
+// server that stores it.
+func TestReadingBehindCyrus(t *testing.T) {
+	d := peer.StartCyrus(t, map[string]string{peer.Alice: peer.AlicePassword, second: secondPassword})
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+	fillTwins(t, d.Addr, b, twin.Protected, second, secondPassword)
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT A")
+	shown := c.fetch("UID FETCH 1:* (FLAGS)")
+	for uid, flags := range map[string]string{"1": "$LetterlockEncrypted", "2": "$LetterlockEncrypted"} {
+		if got := shown[uid]["FLAGS"]; !strings.Contains(got, flags) {
+			t.Errorf("UID %s has %q, want %s", uid, got, flags)
+		}
+	}
+	if got := shown["4"]["FLAGS"]; strings.Contains(got, "$Letterlock") {
+		t.Errorf("plain mail has %q", got)
+	}
+	if got := c.cmd("UID SEARCH KEYWORD $LetterlockEncrypted SUBJECT number"); !strings.HasPrefix(got[0], "* SEARCH 1 2 3") {
+		t.Errorf("search in encrypted mail: %q", got)
+	}
+}
+
+// fillTwins stores mail of many shapes behind the bridge, most of it encrypted,
+// and checks each message as it is shown; other's mailboxes at addr get it plain.
+func fillTwins(t *testing.T, addr string, b *bridge, how twin.How, other, otherPassword string) {
+	t.Helper()
 	r := rand.New(rand.NewPCG(11, 11))
 	encrypted := maker(t, b, how)
 	for _, box := range []string{"INBOX", "A", "B c"} {
@@ -278,7 +317,7 @@ func testTwins(t *testing.T, how twin.How) {
 			}
 			mail = append(mail, m)
 		}
-		store := login(t, d.Addr, peer.Alice, peer.AlicePassword)
+		store := login(t, addr, peer.Alice, peer.AlicePassword)
 		store.cmd(`CREATE "` + box + `"`)
 		for i, m := range mail {
 			if i%5 != 3 { // a few stay plain
@@ -289,7 +328,7 @@ func testTwins(t *testing.T, how twin.How) {
 		c := login(t, b.addr, user, password)
 		c.ok(`EXAMINE "` + box + `"`)
 		shown := c.fetch("UID FETCH 1:* (BODY.PEEK[] FLAGS)")
-		plain := login(t, d.Addr, other, otherPassword)
+		plain := login(t, addr, other, otherPassword)
 		plain.cmd(`CREATE "` + box + `"`)
 		for i, m := range mail {
 			got := []byte(shown[fmt.Sprint(i+1)]["BODY[]"])
@@ -306,20 +345,10 @@ func testTwins(t *testing.T, how twin.How) {
 			c.ok("LOGOUT")
 		}
 	}
-	sessions := (*differentialSessions + 1) / 2 // there are three kinds of twins
-	if testing.Short() {
-		sessions = 3
-	}
-	for n := range sessions {
-		seed := *differentialSeed + uint64(n)
-		if !twinSession(t, seed, d, b, other, otherPassword) {
-			t.Fatalf("seed %d differs", seed)
-		}
-	}
 }
 
 func twinSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *bridge, other, otherPassword string) bool {
-	g := &generator{rand.New(rand.NewPCG(seed, 2))}
+	g := &generator{r: rand.New(rand.NewPCG(seed, 2))}
 	plain := &side{c: login(t, d.Addr, other, otherPassword), other: login(t, d.Addr, other, otherPassword), validity: map[string]string{"A": "1"}}
 	enc := &side{c: login(t, b.addr, user, password), other: login(t, d.Addr, peer.Alice, peer.AlicePassword), validity: map[string]string{"A": "1"}, ordered: true}
 	defer func() {
