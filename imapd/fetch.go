@@ -88,12 +88,7 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 		j.fresh = lib.Unclassified(uids)
 		j.encrypted = lib.Encrypted(uids)
 		j.all = len(uids)
-		first := j.sample(lib)
-		if len(j.fresh) > 0 && (j.ambiguous() || slices.ContainsFunc(j.items, j.cutByUs)) {
-			// Alone, so that no item of ours has the name of two of the client's.
-			first = j.fresh
-		}
-		if len(first) > 0 {
+		if first := j.first(lib); len(first) > 0 {
 			j.lib = lib
 			if err := j.classifyFirst(first); err != nil {
 				return err
@@ -197,6 +192,7 @@ func (j *fetchJob) request(c *wire.Command) *wire.Out {
 	items := j.withUID()
 	if len(j.fresh) > 0 {
 		j.chooseClassBy()
+		j.choosePicks()
 		items = append(items, j.classItems()...)
 	}
 	if len(j.encrypted) == j.all {

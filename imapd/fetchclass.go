@@ -29,9 +29,20 @@ const (
 // that looks at a few of them, to know how much to ask for of the others.
 const sampleAbove = 200
 
-// sample is those of the unclassified messages to look at first, if any.
-func (j *fetchJob) sample(lib *index.Mailbox) []uint32 {
-	if len(j.fresh) < sampleAbove || j.asksMessage() || j.find([]byte("BODY[HEADER]")) != nil {
+// first is those of the unclassified messages to look at before the others, if
+// any: all where most messages have their class, a sample of many.
+func (j *fetchJob) first(lib *index.Mailbox) []uint32 {
+	switch {
+	case len(j.fresh) == 0:
+		return nil
+	case j.ambiguous() || slices.ContainsFunc(j.items, j.cutByUs):
+		// Alone, so that no item of ours has the name of two of the client's.
+		return j.fresh
+	case j.asksMessage() || j.find([]byte("BODY[HEADER]")) != nil:
+		return nil
+	case j.all-len(j.fresh) > sampleAbove+len(j.fresh):
+		return j.fresh
+	case len(j.fresh) < sampleAbove:
 		return nil
 	}
 	if _, known := lib.Beginning(); known {
@@ -90,7 +101,7 @@ func (j *fetchJob) classItems() []string {
 // requests are the client's items; a beginning that is shorter than what the
 // class is found by is asked for longer, and cut by us.
 func (j *fetchJob) requests() []string {
-	items := slices.Clone(j.items)
+	items := slices.DeleteFunc(slices.Clone(j.items), func(i wire.FetchItem) bool { return len(j.picks) > 0 && pickable(i) })
 	for i, item := range items {
 		least := int64(0)
 		switch name := item.Response(); {
@@ -168,6 +179,7 @@ func (j *fetchJob) gatherBeginning(f *wire.FetchReader, g *gathering, item wire.
 		return nil
 	}
 	j.decide(g)
+	j.pick(g)
 	asked := j.find(b.name)
 	switch {
 	case g.class == pgp.Encrypted:
@@ -229,6 +241,7 @@ func (j *fetchJob) gatherClassItem(f *wire.FetchReader, g *gathering, item wire.
 		g.contents = append(g.contents, c)
 	}
 	j.decide(g)
+	j.pick(g)
 	return nil
 }
 
@@ -259,8 +272,8 @@ func (w *responseWriter) resume(f *wire.FetchReader, b *begun) error {
 	return w.masksEnd(m, *asked)
 }
 
-// tooShort notes a message of which too little came to tell its class. What the
-// client asked for comes again with the answer; the rest it is told now.
+// tooShort notes a message of which too little came to answer. What the client
+// asked for comes again with the answer; the rest it is told now.
 func (j *fetchJob) tooShort(g *gathering) error {
 	if j.short == nil {
 		j.short = map[uint32]bool{}
@@ -279,11 +292,13 @@ func (j *fetchJob) fetchShort() error {
 			uids = append(uids, uid)
 		}
 	}
+	uids = append(uids, j.unpicked()...)
 	if len(uids) == 0 {
 		return nil
 	}
 	slices.Sort(uids)
-	j.by = byHeader
+	uids = slices.Compact(uids)
+	j.by, j.picks = byHeader, nil
 	items := slices.Concat(j.withUID(), j.classItems(), j.requests())
 	return j.again(uids, "("+strings.Join(items, " ")+")", j.response)
 }

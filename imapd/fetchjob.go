@@ -37,7 +37,11 @@ type fetchJob struct {
 
 	by        classBy         // set where fresh is not empty
 	beginning int64           // how many bytes are asked for byBeginning
-	short     map[uint32]bool // of which too little came to tell the class
+	short     map[uint32]bool // of which too little came to answer
+	picks     []picks         // sections of header fields that are picked by us
+	uids      []uint32        // that the set means, ascending; where picks
+	picked    []bool          // which of uids were answered; where picks
+	fields    []byte          // what was picked of one message after the other
 
 	stored   chan struct{}      // closed when what was being stored is; nil before
 	found    []index.Classified // to be stored
@@ -135,6 +139,7 @@ type gathering struct {
 	hasPrefix bool
 	sawUID    bool
 	short     bool      // too little came
+	picked    bool      // the client's header fields are in contents
 	begun     *begun    // an item that was not read to its end
 	contents  []content // while the class isn't known
 }
@@ -144,6 +149,7 @@ type content struct {
 	name  []byte
 	value []byte // text
 	spool *message.Spool
+	bytes []byte // of fetchJob.fields
 }
 
 func (g *gathering) close() {
@@ -173,7 +179,7 @@ func (j *fetchJob) response(seq uint32) error {
 		g.class = j.class(g.uid)
 	}
 	for {
-		if g.class != pgp.Unclassified && g.class != pgp.Encrypted {
+		if isShown(g.class) && !j.owesPicks(g) {
 			return j.stream(f, g)
 		}
 		item, err := f.Next()
@@ -261,10 +267,10 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 
 // gatherContent keeps an item until the class is known.
 func (j *fetchJob) gatherContent(f *wire.FetchReader, g *gathering, item wire.Item) error {
-	if j.isBeginning(item.Name) && !g.hasHeader {
+	if j.isBeginning(item.Name) && !g.hasHeader && !g.short {
 		return j.gatherBeginning(f, g, item)
 	}
-	isHeader := j.by == byHeader && !g.hasHeader && wire.EqualFold(item.Name, "BODY[HEADER]")
+	isHeader := j.by == byHeader && !g.hasHeader && !g.short && wire.EqualFold(item.Name, "BODY[HEADER]")
 	isPrefix := j.by == byHeader && !g.hasPrefix && wire.EqualFold(item.Name, "BODY[TEXT]<0>")
 	if isHeader || isPrefix {
 		return j.gatherClassItem(f, g, item, isHeader)

@@ -42,7 +42,7 @@ func (j *fetchJob) answerable(uid uint32) bool {
 // gathered answers for an encrypted message if that is possible now, and keeps
 // it for later if not. Responses that nobody asked for tell of no content.
 func (j *fetchJob) gathered(g *gathering) error {
-	if g.short && g.class == pgp.Unclassified && j.asked(g.uid) {
+	if g.short && g.class == pgp.Unclassified && j.asked(g.uid) || j.owesPicks(g) {
 		return j.tooShort(g)
 	}
 	if g.class != pgp.Encrypted || !j.asked(g.uid) || j.answered[g.uid] || j.later[g.uid] != nil && g.raw == nil {

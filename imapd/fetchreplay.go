@@ -87,6 +87,10 @@ func (w *responseWriter) gathered(c content) error {
 		return nil
 	}
 	w.said = true
+	if c.bytes != nil {
+		_, err := w.begin(c.name, int64(len(c.bytes))).w.Write(c.bytes)
+		return err
+	}
 	if c.spool == nil && !showsHeader(*asked) {
 		return w.text(c.name, c.value)
 	}

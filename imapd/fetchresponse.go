@@ -220,8 +220,11 @@ func (w *responseWriter) shown() bool {
 	if w.class == pgp.Unclassified && w.uid != 0 {
 		w.class = w.box.class(w.uid)
 	}
-	return w.class == pgp.Plain || w.class == pgp.Signed || w.class == pgp.Opaque
+	return isShown(w.class)
 }
+
+// isShown tells whether messages of a class are shown as they arrived.
+func isShown(c pgp.Class) bool { return c == pgp.Plain || c == pgp.Signed || c == pgp.Opaque }
 
 // imitations are where the root header imitates our fields.
 func (w *responseWriter) imitations() index.Masks {

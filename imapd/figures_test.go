@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,31 +62,93 @@ func TestFigures(t *testing.T) {
 		up.upload("INBOX", "", []byte(h+strings.Repeat("some words in a line of a message\r\n", 30+r.IntN(700))))
 	}
 	const headers = "UID FETCH 1:* (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To Received)])"
-	measure := func(addr, u, p, command string) time.Duration {
+	measure := func(addr, u, p, command string) cost {
 		c := login(t, addr, u, p)
 		defer c.conn.Close()
-		start := time.Now()
+		ours, theirs, start := ownCPU(t), dovecotCPU(d.Dir), time.Now()
 		c.drain("SELECT INBOX")
-		n := c.drain(command)
-		took := time.Since(start)
+		c.drain(command)
+		took := cost{float64(time.Since(start)), dovecotCPU(d.Dir) - theirs, ownCPU(t) - ours}
 		c.drain("LOGOUT")
-		_ = n
 		return took
 	}
 	measure(d.Addr, peer.Alice, peer.AlicePassword, headers) // warm
 	for _, m := range []struct{ name, command string }{{"headers", headers}, {"bodies", "UID FETCH 1:* (UID RFC822.SIZE BODY.PEEK[])"}, {"flags", "UID FETCH 1:* (FLAGS)"}} {
-		var first, second, alone []float64
+		var base, asked, first, second []cost
 		for range 15 {
 			b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
-			base := measure(d.Addr, peer.Alice, peer.AlicePassword, m.command)
-			asked := measure(d.Addr, peer.Alice, peer.AlicePassword, strings.TrimSuffix(m.command, ")")+" BODY.PEEK[]<0.1024>)")
-			a, z := measure(b.addr, user, password, m.command), measure(b.addr, user, password, m.command)
-			first, second = append(first, float64(a)/float64(base)), append(second, float64(z)/float64(base))
-			alone = append(alone, float64(a)/float64(asked))
-			t.Logf("%s: Dovecot %v, with class items %v, first contact %v, second %v", m.name, base, asked, a, z)
+			base = append(base, measure(d.Addr, peer.Alice, peer.AlicePassword, m.command))
+			asked = append(asked, measure(d.Addr, peer.Alice, peer.AlicePassword, strings.TrimSuffix(m.command, ")")+" BODY.PEEK[]<0.1024>)"))
+			first = append(first, measure(b.addr, user, password, m.command))
+			second = append(second, measure(b.addr, user, password, m.command))
 		}
-		t.Logf("%s: %s first, %s second; first beside class items %s", m.name, quartiles(first), quartiles(second), quartiles(alone))
+		for _, c := range []struct {
+			name string
+			of   []cost
+		}{{"with class items", asked}, {"first contact", first}, {"second contact", second}} {
+			t.Logf("%s, %s: %s of Dovecot alone; CPU of Dovecot's process %s; of the bridge and of the client beside it %s", m.name, c.name,
+				ratios(c.of, base, func(c cost) float64 { return c.wall }), ratios(c.of, base, func(c cost) float64 { return c.dovecot }),
+				ratios(c.of, base, func(c cost) float64 { return c.own }))
+		}
+		t.Logf("%s: Dovecot alone takes %s ms, CPU %s ms, the client's %s ms", m.name,
+			quartiles(each(base, func(c cost) float64 { return c.wall / 1e6 })), quartiles(each(base, func(c cost) float64 { return c.dovecot / 1e6 })),
+			quartiles(each(base, func(c cost) float64 { return c.own / 1e6 })))
 	}
+}
+
+// cost is what a sync took, in nanoseconds: by the clock, and of CPU time, which
+// others' load on the machine changes less.
+type cost struct{ wall, dovecot, own float64 }
+
+// ownCPU is the CPU time of this process: the bridge's and the client's.
+func ownCPU(t *testing.T) float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return float64(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// dovecotCPU is the CPU time of the IMAP processes of the Dovecot in dir.
+func dovecotCPU(dir string) (ns float64) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/schedstat")
+	for _, stat := range stats {
+		read := func(name string) string {
+			b, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), name))
+			return string(b)
+		}
+		if read("comm") != "imap\n" {
+			continue
+		}
+		_, rest, _ := strings.Cut(read("stat"), ") ")
+		f := strings.Fields(rest)
+		if len(f) < 2 {
+			continue
+		}
+		if parent, _ := os.ReadFile("/proc/" + f[1] + "/cmdline"); !strings.Contains(string(parent), dir) {
+			continue
+		}
+		if n, err := strconv.ParseFloat(strings.Fields(read("schedstat") + " 0")[0], 64); err == nil {
+			ns += n
+		}
+	}
+	return ns
+}
+
+func each(all []cost, of func(cost) float64) (out []float64) {
+	for _, c := range all {
+		out = append(out, of(c))
+	}
+	return out
+}
+
+// ratios says the ratios of the rounds of two.
+func ratios(a, b []cost, of func(cost) float64) string {
+	var out []float64
+	for i := range a {
+		out = append(out, of(a[i])/of(b[i]))
+	}
+	return quartiles(out)
 }
 
 // quartiles says the median of ratios between their quartiles.

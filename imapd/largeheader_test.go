@@ -1,6 +1,7 @@
 package imapd_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,9 +31,14 @@ func TestAHeaderWithoutEnd(t *testing.T) {
 			direct, bridged := login(t, d.Addr, peer.Alice, peer.AlicePassword), login(t, b.addr, user, password)
 			direct.ok("SELECT INBOX")
 			bridged.ok("SELECT INBOX")
-			want := strings.Join(direct.ok("UID FETCH 1:* "+items), "\n")
+			answers := func(c *client) string { // what has to be asked for again comes last
+				all := c.ok("UID FETCH 1:* " + items)
+				slices.Sort(all)
+				return strings.Join(all, "\n")
+			}
+			want := answers(direct)
 			for _, when := range []string{"first", "second"} {
-				got := strings.Join(bridged.ok("UID FETCH 1:* "+items), "\n")
+				got := answers(bridged)
 				if got != want {
 					t.Errorf("%s contact: %d bytes, want %d", when, len(got), len(want))
 				}

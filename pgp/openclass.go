@@ -53,6 +53,29 @@ func Classify(s Shape) Class {
 	return Plain
 }
 
+// Suffices tells whether Classify says the same of s however its Text goes on.
+func Suffices(s Shape) bool {
+	if s.Type != "text" || s.Subtype != "plain" || len(s.Text) >= 512 {
+		return true
+	}
+	text := bytes.TrimLeft(s.Text, " \t\r\n")
+	if len(text) == 0 {
+		return false
+	}
+	switch strings.ToLower(strings.TrimSpace(s.Encoding)) {
+	case "base64":
+		return false
+	case "quoted-printable": // which writes whatever it doesn't change as it is
+		return text[0] != '-' && text[0] != '='
+	}
+	for _, begin := range []string{"-----BEGIN PGP MESSAGE-----", "-----BEGIN PGP SIGNED MESSAGE-----"} {
+		if n := min(len(text), len(begin)); n < len(begin) && string(text[:n]) == begin[:n] {
+			return false
+		}
+	}
+	return true
+}
+
 // ClassOf is Classify of a parsed message: nothing else is ever opened by Open.
 // The error is only of reading src.
 func ClassOf(root *message.Part, src message.Source) (Class, error) {
@@ -80,6 +103,9 @@ func shapeOf(src message.Source, root *message.Part) (Shape, error) {
 
 // decodePrefix decodes as much of a cut-off body as it can.
 func decodePrefix(b []byte, encoding string) []byte {
+	if encoding == "" {
+		return b
+	}
 	out, _ := io.ReadAll(transferDecoder(bytes.NewReader(b), encoding))
 	return out
 }

@@ -9,18 +9,19 @@ import (
 // ReadBeginning reads the root header out of the first bytes of a message, and
 // gives the text after it that the class may hang on; whole says that b is the
 // message to its end. ok is false where b doesn't hold all that a class is told
-// by: the header with the empty line that ends it and, where NeedsPrefix,
-// PrefixBytes of what follows, or everything. text is a part of b.
+// by: the header with the empty line that ends it and, where NeedsPrefix, as much
+// of what follows as tells, at most PrefixBytes. text is a part of b.
 func ReadBeginning(b []byte, whole bool) (root Root, text []byte, ok bool) {
-	h := message.ParseHeader(b)
-	if len(h.Raw) == len(b) && !whole {
-		return Root{}, nil, false
+	if root, ok = readRegular(b); !ok {
+		h := message.ParseHeader(b)
+		if len(h.Raw) == len(b) && !whole {
+			return Root{}, nil, false
+		}
+		root = rootOf(h)
 	}
-	root, text = rootOf(h), b[len(h.Raw):]
-	if root.NeedsPrefix() && len(text) < PrefixBytes && !whole {
-		return Root{}, nil, false
-	}
-	return root, text[:min(len(text), PrefixBytes)], true
+	text = b[root.masks.Header:]
+	text = text[:min(len(text), PrefixBytes)]
+	return root, text, whole || root.suffices(text)
 }
 
 // beginnings knows how long a beginning of the account's messages has to be for
@@ -47,10 +48,9 @@ func (b *beginnings) saw(need int) {
 // less; known is false while too few messages were seen to tell.
 //
 // An upstream that opens a file for each item takes longer for two of them than
-// for one, and longer the more it sends. In units of what Dovecot takes to
-// answer a header from its cache, measured: 3.09, 3.22 and 3.36 for 1, 2 and
-// 4 KiB, and 3.55 for the two items, which messages with a longer header take
-// beside.
+// for one, and longer the more it sends. beginningCosts are CPU time in units of
+// what Dovecot takes to answer a header from its cache; messages that need more
+// take apart beside.
 func (l *Library) Beginning() (bytes int, known bool) {
 	b := &l.begin
 	b.mu.Lock()
@@ -59,12 +59,8 @@ func (l *Library) Beginning() (bytes int, known bool) {
 	if n < leastBeginnings {
 		return 0, false
 	}
-	const apart = 3.55
 	least := apart
-	for _, c := range []struct {
-		bytes int
-		cost  float64
-	}{{1 << 10, 3.09}, {2 << 10, 3.22}, {4 << 10, 3.36}} {
+	for _, c := range beginningCosts {
 		short := 0
 		for _, need := range b.needs[:n] {
 			if need > c.bytes {
@@ -77,6 +73,14 @@ func (l *Library) Beginning() (bytes int, known bool) {
 	}
 	return bytes, true
 }
+
+// apart is what ClassItems and PrefixItem cost.
+const apart = 3.71
+
+var beginningCosts = []struct {
+	bytes int
+	cost  float64
+}{{512, 3.03}, {1 << 10, 3.08}, {2 << 10, 3.16}, {4 << 10, 3.24}, {8 << 10, 3.54}}
 
 // Beginning is the Library's.
 func (m *Mailbox) Beginning() (bytes int, known bool) { return m.lib.Beginning() }

@@ -44,13 +44,17 @@ func (c Classification) classified() Classified {
 // Root is what a root header says of a message's class, read once. It keeps
 // nothing of the header's bytes.
 type Root struct {
-	shape pgp.Shape
-	masks Masks
-	seen  []keydir.Observation
+	shape   pgp.Shape
+	masks   Masks
+	seen    []keydir.Observation
+	regular bool
 }
 
 // ReadRoot reads a whole root header.
 func ReadRoot(header []byte) Root {
+	if r, ok := readRegular(header); ok && int(r.masks.Header) == len(header) {
+		return r
+	}
 	h := message.ParseHeader(header)
 	h.Raw = header // to where the upstream sees its end
 	return rootOf(h)
@@ -63,21 +67,68 @@ func rootOf(h message.Header) Root {
 	}
 }
 
+// readRegular reads the header that b begins with, if it is regular. It looks
+// only at the fields that tell something.
+func readRegular(b []byte) (Root, bool) {
+	var h message.Header
+	autocrypt := false
+	n := render.ReadRegular(b, func(start int, name, raw []byte) {
+		switch {
+		case sameName(name, "Content-Type"), sameName(name, "Content-Transfer-Encoding"):
+			h.Fields = append(h.Fields, message.Field{Name: string(name), Raw: raw, Start: int64(start)})
+		case sameName(name, "Autocrypt"):
+			autocrypt = true
+		}
+	})
+	if n == 0 {
+		return Root{}, false
+	}
+	if h.Raw = b[:n:n]; autocrypt {
+		h = message.ParseHeader(h.Raw)
+	}
+	r := rootOf(h)
+	r.regular = true
+	return r, true
+}
+
+func sameName(name []byte, is string) bool {
+	return len(name) == len(is) && strings.EqualFold(string(name), is)
+}
+
+// Regular tells whether the header is regular, as render.ReadRegular means it.
+func (r Root) Regular() bool { return r.regular }
+
 // Masks says what imitates our fields; Header is set without any, too.
 func (r Root) Masks() Masks { return r.masks }
 
 // NeedsPrefix tells whether the class hangs on how the body begins.
 func (r Root) NeedsPrefix() bool { return r.shape.Type == "text" && r.shape.Subtype == "plain" }
 
+// suffices tells whether text, which the body begins with, tells the class.
+func (r Root) suffices(text []byte) bool {
+	shape := r.shape
+	shape.Text = text
+	return pgp.Suffices(shape)
+}
+
+// needs is how many of the message's first bytes tell the class: the header and,
+// in steps, of the text.
+func (r Root) needs(text []byte) int {
+	n := int(r.masks.Header)
+	for _, step := range []int{0, 64, 256} {
+		if len(text) <= step || r.suffices(text[:step]) {
+			return n + min(step, len(text))
+		}
+	}
+	return n + PrefixBytes
+}
+
 // Classified tells the class of the message whose root header r is, and whose
 // body begins with prefix.
 func (r Root) Classified(uid uint32, prefix []byte) Classified {
 	shape := r.shape
 	shape.Text = prefix[:min(len(prefix), PrefixBytes)]
-	c := Classified{UID: uid, Class: pgp.Classify(shape), need: int(r.masks.Header)}
-	if r.NeedsPrefix() {
-		c.need += PrefixBytes
-	}
+	c := Classified{UID: uid, Class: pgp.Classify(shape), need: r.needs(shape.Text)}
 	if r.masks.Ranges != nil {
 		c.Masks = r.masks
 	}
