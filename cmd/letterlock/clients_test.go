@@ -140,6 +140,14 @@ func TestMailClients(t *testing.T) {
 			}
 		})
 	}
+	for _, c := range collectors {
+		t.Run(c.name, func(t *testing.T) {
+			peer.Require(t, c.needs...)
+			for _, mailbox := range []string{"A", "B", "Drafts", "Sent"} {
+				compare(t, mailbox, c.fetch(t, direct, mailbox), c.fetch(t, through, mailbox))
+			}
+		})
+	}
 	for _, c := range mailClients { // sealed, all of it
 		canary := []byte(strings.ToLower(strings.Fields(c.name)[0]) + "-canary")
 		for _, mailbox := range []string{"Drafts", "Sent"} {
