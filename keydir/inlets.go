@@ -24,6 +24,9 @@ type Inlets struct {
 	// that address's certificate.
 	Submission address.Address
 	Service    *pgp.Certificate
+	// MailboxOnly: it takes no user ID with more than an address. AuthSubmit: it asks
+	// nobody to confirm a mail that comes from an account of its own (Section 4.5).
+	MailboxOnly, AuthSubmit bool
 	// Published is what it answers for the address today.
 	Published []*pgp.Certificate
 
@@ -35,6 +38,8 @@ type Inlets struct {
 var (
 	// ErrNoInlet: the domain has no directory, or one that takes nothing.
 	ErrNoInlet = errors.New("the domain has no key directory that takes certificates from people")
+	// ErrMailboxOnly: the directory takes user IDs that are an address.
+	ErrMailboxOnly = errors.New("the directory takes only a user ID that is the address and nothing else")
 	// ErrRefusedPut: the directory wants another proof.
 	ErrRefusedPut = errors.New("the directory did not accept the proof")
 )
@@ -58,7 +63,7 @@ func (r *Resolver) Inlets(ctx context.Context, a address.Address) (Inlets, error
 	if err != nil {
 		return in, fmt.Errorf("asking the key directory of %s: %w", a.Domain, err)
 	}
-	in.Put = strings.Contains("\n"+policy, "\n"+PutPolicy)
+	in.readPolicy(policy)
 	if in.Published, err = in.certificates(ctx, a); err != nil {
 		return in, fmt.Errorf("asking the key directory of %s: %w", a.Domain, err)
 	}
@@ -85,6 +90,34 @@ func (r *Resolver) Inlets(ctx context.Context, a address.Address) (Inlets, error
 		return in, ErrNoInlet
 	}
 	return in, nil
+}
+
+// readPolicy reads a policy's keywords, each on a line of its own.
+func (in *Inlets) readPolicy(policy string) {
+	for line := range strings.Lines(policy) {
+		line = strings.TrimSpace(line)
+		word, _, _ := strings.Cut(line, ":")
+		switch strings.ToLower(strings.TrimSpace(word)) {
+		case "mailbox-only":
+			in.MailboxOnly = true
+		case "auth-submit":
+			in.AuthSubmit = true
+		}
+		if line == PutPolicy {
+			in.Put = true
+		}
+	}
+}
+
+// TakesMail is ErrMailboxOnly where a Web Key Service would not take c, as it is
+// published for one address, because of its user ID.
+func (in Inlets) TakesMail(c *pgp.Certificate) error {
+	for _, id := range c.UserIDs() {
+		if _, err := address.Parse(id); err != nil && in.MailboxOnly {
+			return fmt.Errorf("%w, and this key has %q: add such a user ID with your OpenPGP program, and import the key again", ErrMailboxOnly, id)
+		}
+	}
+	return nil
 }
 
 // service is the certificate of the submission address, which may be of another

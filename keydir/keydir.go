@@ -129,7 +129,9 @@ type Finding struct {
 	// where a person vouched for the old certificate.
 	Successor *Successor
 	// Introduction is a certificate that somebody sent along, where nothing surer
-	// is known of the address; nil if none. It has no effect by itself.
+	// is known. It is shown, and no rule makes mail be encrypted to it: who sent it
+	// along is nobody that the address knows of. A person may take it over
+	// ([Resolver.Accept]).
 	Introduction *Introduction
 	Detail       string // for a person; a Found without Problem has one only where there is something to tell
 	Attempts     []Attempt

@@ -141,7 +141,13 @@ func (s *state) publishOwn(ctx context.Context, a address.Address, invite string
 			return "", fmt.Errorf("%w: it takes a signature of the key that is published there, or an invitation (ask its operator for: letterlock keydir invite %s)", err, a)
 		}
 	}
+	if err := in.TakesMail(minimal); err != nil {
+		return "", err
+	}
 	p.state, p.service, p.serviceKey = publishPending, in.Submission, in.Service
+	if in.AuthSubmit {
+		p.state = publishDone // by the mail alone
+	}
 	return p.state, s.submitByMail(ctx, p, minimal)
 }
 

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/internal/store/storetest"
 	"letterlock.org/letterlock/keydir/server"
+	"letterlock.org/letterlock/pgp"
 )
 
 // Submissions on every store that there is.
@@ -66,6 +68,56 @@ func TestSubmissionsOnEveryStore(t *testing.T) {
 		}
 		if got := served(t, two); len(got) != 1 || rows(t, st, "keydirserver_pending") != 0 {
 			t.Errorf("a year later: %d certificates", len(got))
+		}
+	})
+}
+
+// A node hears of what another changed, and then answers it: additions,
+// withdrawals and revocations.
+func TestAnotherNodeHears(t *testing.T) {
+	storetest.Each(t, []store.Schema{server.Schema}, func(t *testing.T, st store.Store) {
+		if !st.Shared() {
+			t.Skip("this store has one node")
+		}
+		one, two := reopened(st), reopened(st)
+		heard := make(chan error, 100)
+		listening, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = st.Listen(listening, server.Channel, func(string) { heard <- two.Refresh(ctx) })
+		}()
+		defer func() { stop(); <-done }()
+		a, k := addr(t, "joe.doe@example.org"), key(t, "joe.doe@example.org")
+		await := func(what string, ok func([]*pgp.Certificate) bool) {
+			t.Helper()
+			for late := time.After(20 * time.Second); !ok(served(t, two)); {
+				select {
+				case err := <-heard:
+					if err != nil {
+						t.Fatal(err)
+					}
+				case <-late:
+					t.Fatalf("%s: the other node never heard of it", what)
+				}
+			}
+		}
+		if err := <-heard; err != nil { // once at first
+			t.Fatal(err)
+		}
+		for _, step := range []struct {
+			what string
+			do   func() error
+			ok   func([]*pgp.Certificate) bool
+		}{
+			{"added", func() error { return one.Add(ctx, a, k.Certificate()) }, func(c []*pgp.Certificate) bool { return len(c) == 1 }},
+			{"revoked", func() error { _, err := one.Revoke(ctx, revoked(t, k)); return err }, func(c []*pgp.Certificate) bool { return len(c) == 1 && c[0].Revoked(today) }},
+			{"withdrawn", func() error { return one.Remove(ctx, a) }, func(c []*pgp.Certificate) bool { return len(c) == 0 }},
+		} {
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+			await(step.what, step.ok)
 		}
 	})
 }

@@ -180,7 +180,10 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 
 // wellKnown is what a domain has beside certificates (Sections 4.1 and 4.5): the
 // policy, an empty one of which says that the directory is there, and where a
-// submission address has a key that is published, that address.
+// submission address has a key that is published, that address. No other keyword
+// of the draft is true of us: names beside an address are taken (mailbox-only),
+// whoever submits must confirm (auth-submit), DANE isn't needed (dane-only), and
+// no client needs to treat us as an older protocol (protocol-version).
 func (d *Directory) wellKnown(ctx context.Context) map[string]string {
 	a := d.Submission
 	if a.IsZero() || d.ready(ctx) != nil {

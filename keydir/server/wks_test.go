@@ -199,3 +199,14 @@ func TestTheSubmissionAddressIsTold(t *testing.T) {
 		}
 	}
 }
+
+// The policy says only what is true of us (draft-koch, Section 4.5).
+func TestThePolicyClaimsNothingElse(t *testing.T) {
+	d, _ := directory(t)
+	d.Submission = addr(t, submissions)
+	add(t, d, submissions)
+	text := body(t, get(server.New(server.Config{Directory: d, Domains: []string{"example.org"}, Put: true, Now: d.Now}), "GET", advanced+"policy"))
+	if want := "submission-address: " + submissions + "\nletterlock-put: 1\n"; string(text) != want {
+		t.Errorf("got %q, want %q", text, want)
+	}
+}
