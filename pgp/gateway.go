@@ -38,6 +38,26 @@ func (g *Gateway) notations() []*packet.Notation {
 	return n
 }
 
+// GatewayAddress is whose key a domain's gateway signs with where it has not its
+// authors' own: the address is the gateway's alone by this convention, as postmaster
+// is the administrator's by RFC 5321, Section 4.5.1. No person may have it, or he
+// could sign as the gateway.
+func GatewayAddress(domain string) address.Address {
+	return address.Address{Local: "gateway", Domain: domain}
+}
+
+// speaksFor tells whether a gateway's signature may be about mail from an address:
+// it names no sender, or that one.
+func speaksFor(sig *packet.Signature, from address.Address) bool {
+	return !slices.ContainsFunc(sig.Notations, func(n *packet.Notation) bool {
+		if n.Name != senderNotation {
+			return false
+		}
+		a, err := address.Parse(string(n.Value))
+		return err != nil || !a.Equal(from)
+	})
+}
+
 // byGateway tells whether a signature says that a gateway made it. Whatever the
 // notation's value, who has it doesn't claim to be the author.
 func byGateway(sig *packet.Signature) bool {

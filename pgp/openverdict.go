@@ -48,6 +48,24 @@ func (v *verifier) identity(ctx context.Context, a address.Address, c *Certifica
 	return i, nil
 }
 
+// domainKey says how a certificate is known as that of the gateway of the From
+// address's domain. What was only seen isn't enough: whoever could have it believed at
+// first sight would speak for all of the domain, whose own keys we may know.
+func (v *verifier) domainKey(ctx context.Context, from address.Address, c *Certificate) (Identity, error) {
+	gateway := GatewayAddress(from.Domain)
+	if v.stored == nil || from.IsZero() || !c.Has(gateway) {
+		return Unknown, nil
+	}
+	i, err := v.stored.Identity(ctx, gateway, c.Fingerprint())
+	if err != nil {
+		return Unknown, fmt.Errorf("looking up whose certificate it is: %w", err)
+	}
+	if i != Conflict && !i.AtLeast(Directory) {
+		return Unknown, nil
+	}
+	return i, nil
+}
+
 // verdict settles the signatures of a message that says it is from an address,
 // at a date; a zero address is one that doesn't say so, or says so twice.
 func (v *verifier) verdict(ctx context.Context, all []judged, from address.Address, date time.Time) (Verdict, error) {
@@ -59,6 +77,11 @@ func (v *verifier) verdict(ctx context.Context, all []judged, from address.Addre
 			i, err := v.identity(ctx, from, j.by)
 			if err != nil {
 				return Verdict{}, err
+			}
+			if i == Unknown && j.state == SignatureGateway && speaksFor(j.sig, from) {
+				if i, err = v.domainKey(ctx, from, j.by); err != nil {
+					return Verdict{}, err
+				}
 			}
 			one.Identity = i
 			if i == Unknown && j.state.Good() {

@@ -39,7 +39,8 @@ type judged struct {
 	state  SignatureState // without regard to who claims to have written
 	by     *Certificate   // whose key made it; nil unless the signature fits
 	made   time.Time
-	sealed bool // by our own key, with the notation of Seal
+	sig    *packet.Signature // where by is set
+	sealed bool              // by our own key, with the notation of Seal
 	warn   []string
 }
 
@@ -150,7 +151,7 @@ func (v *verifier) try(c *Certificate, id uint64, d digest) (j judged) {
 	err := recoverCall(func() error {
 		if key, ok := c.entity(strict).SigningKeyById(j.made, id, strictConfig(j.made)); ok {
 			if verifies(key.PublicKey, d) {
-				j.by = c
+				j.by, j.sig = c, d.sig
 				j.state = v.details(c, key, d.sig)
 			}
 			return nil

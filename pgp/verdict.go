@@ -12,7 +12,7 @@ type SignatureState string
 const (
 	SignatureNone     SignatureState = "none"
 	SignatureValid    SignatureState = "valid"
-	SignatureGateway  SignatureState = "gateway"  // good, by a key of the From address, in the hands of a gateway
+	SignatureGateway  SignatureState = "gateway"  // good, by a key of the From address in the hands of a gateway, or by that of its domain's gateway
 	SignatureUnknown  SignatureState = "unknown"  // no certificate of the issuer
 	SignatureMismatch SignatureState = "mismatch" // good, but not by a key of the From address
 	SignatureWeak     SignatureState = "weak"     // good, but by an algorithm that is no longer safe
@@ -20,8 +20,9 @@ const (
 	SignatureBad      SignatureState = "bad"      // wrong, by a revoked key, or sealed by somebody else
 )
 
-// Good tells of a signature that fits and is by a key of the From address,
-// whether its author made it or a gateway.
+// Good tells of a signature that fits and is by a key of the From address, whether
+// its author made it or a gateway, or by the key of its domain's gateway. Only
+// SignatureValid is the author's.
 func (s SignatureState) Good() bool { return s == SignatureValid || s == SignatureGateway }
 
 // rank orders states: of several signatures the best one tells.

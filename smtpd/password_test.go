@@ -198,7 +198,7 @@ func TestANoticeOfARelayGoesToTheAuthorsCertificate(t *testing.T) {
 	} {
 		account := &smtpd.Account{
 			Addresses: []address.Address{addr("alice@example.org")}, Passwords: &smtpd.Passwords{ClearNotice: func(to address.Address) bool { return tt.clear && to == addr("alice@example.org") }}, Find: finds(tt.found),
-			Relay: &smtpd.Relay{Host: "mx.example.org", Token: "t", Any: true, DomainKey: func(context.Context) (pgp.Signer, error) { return domain, nil }},
+			Relay: &smtpd.Relay{Host: "mx.example.org", Token: "t", Any: true, DomainKey: func(context.Context, string) (pgp.Signer, error) { return domain, nil }},
 		}
 		l, err := smtpd.Lock(account, sub(""), slog.New(slog.DiscardHandler), addr("bob@example.net"))
 		switch {

@@ -45,9 +45,10 @@ type Relay struct {
 	// nobody.
 	SenderKey func(ctx context.Context, from address.Address) (pgp.Signer, error)
 	NoKey     func(error) bool
-	// DomainKey gives the key that signs what SenderKey doesn't; nil for none:
-	// then that mail is encrypted without a signature.
-	DomainKey func(ctx context.Context) (pgp.Signer, error)
+	// DomainKey gives the key that signs what SenderKey doesn't, for an author's
+	// domain where it has one of its own; nil for none: then that mail is encrypted
+	// without a signature.
+	DomainKey func(ctx context.Context, domain string) (pgp.Signer, error)
 	// DKIM signs what we changed; nil for none.
 	DKIM *DKIM
 	// Inbound decrypts what comes in; nil for what leaves.
@@ -131,7 +132,7 @@ func (s *session) relayProtection(ctx context.Context, sub submission, as policy
 		p.Unsigned = true
 		return nil
 	}
-	k, err := r.DomainKey(ctx)
+	k, err := r.DomainKey(ctx, sub.from.Domain)
 	if err != nil {
 		return fmt.Errorf("signing key of the domain: %w", err)
 	}

@@ -203,7 +203,7 @@ func TestWhoSignsAtARelay(t *testing.T) {
 		}
 	}
 	domain := func(r *smtpd.Relay) {
-		r.DomainKey = func(context.Context) (pgp.Signer, error) { return key(t, "gateway@example.org"), nil }
+		r.DomainKey = func(context.Context, string) (pgp.Signer, error) { return key(t, "gateway@example.org"), nil }
 	}
 	proven := func(a string) func(*smtpd.Relay) { return func(r *smtpd.Relay) { r.Proven = addr(a) } }
 	word := func(r *smtpd.Relay) { r.TrustSender = true }

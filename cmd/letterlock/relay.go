@@ -214,7 +214,7 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 		a.Relay.SenderKey = r.s.keys.Signer
 	}
 	if r.signsForDomain() {
-		a.Relay.DomainKey = func(ctx context.Context) (pgp.Signer, error) { return r.s.keys.Signer(ctx, r.c.Signing) }
+		a.Relay.DomainKey = r.domainKey
 	}
 	return a
 }
@@ -222,6 +222,17 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 // noticeInClear tells whether a password may be told in clear: to members only.
 func (r *relay) noticeInClear(to address.Address) bool {
 	return r.c.PasswordNotice == "clear" && slices.Contains(r.c.Domains, to.Domain)
+}
+
+// domainKey is the key of a domain's gateway, which is how its readers know it; where
+// the domain has none, or isn't ours, the one that the configuration names.
+func (r *relay) domainKey(ctx context.Context, domain string) (pgp.Signer, error) {
+	if domain != r.c.Signing.Domain && slices.Contains(r.c.Domains, domain) {
+		if k, err := r.s.keys.Signer(ctx, pgp.GatewayAddress(domain)); !errors.Is(err, keyring.ErrNoKey) {
+			return k, err
+		}
+	}
+	return r.s.keys.Signer(ctx, r.c.Signing)
 }
 
 func (r *relay) signsForDomain() bool { return r.c.Sign != "none" && !r.c.Signing.IsZero() }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/pgp"
 )
 
 type relayCmd struct {
@@ -48,17 +50,33 @@ func (c *relayInit) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err != nil {
 		return err
 	}
-	if !cfg.Relay.Signing.IsZero() {
-		local := e.files.(*localFiles)
-		err := run(ctx, []string{"key", "export", cfg.Relay.Signing.String(), "--config=" + file}, local.input(), discard{}, e.stderr)
-		if err != nil {
-			err = run(ctx, []string{"key", "generate", cfg.Relay.Signing.String(), "--config=" + file}, local.input(), e.stdout, e.stderr)
+	if err := gatewayKeys(ctx, e, file, cfg.Relay); err != nil {
+		return err
+	}
+	c.next(e, file, cfg)
+	return nil
+}
+
+// gatewayKeys makes the keys that sign for the domains, where there are none yet.
+func gatewayKeys(ctx context.Context, e *env, file string, r *config.Relay) error {
+	if r.Signing.IsZero() {
+		return nil
+	}
+	names := []string{r.Signing.String()}
+	for _, d := range r.Domains {
+		if own := pgp.GatewayAddress(d).String(); !slices.Contains(names, own) {
+			names = append(names, own)
 		}
-		if err != nil {
+	}
+	local := e.files.(*localFiles)
+	for _, name := range names {
+		if run(ctx, []string{"key", "export", name, "--config=" + file}, local.input(), discard{}, e.stderr) == nil {
+			continue
+		}
+		if err := run(ctx, []string{"key", "generate", name, "--config=" + file}, local.input(), e.stdout, e.stderr); err != nil {
 			return err
 		}
 	}
-	c.next(e, file, cfg)
 	return nil
 }
 
@@ -131,23 +149,31 @@ func (c *relayInit) section() string {
 	for i, d := range c.Domain {
 		quoted[i] = fmt.Sprintf("%q", d)
 	}
-	return fmt.Sprintf("\n[relay]\nlisten = %q\nsmarthost = %q\ndomains = [%s]\ndomain_key = %q\n", c.Listen, c.smarthost(), strings.Join(quoted, ", "), "gateway@"+c.Domain[0])
+	return fmt.Sprintf("\n[relay]\nlisten = %q\nsmarthost = %q\ndomains = [%s]\ndomain_key = %q\n", c.Listen, c.smarthost(), strings.Join(quoted, ", "), pgp.GatewayAddress(c.Domain[0]).String())
 }
 
+// mixedText says what becomes of a message of which only some recipients have a
+// certificate. An organisation expects that its lists go on reaching everybody, and
+// has to see that this is a choice.
+const mixedText = `# A message may go to many: lists send it to one subscriber after another, and mail
+# servers part long lists of recipients; all of that counts as one message. "split"
+# encrypts for each who has a certificate, and sends the same text in clear to the
+# others. "refuse", which holds without this line, would turn away whoever has none
+# as soon as another's copy was encrypted. mode = "require" holds in any case.
+mixed = "split"
+`
+
 // policy is what the rules begin with. A content filter sees the mail of
-// colleagues too: theirs stays as it is, and one message may go to both.
+// colleagues too: theirs stays as it is.
 func (c *relayInit) policy() string {
 	text := ""
 	if !c.Live {
 		text += "dry_run = true   # deliver unchanged, and tell what would have happened; take it out to encrypt\n"
 	}
+	text += mixedText
 	if c.Smarthost != "" {
-		if text == "" {
-			return ""
-		}
 		return "\n[policy]\n" + text
 	}
-	text += "mixed = \"split\"  # a message may go to some encrypted and to others in clear; \"refuse\" sends it to nobody then\n"
 	inside := make([]string, len(c.Domain))
 	for i, d := range c.Domain {
 		inside[i] = fmt.Sprintf("%q", "*@"+d)

@@ -135,6 +135,11 @@ func (l *Library) identity(ctx context.Context, r *Row) (pgp.Identity, error) {
 	if err != nil {
 		return "", fmt.Errorf("asking how sure a signer is: %w", err)
 	}
+	if now == pgp.Unknown && r.Verdict.Signature == pgp.SignatureGateway { // the key of the domain
+		if now, err = l.c.Certificates.Identity(ctx, pgp.GatewayAddress(r.From.Domain), r.Verdict.Signer); err != nil {
+			return "", fmt.Errorf("asking how sure a gateway's key is: %w", err)
+		}
+	}
 	return now, nil
 }
 
