@@ -46,6 +46,9 @@ func IsSealedSubmission(root *message.Part, src message.Source) (s Submission, e
 		}
 		s.Kind, root = PGPMIME, root.Children[1]
 	case root.Is("text/plain"):
+		if beginsOtherwise(root, src) {
+			return s, nil
+		}
 		s.Kind = InlinePGP
 	case root.Is("application/pkcs7-mime"), root.Is("application/x-pkcs7-mime"):
 		return smimeSubmission(root), nil
@@ -61,6 +64,19 @@ func IsSealedSubmission(root *message.Part, src message.Source) (s Submission, e
 	}
 	s.KeyIDs = ids
 	return s, nil
+}
+
+// beginsOtherwise tells of a body that armor can't begin, where that is seen at
+// its first byte: almost every text.
+func beginsOtherwise(p *message.Part, src message.Source) (other bool) {
+	if encoded(p) {
+		return false
+	}
+	_, _ = message.InMemory(src, p.Body, p.End, func(b []byte) error {
+		other = len(b) > 0 && b[0] > ' ' && b[0] < 0x7f && b[0] != '-'
+		return nil
+	})
+	return other
 }
 
 func smimeSubmission(root *message.Part) Submission {

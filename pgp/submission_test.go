@@ -63,6 +63,7 @@ func TestIsSealedSubmission(t *testing.T) {
 		{"PGP/MIME cut within the packets", mime(text[:160]), pgp.NotSealed, false, 0},
 		{"inline", "From: a@example.org\r\n\r\n" + text, pgp.InlinePGP, true, 2},
 		{"inline in base64", "From: a@example.org\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.StdEncoding.EncodeToString([]byte(text)), pgp.InlinePGP, true, 2},
+		{"inline after empty lines", "From: a@example.org\r\n\r\n\r\n \r\n" + text, pgp.InlinePGP, true, 2},
 		{"text before armor", "From: a@example.org\r\n\r\nhello\r\n" + text, pgp.NotSealed, false, 0},
 		{"text behind armor", "From: a@example.org\r\n\r\n" + text + "PS: the code is 1234\r\n", pgp.NotSealed, false, 0},
 		{"text behind the armor of PGP/MIME", mime(text + "PS: the code is 1234\r\n"), pgp.NotSealed, false, 0},

@@ -107,6 +107,10 @@ func (c *cursor) next(from int) (rule int, ok bool) {
 // until it says stop. As soon as only has lists, those that are in none of them
 // are passed over. The default, which is the last, matches all.
 func (r *Rules) match(from, to address.Address, only *cursor, f func(n int, ru *rule) (stop bool)) {
+	if len(r.rules) == 1 { // the default
+		f(0, &r.rules[0])
+		return
+	}
 	var fc, tc cursor
 	r.from.match(from, &fc)
 	r.to.match(to, &tc)

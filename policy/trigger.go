@@ -41,8 +41,10 @@ type hit struct {
 }
 
 func (r *Rules) look(m Message) *seen {
-	s := &seen{m: m, low: map[string][]string{}, others: r.others, rules: len(r.rules)}
-	s.named = r.subject.in(s.values("subject"))
+	s := &seen{m: m, others: r.others, rules: len(r.rules)}
+	if r.subject.next != nil {
+		s.named = r.subject.in(s.values("subject"))
+	}
 	return s
 }
 
@@ -88,6 +90,9 @@ func (s *seen) values(name string) []string {
 	if !ok {
 		for _, one := range s.m.Headers[name] {
 			v = append(v, strings.ToLower(one))
+		}
+		if s.low == nil {
+			s.low = map[string][]string{}
 		}
 		s.low[name] = v
 	}

@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"fmt"
 	"strings"
 
 	"letterlock.org/letterlock/smtpd/wire"
@@ -27,7 +26,7 @@ type mailParams struct {
 // mailLine is a MAIL command. What the upstream can't keep is an error.
 func mailLine(from string, p mailParams, caps Capabilities) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "MAIL FROM:<%s>", from)
+	b.WriteString("MAIL FROM:<" + from + ">")
 	if p.EightBit && caps.EightBit {
 		b.WriteString(" BODY=8BITMIME")
 	}

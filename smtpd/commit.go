@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strconv"
 
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/queue"
@@ -17,12 +19,12 @@ func (d *delivery) commit(ctx context.Context) error {
 		return d.s.fault("writing the audit log", err)
 	}
 	for i, f := range d.open {
-		failpoint(fmt.Sprintf("commit %d", i))
+		failpoint("commit " + strconv.Itoa(i))
 		if err := d.s.server.c.Queue.Still(ctx, f.entry, d.term); err != nil {
 			return d.overtaken(i, err)
 		}
 		r, err := d.final(f)
-		failpoint(fmt.Sprintf("committed %d", i))
+		failpoint("committed " + strconv.Itoa(i))
 		switch {
 		case err != nil:
 			f.set(queue.Unknown, reply{Code: 451, Status: "4.4.2", Text: "no answer to the end of the message"})
@@ -202,12 +204,16 @@ func (d *delivery) log(waiting, failed, held int) {
 	case held > 0:
 		outcome = "partly-held"
 	}
+	s := d.s
+	s.server.c.Count(outcome)
+	if !s.log.Enabled(s.ctx, slog.LevelInfo) {
+		return
+	}
 	actions := map[policy.Action]int{}
 	for _, g := range d.groups {
 		actions[g.action] += len(g.rcpts)
 	}
-	s := d.s
-	s.server.c.Count(outcome)
-	s.log.Info("submission", "outcome", outcome, "recipients", d.sent, "waiting", waiting, "held", held, "failed", failed, "unknown", len(d.unknown),
-		"groups", len(d.groups), "actions", fmt.Sprint(actions), "size", d.sub.src.Size(), "took", s.server.c.Now().Sub(s.env.started))
+	s.log.LogAttrs(s.ctx, slog.LevelInfo, "submission", slog.String("outcome", outcome), slog.Int("recipients", d.sent), slog.Int("waiting", waiting),
+		slog.Int("held", held), slog.Int("failed", failed), slog.Int("unknown", len(d.unknown)), slog.Int("groups", len(d.groups)),
+		slog.String("actions", fmt.Sprint(actions)), slog.Int64("size", d.sub.src.Size()), slog.Duration("took", s.server.c.Now().Sub(s.env.started)))
 }

@@ -150,8 +150,8 @@ func parseReplyLine(line []byte) (code int, text string, more, ok bool) {
 
 // makeReply joins lines, taking the enhanced status code out (RFC 2034).
 func makeReply(code int, lines []string) reply {
-	r := reply{Code: code, Status: fmt.Sprintf("%d.0.0", code/100)}
-	var texts []string
+	r := reply{Code: code, Status: string('0'+rune(code/100)) + ".0.0"}
+	texts := make([]string, 0, len(lines))
 	for _, l := range lines {
 		if first, rest, _ := strings.Cut(l, " "); isStatus(first, code/100) {
 			r.Status, l = first, rest
@@ -163,6 +163,9 @@ func makeReply(code int, lines []string) reply {
 }
 
 func isStatus(s string, class int) bool {
+	if len(s) < 2 || s[1] != '.' { // no class has two digits
+		return false
+	}
 	parts := strings.Split(s, ".")
 	if len(parts) != 3 || parts[0] != strconv.Itoa(class) {
 		return false

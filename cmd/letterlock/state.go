@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -178,7 +179,7 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	s.close = append(s.close, s.book.Close)
 	qc := queue.Config{Store: st, Logger: log, Now: now, Audit: s.audit, Meter: s.meter, Lease: cfg.Store.Lease}
 	if !cfg.Store.Shared() {
-		qc.Free = func() (int64, error) { return freeBytes(cfg.StateDir) }
+		qc.Free = freeNow(cfg.StateDir, now)
 	}
 	if s.queue, err = queue.New(qc); err != nil {
 		return nil, err
@@ -260,6 +261,23 @@ func runWithState(ctx context.Context, e *env, c *cli, args []string, command st
 func nodeName() string {
 	host, _ := os.Hostname()
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}
+
+// freeNow is freeBytes, asked at most once a second.
+func freeNow(dir string, now func() time.Time) func() (int64, error) {
+	var mu sync.Mutex // guards what follows
+	var at time.Time
+	var free int64
+	var err error
+	return func() (int64, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if t := now(); t.Sub(at).Abs() > time.Second {
+			free, err = freeBytes(dir)
+			at = t
+		}
+		return free, err
+	}
 }
 
 // freeBytes is how much the disk of a folder still takes.

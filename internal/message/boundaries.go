@@ -7,15 +7,19 @@ import "bytes"
 // many are open.
 type boundaries struct {
 	levels  map[string][]int // stack levels with that boundary, outermost first
-	lengths []int            // how many open boundaries have that length
+	lengths []int            // how many open boundaries have that length; nil before the first
 	open    int
+	longest int
 }
 
 func newBoundaries(longest int) *boundaries {
-	return &boundaries{levels: map[string][]int{}, lengths: make([]int, longest+1)}
+	return &boundaries{longest: longest}
 }
 
 func (b *boundaries) add(boundary string, level int) {
+	if b.lengths == nil {
+		b.levels, b.lengths = map[string][]int{}, make([]int, b.longest+1)
+	}
 	b.levels[boundary] = append(b.levels[boundary], level)
 	b.lengths[len(boundary)]++
 	b.open++

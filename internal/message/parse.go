@@ -21,7 +21,7 @@ import (
 // boundary parameter count; message/rfc822 is read as it stands, whatever its
 // transfer encoding.
 func Parse(src Source, l Limits) (*Part, error) {
-	p := &parser{limits: l.withDefaults(), atStart: true}
+	p := &parser{limits: l.withDefaults(), atStart: true, hdr: make([]byte, 0, 1<<10)}
 	p.bounds = newBoundaries(p.limits.Boundary)
 	root, err := p.open(nil, false)
 	if err != nil {
@@ -83,6 +83,10 @@ type frame struct {
 // lines parses what is in memory already.
 func (p *parser) lines(b []byte) error {
 	for len(b) > 0 {
+		if !p.inHeader && !p.delim && p.bounds.open == 0 {
+			p.leaf(b)
+			break
+		}
 		line := nextLine(b)
 		if err := p.fragment(line); err != nil {
 			return err
@@ -90,6 +94,17 @@ func (p *parser) lines(b []byte) error {
 		b = b[len(line):]
 	}
 	return p.finish()
+}
+
+// leaf takes b, the rest of the message, in which no line means anything any more.
+func (p *parser) leaf(b []byte) {
+	last := b[bytes.LastIndexByte(b[:len(b)-1], '\n')+1:]
+	if before := b[:len(b)-len(last)]; len(before) > 0 {
+		p.off += int64(len(before))
+		p.lf += int64(bytes.Count(before, []byte{'\n'}))
+		p.lastCR = false
+	}
+	p.advance(last, last[len(last)-1] == '\n')
 }
 
 // read parses what comes in pieces.
