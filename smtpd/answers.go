@@ -38,6 +38,9 @@ func answersDecrypted(ctx context.Context, rec OpenedRecord, src message.Source,
 		return true, nil
 	}
 	for _, id := range ids {
+		if id == openedID {
+			return true, nil
+		}
 		if was, err := rec.WasOpened(ctx, id); err != nil || was {
 			return was, err
 		}
@@ -89,8 +92,11 @@ func inside(src message.Source, p *message.Part, encoded int) (ids []string) {
 	default:
 		// RFC 6522, Section 4: text/rfc822-headers. Others attach a message as a
 		// file: what begins with its header is taken for it.
-		if len(p.Children) == 0 && p.Embedded == nil && (p.Type != "text" || p.Subtype != "plain" && p.Subtype != "html") {
+		text := p.Is("text/plain") || p.Is("text/html")
+		if len(p.Children) == 0 && p.Embedded == nil && !text {
 			ids = append(ids, ownIDs(message.ParseHeader(content(src, p, maxBeginning)))...)
+		} else if text {
+			ids = append(ids, quotedIDs(content(src, p, maxPartBytes), p.Subtype == "html")...)
 		}
 	}
 	if p.Embedded != nil {

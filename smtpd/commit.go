@@ -171,6 +171,7 @@ func (d *delivery) done(ctx context.Context) error {
 	}
 	failpoint("settled")
 	d.record()
+	d.toldClear(ctx)
 	d.log(waiting, failed, held)
 	if len(d.unknown) > 0 {
 		return ambiguous(d.unknown)
@@ -179,6 +180,24 @@ func (d *delivery) done(ctx context.Context) error {
 		return answer(250, "2.0.0", fmt.Sprintf("sent to %d recipients; %d wait in the queue, %d are held until they have a certificate, %d were refused; mail tells more", d.sent, waiting, held, failed))
 	}
 	return answer(250, "2.0.0", "sent")
+}
+
+// toldClear notes the Message-ID of what was sent readable by anyone. Without
+// the note answers are refused that might go: no reason to fail now.
+func (d *delivery) toldClear(ctx context.Context) {
+	rec, ok := d.s.account.Opened.(ClearRecord)
+	if !ok {
+		return
+	}
+	for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {
+		clear := f.g.action == policy.SendClear || f.g.action == policy.SignOnly
+		if clear && f.entry.State != queue.Failed {
+			if err := rec.SentClear(ctx, ownIDs(d.sub.root.Header)...); err != nil {
+				d.s.log.Warn("not noted what was sent in clear", "err", err)
+			}
+			return
+		}
+	}
 }
 
 // notKept answers where some have the message, and the rest of it could not be

@@ -44,6 +44,12 @@ var answering = map[string]string{
 		base64.StdEncoding.EncodeToString([]byte(crlf("Content-Type: multipart/mixed; boundary=y\n\n--y\nContent-Type: message/rfc822\n\nMessage-ID: <secret@example.net>\n\nx\n--y--\n"))) + "\n",
 	"a message attached as a file": "MIME-Version: 1.0\nContent-Type: application/octet-stream; name=letter.eml\nContent-Transfer-Encoding: base64\n\n" +
 		base64.StdEncoding.EncodeToString([]byte(crlf("From: bob@example.net\nMessage-ID: <secret@example.net>\n\nx\n"))) + "\n",
+	"a message attached as a file of text": "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\nsee\n--x\nContent-Type: text/plain; name=letter.eml\n\n" +
+		"From: bob@example.net\nMessage-ID: <secret@example.net>\n\nx\n--x--\n",
+	"quoted with its header":                 "MIME-Version: 1.0\n\nsee:\n> From: bob@example.net\n> message-id: <secret@example.net>\n>\n> x\n",
+	"forwarded with its header, QP":          "MIME-Version: 1.0\nContent-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n\nMessage-ID:=\n <secret=40example.net>\n\nx\n",
+	"forwarded as HTML with its header":      "MIME-Version: 1.0\nContent-Type: text/html\n\n<p><b>Message-ID:</b>&nbsp;&lt;secret@example.net&gt;<br>x\n",
+	"forwarded with our word for it":         "MIME-Version: 1.0\n\n----- Forwarded message -----\nFrom: bob@example.net\nLetterlock-Status: encrypted; signature=valid; identity=directory; signer=AA\n\nx\n",
 	"an ID in a phrase that opens a bracket": "In-Reply-To: (a <b) <secret@example.net>\n\nquoting\n",
 	"an ID without brackets":                 "In-Reply-To: secret@example.net\n\nquoting\n",
 	"an ID amid a thousand others":           "References: " + strings.Repeat("<x@y>\n <z@y>\n ", 600) + "<secret@example.net>\n " + strings.Repeat("<v@y>\n <w@y>\n ", 600) + "<u@y>\n\nquoting\n",
@@ -72,6 +78,48 @@ func TestTheReplyRule(t *testing.T) {
 			}
 			if got := b.login().submit(wired(msg), "bob@example.net"); !strings.HasPrefix(got, "250") {
 				t.Errorf("encrypted: %q", got)
+			}
+		})
+	}
+}
+
+// clears is a record that takes note of what went in clear.
+type clears struct {
+	opened
+	ids []string
+}
+
+func (c *clears) SentClear(_ context.Context, ids ...string) error {
+	c.ids = append(c.ids, ids...)
+	return nil
+}
+
+func TestWhatGoesInClearIsNoted(t *testing.T) {
+	for name, tt := range map[string]struct {
+		to   []string
+		mode policy.Mode
+		want []string
+	}{
+		"to somebody without certificate": {[]string{"x@example.com"}, policy.Prefer, []string{"<1@example.org>"}},
+		"signed only":                     {[]string{"x@example.com"}, policy.Sign, []string{"<1@example.org>"}},
+		"encrypted":                       {[]string{"bob@example.net"}, policy.Prefer, nil},
+		"encrypted, and in clear":         {[]string{"bob@example.net", "x@example.com"}, policy.Prefer, []string{"<1@example.org>"}},
+		"refused upstream":                {[]string{"refused@example.com"}, policy.Prefer, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			record := &clears{}
+			u := newUpstream(t)
+			u.fault = func(step string, _ int, _ string) fault {
+				if step == "dot" && tt.to[0] == "refused@example.com" {
+					return fault{reply: "554 5.7.1 no"}
+				}
+				return fault{}
+			}
+			b := newBridge(t, u, withRules(policy.Config{Default: tt.mode, Settings: policy.Settings{Mixed: policy.MixedSplit}}),
+				func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) { a.Opened = record })
+			b.login().submit(wired(letter("1", tt.to[0])), tt.to...)
+			if !slices.Equal(record.ids, tt.want) {
+				t.Errorf("noted %q, want %q", record.ids, tt.want)
 			}
 		})
 	}

@@ -152,6 +152,13 @@ type OpenedRecord interface {
 	WasOpened(ctx context.Context, messageID string) (bool, error)
 }
 
+// ClearRecord is an OpenedRecord that takes note of what went out in clear. The
+// copy that a client files of it is sealed, and answers to answers name it; that
+// makes them no answers to something secret.
+type ClearRecord interface {
+	SentClear(ctx context.Context, messageIDs ...string) error
+}
+
 // TLSMode is how a connection upstream is protected.
 type TLSMode string
 

@@ -57,30 +57,68 @@ func (l *Library) freeze(tx store.Tx, raw [32]byte, v pgp.Verdict) error {
 }
 
 // WasOpened tells whether a message with this Message-ID (one of those that
-// message.MessageIDs finds in References) was ever shown decrypted. The answer
-// outlives the message.
-func (l *Library) WasOpened(ctx context.Context, messageID string) (bool, error) {
-	var one int64
-	err := l.c.Store.View(ctx, func(tx store.Tx) error {
-		return tx.Row(`SELECT 1 FROM index_opened WHERE account = ? AND message_id = ?`,
-			[]any{l.c.Account, l.openedKey(messageID)}, &one)
+// message.MessageIDs finds in References) was ever shown decrypted, and is no
+// secret all the same: a copy that we ourselves sealed of what the account sent
+// in clear tells nothing that had not been told. The answer outlives the message.
+func (l *Library) WasOpened(ctx context.Context, messageID string) (was bool, err error) {
+	err = l.c.Store.View(ctx, func(tx store.Tx) error {
+		if was, err = l.known(tx, openedLetter, messageID); was || err != nil {
+			return err
+		}
+		if was, err = l.known(tx, openedSealed, messageID); !was || err != nil {
+			return err
+		}
+		clear, err := l.known(tx, sentClear, messageID)
+		was = was && !clear
+		return err
 	})
-	if errors.Is(err, store.ErrNoRow) {
-		return false, nil
-	}
 	if err != nil {
 		return false, fmt.Errorf("asking whether a message was opened: %w", err)
 	}
-	return true, nil
+	return was, nil
 }
 
-func (l *Library) openedKey(id string) []byte {
+// SentClear remembers that the account sent messages with these IDs readable by
+// anyone. Letters that came encrypted stay secret, whatever their IDs.
+func (l *Library) SentClear(ctx context.Context, messageIDs ...string) error {
+	err := l.c.Store.Update(ctx, func(tx store.Tx) error {
+		for _, id := range messageIDs {
+			if err := l.mark(tx, sentClear, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("noting what was sent in clear: %w", err)
+	}
+	return nil
+}
+
+// What is known of a Message-ID; each is the name of a keyed hash of its own, so
+// that the store's rows don't tell them apart.
+const (
+	openedLetter = "index opened"     // shown decrypted: a letter that was encrypted on its way
+	openedSealed = "index sealed"     // shown decrypted, and sealed by ourselves
+	sentClear    = "index sent clear" // sent by this account, readable by anyone
+)
+
+func (l *Library) known(tx store.Tx, what, id string) (bool, error) {
+	var one int64
+	err := tx.Row(`SELECT 1 FROM index_opened WHERE account = ? AND message_id = ?`, []any{l.c.Account, l.idKey(what, id)}, &one)
+	if errors.Is(err, store.ErrNoRow) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (l *Library) idKey(what, id string) []byte {
 	if uid, ok := strings.CutPrefix(id, calendarPrefix); ok {
 		id = calendarPrefix + strings.TrimSpace(uid)
 	} else if ids := message.MessageIDs(id); len(ids) > 0 {
 		id = ids[0]
 	}
-	return l.c.Store.MAC("index opened", []byte(l.c.Account), []byte(id))
+	return l.c.Store.MAC(what, []byte(l.c.Account), []byte(id))
 }
 
 // calendarPrefix stands before the UID of an invitation, where others have a
@@ -90,10 +128,10 @@ const calendarPrefix = "ical:"
 // canonicalID is a Message-ID without white space and brackets around it.
 func canonicalID(id string) string { return strings.Trim(strings.TrimSpace(id), "<>") }
 
-// markOpened remembers that a message was shown decrypted.
-func (l *Library) markOpened(tx store.Tx, messageID string) error {
+// mark remembers something of a message.
+func (l *Library) mark(tx store.Tx, what, messageID string) error {
 	_, err := tx.Exec(`INSERT INTO index_opened (account, message_id) VALUES (?, ?) ON CONFLICT (account, message_id) DO NOTHING`,
-		l.c.Account, l.openedKey(messageID))
+		l.c.Account, l.idKey(what, messageID))
 	return err
 }
 

@@ -391,6 +391,35 @@ func TestWhatWasOpenedIsRemembered(t *testing.T) {
 	}
 }
 
+// TestWhatWasSentInClearIsNoSecret: the copy in Sent is sealed by ourselves, and
+// answers to answers name it.
+func TestWhatWasSentInClearIsNoSecret(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	m := f.mailbox("Sent", 1)
+	if err := f.lib.SentClear(ctx, "<early@x>", "<letter@x>"); err != nil {
+		t.Fatal(err)
+	}
+	f.add(m, 1, letter("<letter@x>", "came encrypted, under an ID that we had used"))
+	f.verdict.Sealed = true
+	f.add(m, 2, letter("<early@x>", "a"))
+	f.add(m, 3, letter("<late@x>", "b"))
+	f.add(m, 4, letter("<encrypted@x>", "c"))
+	f.verdict.Sealed = false
+	if got, err := f.lib.WasOpened(ctx, "<late@x>"); err != nil || !got {
+		t.Errorf("before it was sent in clear: %v, %v", got, err)
+	}
+	if err := f.lib.SentClear(ctx, " <late@x> "); err != nil {
+		t.Fatal(err)
+	}
+	f.reopen()
+	for id, want := range map[string]bool{"<letter@x>": true, "<early@x>": false, "<late@x>": false, "<encrypted@x>": true, "<other@x>": false} {
+		if got, err := f.lib.WasOpened(ctx, id); err != nil || got != want {
+			t.Errorf("%q was opened: %v, %v", id, got, err)
+		}
+	}
+}
+
 // TestOddMessageIDsAreRemembered: who writes a letter writes its Message-ID, and
 // each mail program names it in its own way in the answer.
 func TestOddMessageIDsAreRemembered(t *testing.T) {

@@ -188,8 +188,12 @@ func (m *Mailbox) write(tx store.Tx, e entry, o *judged) error {
 			return err
 		}
 	}
+	what := openedLetter
+	if o.opened.Verdict.Sealed {
+		what = openedSealed
+	}
 	for _, id := range o.ids {
-		if err := m.lib.markOpened(tx, id); err != nil {
+		if err := m.lib.mark(tx, what, id); err != nil {
 			return err
 		}
 	}
