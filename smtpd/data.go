@@ -139,7 +139,7 @@ func (s *session) whole(in *intake, bare bool) error {
 	s.server.c.Meter.Took(meter.Accept, s.server.c.Now().Sub(start))
 	var r *ownReply
 	if errors.As(err, &r) && r.Code/100 == 2 {
-		s.bad = 0
+		s.bad, s.clients = 0, 0
 	}
 	return err
 }

@@ -100,9 +100,21 @@ func TestDKIMSignsWhatWasChanged(t *testing.T) {
 			if data := send(letter("4", "bob@example.net"), "bob@example.net"); strings.Contains(data, "DKIM-Signature") {
 				t.Errorf("signed what a stranger says is of the domain:\n%s", data)
 			}
+			for _, from = range []string{"SRS0=hash=tt=example.com=mallory@example.org", "srs1+hash=other.example==tt=x=y@example.org"} {
+				if data := send(letter("4"+from[:4], "bob@example.net"), "bob@example.net"); strings.Contains(data, "DKIM-Signature") {
+					t.Errorf("signed what was rewritten into the domain as %s:\n%s", from, data)
+				}
+			}
+			from = "srs.smith@example.org" // is somebody's name
+			if data := send(letter("5a", "bob@example.net"), "bob@example.net"); !strings.Contains(data, "DKIM-Signature") {
+				t.Error("somebody's mail was not signed for his name")
+			}
 			from = ""
-			if data := send(letter("5", "bob@example.net"), "bob@example.net"); !strings.Contains(data, "DKIM-Signature") {
+			if data := send("Received: by mta.example.org (Postfix)\r\n\tid 123; Mon, 23 Nov 2026 12:00:00 +0000\r\n"+letter("5", "bob@example.net"), "bob@example.net"); !strings.Contains(data, "DKIM-Signature") {
 				t.Error("a report of our own was not signed")
+			}
+			if data := send("Received: from evil.example (evil.example [203.0.113.9])\r\n\tby mta.example.org; Mon, 23 Nov 2026 12:00:00 +0000\r\n"+letter("6", "bob@example.net"), "bob@example.net"); strings.Contains(data, "DKIM-Signature") {
+				t.Error("signed what a stranger had forwarded without a sender")
 			}
 			// What came signed and passes unchanged still verifies behind us.
 			if vs := verify(send(data, "zoe@example.com")); len(vs) != 1 || vs[0].Err != nil {

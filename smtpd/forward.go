@@ -15,6 +15,11 @@ const (
 	xforwardOffer = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"
 )
 
+// maxClients is how many XCLIENT commands come before a message is taken: what doesn't
+// fit into one line comes in several (Postfix XCLIENT howto), and Postfix itself
+// bounds them by the EHLO that each needs, smtpd_junk_command_limit.
+const maxClients = 100
+
 // mayForward tells whether this peer may say whom it speaks for. What XCLIENT
 // has changed doesn't count.
 func (s *session) mayForward() bool {
@@ -87,6 +92,9 @@ func (s *session) xclient(as []wire.Attribute) error {
 		default:
 			return permanent(501, "5.5.4", "unknown attribute")
 		}
+	}
+	if s.clients++; s.clients > maxClients {
+		return answer(421, "4.7.0", "too many clients and no message of any")
 	}
 	s.logout()
 	s.account, s.log = nil, s.log.With("client", addr.String())

@@ -150,16 +150,15 @@ func (s *session) kept(drop func(name string) bool) func(name string) bool {
 	return drop
 }
 
-// vouch puts a DKIM signature before a copy that is not what came, where both its
-// author and the envelope's sender are of the domain: of what an MTA forwards for
-// strangers, who may write any From, the domain says nothing. What passes unchanged
-// keeps every byte, and so the signatures of others.
+// vouch puts a DKIM signature before a copy that is not what came, where the domain
+// can answer for its From. What passes unchanged keeps every byte, and so the
+// signatures of others.
 func (s *session) vouch(ctx context.Context, sub submission, g *group) error {
 	if s.account.Relay == nil || s.account.Relay.DKIM == nil {
 		return nil
 	}
 	d := s.account.Relay.DKIM
-	if from := s.env.from; !underDomain(sub.from.Domain, d.Domain) || !from.IsZero() && !underDomain(from.Domain, d.Domain) {
+	if !underDomain(sub.from.Domain, d.Domain) || !s.cameFrom(d.Domain, sub.root.Header) {
 		return nil
 	}
 	field, err := d.sign(ctx, g.body)
@@ -168,6 +167,35 @@ func (s *session) vouch(ctx context.Context, sub submission, g *group) error {
 	}
 	g.body = message.Concat(message.Bytes(field), g.body)
 	return nil
+}
+
+// cameFrom tells whether a message began in a domain, as far as a relay can see: a
+// signature over a From that a stranger wrote would make his forgery the domain's own
+// (DMARC, RFC 7489, Section 3.1.1, asks for no more than it). What an MTA forwards has
+// a sender elsewhere; or one that was rewritten into the domain, which says that it
+// came from elsewhere (SRS); or none, which a stranger's may have too, so that only
+// what nobody handed over a network counts, such as a report that the MTA wrote.
+func (s *session) cameFrom(domain string, h message.Header) bool {
+	switch from := s.env.from; {
+	case !from.IsZero():
+		return underDomain(from.Domain, domain) && !rewritten(from)
+	case !s.account.Relay.Proven.IsZero():
+		return true
+	}
+	for _, f := range h.All("Received") {
+		v := strings.ToLower(strings.TrimSpace(f.Value()))
+		if strings.HasPrefix(v, "from") && !strings.Contains(f.Value(), s.account.Relay.mark()) {
+			return false
+		}
+	}
+	return true
+}
+
+// rewritten tells of a sender that the Sender Rewriting Scheme made: SRS0 or SRS1 and
+// a separator, in letters of any case.
+func rewritten(a address.Address) bool {
+	tag := strings.ToLower(a.Local)
+	return (strings.HasPrefix(tag, "srs0") || strings.HasPrefix(tag, "srs1")) && len(tag) > 4 && strings.ContainsRune("=+-", rune(tag[4]))
 }
 
 // underDomain tells whether domain is of or its subdomain.

@@ -29,6 +29,7 @@ type session struct {
 	over     bool // nothing more is read
 	bad      int  // commands; see maxBad
 	logins   int  // that failed
+	clients  int  // that XCLIENT told of since a message was taken; see maxClients
 
 	account *Account  // nil before AUTH
 	up      *client   // our upstream connection, nil without

@@ -145,6 +145,9 @@ func (r *relay) trusts(a net.Addr) bool {
 // open is the account of a client that has not logged in. After XCLIENT it is
 // judged by the client that the MTA spoke for, as if that had come by itself.
 func (r *relay) open(p smtpd.Peer) *smtpd.Account {
+	if p.Via != nil && !r.trusts(p.Via) { // its network isn't one of ours any more
+		return nil
+	}
 	if who, err := address.Parse(p.Login); err == nil && p.Via != nil && r.c.TrustSender {
 		return r.account(config.RelayClient{Name: who})
 	}

@@ -206,3 +206,21 @@ func TestReloadOfARelay(t *testing.T) {
 	enter(trustB, nil).login("ben@example.org", ben, "235")
 	noCanaryIn(t, w)
 }
+
+// TestXCLIENTEndsWithItsNetwork: what an MTA said of its clients counts as long as the
+// MTA is trusted.
+func TestXCLIENTEndsWithItsNetwork(t *testing.T) {
+	sink := peer.StartSink(t)
+	w, _ := newRelayWorld(t, sink.Addr, "")
+	relay := w.configure("relay", relayConfig(w, "127.0.0.1:0", sink.Addr, `trusted = ["127.0.0.1", "10.0.0.0/8"]`))
+	relay.serve(1)
+	d := talk(t, relay.ready[0].Listen)
+	d.say("EHLO mta", "250")
+	d.say("XCLIENT ADDR=10.1.2.3", "220")
+	d.say("EHLO inside", "250")
+	d.say("MAIL FROM:<ann@example.org>", "250")
+	w.configure("relay", relayConfig(w, "127.0.0.1:0", sink.Addr, `trusted = ["10.0.0.0/8"]`))
+	relay.command("reload")
+	d.say("RCPT TO:<"+unknown+">", "421")
+	d.ends()
+}

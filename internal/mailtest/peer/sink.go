@@ -25,8 +25,8 @@ type Sink struct {
 	delivered []mailtest.Delivery
 }
 
-// StartSink opens a sink that ends with the test.
-func StartSink(t testing.TB) *Sink {
+// StartSink opens a sink that ends with the test, changed by options.
+func StartSink(t testing.TB, options ...func(*smtp.Server)) *Sink {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,6 +37,9 @@ func StartSink(t testing.TB) *Sink {
 	srv.Domain, srv.EnableSMTPUTF8, srv.MaxLineLength = "sink.example", true, 1<<20
 	srv.MaxMessageBytes, srv.MaxRecipients = 200<<20, 1000
 	srv.ErrorLog = silent{}
+	for _, o := range options {
+		o(srv)
+	}
 	var done sync.WaitGroup
 	done.Go(func() { srv.Serve(l) })
 	t.Cleanup(func() { srv.Close(); done.Wait() })
