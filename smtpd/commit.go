@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 
 	"letterlock.org/letterlock/policy"
@@ -135,10 +136,20 @@ func (d *delivery) settleSurely(cs []queue.Change) {
 // message again, to all who have not got it for certain.
 func (d *delivery) known() (cs []queue.Change) {
 	for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {
-		gone := f.entry.State != queue.Sent && f.entry.State != queue.Unknown
-		cs = append(cs, queue.Change{Entry: f.entry, IfOpen: true, Bare: f.c != nil, Forget: gone})
+		c := queue.Change{Entry: f.entry, IfOpen: true, Bare: f.c != nil, Forget: !f.out()}
+		if f.about != nil && d.out(f.about) { // whoever may have the message needs its password told
+			c.Entry.State, c.Forget = f.after, false
+		}
+		cs = append(cs, c)
 	}
 	return cs
+}
+
+// out tells whether a flight has arrived, or may have.
+func (f *flight) out() bool { return f.entry.State == queue.Sent || f.entry.State == queue.Unknown }
+
+func (d *delivery) out(g *group) bool {
+	return slices.ContainsFunc(d.open, func(f *flight) bool { return f.g == g && f.out() })
 }
 
 // done settles the journal after the last commit and answers.

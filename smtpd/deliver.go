@@ -92,6 +92,7 @@ func (d *delivery) run(ctx context.Context) error {
 		}
 	}
 	failpoint("opened")
+	d.relate()
 	if err := q.Begin(ctx, d.changes()); err != nil {
 		d.abort()
 		return d.s.fault("writing the journal", err)
@@ -139,6 +140,17 @@ func (d *delivery) start(ctx context.Context, i int, g *group) error {
 	}
 	d.later = append(d.later, &flight{g: g, body: g.body, entry: d.s.entry(d.sub, g, queue.Prepared), after: queue.Waiting})
 	return nil
+}
+
+// relate has each notice name the entry whose password it tells.
+func (d *delivery) relate() {
+	for _, n := range d.later {
+		for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {
+			if n.about != nil && f.g == n.about {
+				n.entry.About = f.entry.ID
+			}
+		}
+	}
 }
 
 // changes are the journal's rows as they stand, with bodies where the queue

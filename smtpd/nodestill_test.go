@@ -36,6 +36,7 @@ func TestANodeStandsStillAndAnotherFinishes(t *testing.T) {
 		for i, step := range tt.steps {
 			for _, id := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s/%d groups/Message-ID %v", step, tt.groups, id), func(t *testing.T) {
+					t.Parallel()
 					u, dir, shared := newUpstream(t), t.TempDir(), "LETTERLOCK_CRASH_STORE="+pg.Fresh()
 					sleeper, other := startChild(t, u, dir, step, shared, "LETTERLOCK_CRASH_SIGNAL=stop"), startChild(t, u, dir, "", shared)
 					msg := wired(letter("1", all[0]))

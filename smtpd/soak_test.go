@@ -34,7 +34,8 @@ var (
 //   - nothing is lost: who was told 250 for a recipient has him served, held, or
 //     named in a report;
 //   - nothing comes twice, but where a client repeats what has no Message-ID;
-//   - nothing is in clear that the rules don't let go.
+//   - nothing is in clear that the rules don't let go;
+//   - nobody has a copy under a password that its sender was never told.
 //
 // A failure names its seed: -soakseed N -soak 1 repeats it.
 func TestSoak(t *testing.T) {
@@ -69,6 +70,7 @@ type soakSum struct {
 	mu                                                        sync.Mutex // guards what follows
 	runs, faults, kills, messages, copies, unknown, reports   int
 	held, twiceNoID, failed, refused, unacked, ambiguous, cut int
+	told, untold                                              int // passwords
 	hit                                                       map[string]int
 }
 
@@ -80,8 +82,9 @@ func (s *soakSum) tooMany() bool {
 
 func (s *soakSum) String() string {
 	return fmt.Sprintf("%d runs, %d faults hit, %d processes killed, %d recipients of messages, %d copies, %d unknown and told, %d reports taken, %d held in the end, "+
-		"%d refused and told, %d given up by clients, %d clients told that nobody knows, %d answers that clients lost, %d copies twice without Message-ID; hit %v",
-		s.runs, s.faults, s.kills, s.messages, s.copies, s.unknown, s.reports, s.held, s.refused, s.unacked, s.ambiguous, s.cut, s.twiceNoID, s.hit)
+		"%d refused and told, %d given up by clients, %d clients told that nobody knows, %d answers that clients lost, %d copies twice without Message-ID, "+
+		"%d copies under a password that was told, %d whose notice the smarthost never took; hit %v",
+		s.runs, s.faults, s.kills, s.messages, s.copies, s.unknown, s.reports, s.held, s.refused, s.unacked, s.ambiguous, s.cut, s.twiceNoID, s.told, s.untold, s.hit)
 }
 
 func (s *soakSum) add(t *testing.T, w *soak) {
@@ -107,6 +110,8 @@ func (s *soakSum) add(t *testing.T, w *soak) {
 	s.unacked += o.unacked
 	s.ambiguous += o.ambiguous
 	s.cut += o.cut
+	s.told += o.told
+	s.untold += o.untold
 	if len(w.errs) > 0 {
 		s.failed++
 		t.Errorf("-soakseed %d -soak 1: %s\nplan: %s\n%s", w.plan.Seed, strings.Join(w.errs, "\n"), w.plan, strings.Join(w.events, "\n"))

@@ -66,6 +66,7 @@ func (w *soak) oracle(fates map[*soakMessage]*fate) {
 		}
 		w.sum.cut += f.cut
 	}
+	w.passwordsTold(es)
 	for _, what := range w.host.bad {
 		w.fail("the smarthost was told what it should not: %s", what)
 	}

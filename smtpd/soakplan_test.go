@@ -112,7 +112,7 @@ func newSoakMessage(r *rand.Rand, n int) *soakMessage {
 	if r.IntN(8) == 0 {
 		m.Rcpts[0], m.Clear = inClear, true
 	}
-	if r.IntN(40) == 0 {
+	if r.IntN(24) == 0 {
 		m.Rcpts[len(m.Rcpts)-1] = lockedFor
 		m.Clear = m.Clear && len(m.Rcpts) > 1
 	}

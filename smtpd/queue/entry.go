@@ -72,6 +72,9 @@ type Entry struct {
 	// Reporter is whom reports are from: "" is the sender's own address, as
 	// a note to oneself; else they go to the sender with a null reverse-path.
 	Reporter string `json:",omitempty"`
+	// About is the entry whose password this one tells, "" for none. Only prepared
+	// when its node dies, it goes on its way if that entry may have.
+	About string `json:",omitempty"`
 	// Hold is for whoever decides again about a Held entry; the queue keeps it.
 	Hold []byte `json:",omitempty"`
 }

@@ -171,11 +171,31 @@ func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 			_, err := tx.Exec(`UPDATE queue_item SET node = '' WHERE id = ?`, id)
 			return 0, err
 		}
-		changes = []Change{left(rs[0].Entry)}
+		c := left(rs[0].Entry)
+		if c.Forget && c.Entry.About != "" {
+			if err := q.needed(tx, &c); err != nil {
+				return 0, err
+			}
+		}
+		changes = []Change{c}
 		return q.apply(changes)(tx)
 	})
 	if err == nil {
 		q.waiting(changes)
+	}
+	return err
+}
+
+// needed has a notice that a dead node had only prepared go on its way, if the
+// message whose password it tells may have arrived: nobody else knows it.
+func (q *Queue) needed(tx store.Tx, c *Change) error {
+	var state string
+	err := tx.Row(`SELECT state FROM queue_item WHERE id = ?`, []any{c.Entry.About}, &state)
+	if errors.Is(err, store.ErrNoRow) || err == nil && State(state) != Sending && State(state) != Unknown && State(state) != Sent {
+		return nil
+	}
+	if err == nil {
+		c.Entry.State, c.Forget = Waiting, false
 	}
 	return err
 }
