@@ -208,7 +208,7 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 		},
 	}
 	if r.c.Inbound != nil {
-		a.Opened = r.gate.opener
+		a.Opened = r.gate.opener.memory
 	}
 	if !c.Any {
 		a.Addresses, a.Relay.Proven = []address.Address{c.Name}, c.Name

@@ -37,7 +37,7 @@ func newGate(ctx context.Context, s *state, cfg *config.Config) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.opener = &inbound{s: s, token: r.token}
+	g.opener = &inbound{s, &inboundMemory{s.store, r.token, s.now}}
 	g.now.Store(r)
 	return g, nil
 }
@@ -107,6 +107,7 @@ func (g *gate) serveInside(ctx context.Context, to *roles, c *smtpd.Config) {
 	r := g.now.Load()
 	g.in = &smtpd.Prober{Logger: g.s.log, Upstreams: []smtpd.Upstream{probed(r.c.Inbound.Server)}}
 	to.work.Go(func() { g.in.Run(ctx) })
+	to.work.Go(func() { g.opener.run(ctx) })
 	for _, o := range g.inner {
 		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,
 			Open: g.entry((*relay).openInside), Forward: g.forward, Capabilities: g.in.Capabilities})

@@ -3,15 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 
 	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/endpoint"
 	"letterlock.org/letterlock/internal/message"
-	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/pgp/keyring"
@@ -19,30 +16,10 @@ import (
 	"letterlock.org/letterlock/smtpd"
 )
 
-// inboundSchema is what the gateway remembers of mail that it decrypted. Both
-// tables hold hashes alone.
-var inboundSchema = store.Schema{Name: "inbound", Steps: []string{
-	`CREATE TABLE inbound_packet (
-		packet BLOB PRIMARY KEY, -- of the encrypted data, per mailbox
-		origin BLOB NOT NULL     -- From and Message-ID that it first came with
-	)`,
-	`CREATE TABLE inbound_opened (
-		message BLOB PRIMARY KEY -- Message-ID: answers to it are never sent in clear
-	)`,
-}}
-
 // inbound decrypts what comes in for mailboxes whose keys are here.
 type inbound struct {
-	s     *state
-	token string
-}
-
-func (i *inbound) hash(parts ...string) []byte {
-	h := sha256.New()
-	for _, p := range append([]string{i.token}, parts...) {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
-	}
-	return h.Sum(nil)
+	s      *state
+	memory *inboundMemory
 }
 
 // open is smtpd.Inbound.Open. Mail that can't be opened, or isn't for a mailbox
@@ -58,7 +35,7 @@ func (i *inbound) open(ctx context.Context, to address.Address, src message.Sour
 	opened, err := pgp.Open(ctx, src, pgp.Opening{
 		Keys: keys, Certificates: i.s.resolver, Own: []address.Address{to}, Now: i.s.now(), Spool: i.s.bridges.spool(),
 		Replayed: func(ctx context.Context, packet [32]byte, from, id string) (bool, error) {
-			return i.replayed(ctx, i.hash("packet", to.Key(), string(packet[:])), i.hash("origin", from, id))
+			return i.memory.replayed(ctx, to, packet, from, id)
 		},
 	})
 	if err != nil {
@@ -69,47 +46,12 @@ func (i *inbound) open(ctx context.Context, to address.Address, src message.Sour
 		log.Info("inbound", "outcome", "passed", "reason", opened.Reason)
 		return masked(src), nil, nil
 	}
-	if err := i.remember(ctx, opened.MessageID); err != nil {
+	if err := i.memory.remember(ctx, opened.MessageID); err != nil {
 		opened.Rendering.Close()
 		return nil, nil, err
 	}
 	log.Info("inbound", "outcome", "decrypted", "signature", opened.Verdict.Signature, "identity", opened.Verdict.Identity)
 	return opened.Rendering, opened.Rendering, nil
-}
-
-// replayed notes where an encrypted packet came first, and tells whether that
-// was elsewhere.
-func (i *inbound) replayed(ctx context.Context, packet, origin []byte) (bool, error) {
-	var first []byte
-	err := i.s.store.Update(ctx, func(tx store.Tx) error {
-		if _, err := tx.Exec(`INSERT INTO inbound_packet (packet, origin) VALUES (?, ?) ON CONFLICT DO NOTHING`, packet, origin); err != nil {
-			return err
-		}
-		return tx.Row(`SELECT origin FROM inbound_packet WHERE packet = ?`, []any{packet}, &first)
-	})
-	return !bytes.Equal(first, origin), err
-}
-
-func (i *inbound) remember(ctx context.Context, id string) error {
-	if id == "" {
-		return nil
-	}
-	return i.s.store.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO inbound_opened (message) VALUES (?) ON CONFLICT DO NOTHING`, i.hash("message", id))
-		return err
-	})
-}
-
-// WasOpened implements smtpd.OpenedRecord, for what leaves by the relay.
-func (i *inbound) WasOpened(ctx context.Context, id string) (bool, error) {
-	var one []byte
-	err := i.s.store.View(ctx, func(tx store.Tx) error {
-		return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{i.hash("message", id)}, &one)
-	})
-	if errors.Is(err, store.ErrNoRow) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // masked is src with the names of header fields that imitate ours overwritten.

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
+)
+
+// inboundSchema is what the gateway remembers of mail that it decrypted. Both
+// tables hold hashes alone. seen is when that was last, in seconds since 1970; 0 is
+// of a node that doesn't note it.
+var inboundSchema = store.Schema{Name: "inbound", Steps: []string{
+	`CREATE TABLE inbound_packet (
+		packet BLOB PRIMARY KEY, -- of the encrypted data, per mailbox
+		origin BLOB NOT NULL     -- From and Message-ID that it first came with
+	)`,
+	`CREATE TABLE inbound_opened (
+		message BLOB PRIMARY KEY -- Message-ID: answers to it are never sent in clear
+	)`,
+	`-- additive
+	ALTER TABLE inbound_packet ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE inbound_opened ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+	CREATE INDEX inbound_packet_seen ON inbound_packet (seen);
+	CREATE INDEX inbound_opened_seen ON inbound_opened (seen)`,
+}}
+
+// How long the gateway remembers. A packet that somebody kept for longer than two
+// years and sends again in another message is opened as if it were new, for its own
+// mailbox. What was opened is remembered for as long as an answer to it could be
+// written: forgetting it too soon would let that go in clear.
+const (
+	packetsFor = 2 * 365 * 24 * time.Hour
+	openedFor  = 20 * 365 * 24 * time.Hour
+	pruneEvery = 6 * time.Hour
+	pruneBatch = 1000 // rows in a transaction
+)
+
+// inboundMemory is those tables. Safe for concurrent use, and by several nodes.
+type inboundMemory struct {
+	store store.Store
+	token string // of the installation
+	now   func() time.Time
+}
+
+func (m *inboundMemory) hash(parts ...string) []byte {
+	h := sha256.New()
+	for _, p := range append([]string{m.token}, parts...) {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return h.Sum(nil)
+}
+
+// replayed notes where an encrypted packet came first, and tells whether that
+// was elsewhere.
+func (m *inboundMemory) replayed(ctx context.Context, to address.Address, content [32]byte, from, id string) (bool, error) {
+	packet, origin := m.hash("packet", to.Key(), string(content[:])), m.hash("origin", from, id)
+	var first []byte
+	err := m.store.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO inbound_packet (packet, origin, seen) VALUES (?, ?, ?) ON CONFLICT (packet) DO UPDATE SET seen = excluded.seen`,
+			packet, origin, m.now().Unix())
+		if err != nil {
+			return err
+		}
+		return tx.Row(`SELECT origin FROM inbound_packet WHERE packet = ?`, []any{packet}, &first)
+	})
+	return !bytes.Equal(first, origin), err
+}
+
+// remember notes that a message was opened.
+func (m *inboundMemory) remember(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	return m.store.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO inbound_opened (message, seen) VALUES (?, ?) ON CONFLICT (message) DO UPDATE SET seen = excluded.seen`,
+			m.hash("message", id), m.now().Unix())
+		return err
+	})
+}
+
+// WasOpened implements smtpd.OpenedRecord, for what leaves by the relay.
+func (m *inboundMemory) WasOpened(ctx context.Context, id string) (bool, error) {
+	var one []byte
+	err := m.store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{m.hash("message", id)}, &one)
+	})
+	if errors.Is(err, store.ErrNoRow) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// prune removes what is too old, in pieces that don't keep others from writing. What
+// has no date yet gets that of now.
+func (m *inboundMemory) prune(ctx context.Context) (removed int64, err error) {
+	now := m.now()
+	for _, step := range []struct {
+		query string
+		args  []any
+	}{
+		{`UPDATE inbound_packet SET seen = ? WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen = 0 LIMIT ?)`, []any{now.Unix(), pruneBatch}},
+		{`UPDATE inbound_opened SET seen = ? WHERE message IN (SELECT message FROM inbound_opened WHERE seen = 0 LIMIT ?)`, []any{now.Unix(), pruneBatch}},
+		{`DELETE FROM inbound_packet WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen < ? LIMIT ?)`, []any{now.Add(-packetsFor).Unix(), pruneBatch}},
+		{`DELETE FROM inbound_opened WHERE message IN (SELECT message FROM inbound_opened WHERE seen < ? LIMIT ?)`, []any{now.Add(-openedFor).Unix(), pruneBatch}},
+	} {
+		n, err := m.repeat(ctx, step.query, step.args)
+		if err != nil {
+			return removed, err
+		}
+		if step.query[0] == 'D' {
+			removed += n
+		}
+	}
+	return removed, nil
+}
+
+// repeat runs a statement that changes a piece, until nothing is left to change.
+func (m *inboundMemory) repeat(ctx context.Context, query string, args []any) (changed int64, err error) {
+	for {
+		var n int64
+		err := m.store.Update(ctx, func(tx store.Tx) (err error) {
+			n, err = tx.Exec(query, args...)
+			return err
+		})
+		changed += n
+		if err != nil || n == 0 {
+			return changed, err
+		}
+	}
+}
+
+// run prunes until ctx ends.
+func (i *inbound) run(ctx context.Context) {
+	for {
+		n, err := i.memory.prune(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			i.s.log.Error("what is remembered of opened mail was not pruned", "error", err)
+		case n > 0:
+			i.s.log.Info("what is remembered of opened mail was pruned", "removed", n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pruneEvery):
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
+)
+
+// InboundSchema and NewInboundMemory are for the test of what a gateway remembers.
+var InboundSchema = inboundSchema
+
+type InboundMemory struct{ *inboundMemory }
+
+func NewInboundMemory(s store.Store, now func() time.Time) InboundMemory {
+	return InboundMemory{&inboundMemory{store: s, token: "t", now: now}}
+}
+
+func (m InboundMemory) Replayed(ctx context.Context, to address.Address, packet byte, from, id string) (bool, error) {
+	return m.replayed(ctx, to, [32]byte{packet}, from, id)
+}
+func (m InboundMemory) Remember(ctx context.Context, id string) error { return m.remember(ctx, id) }
+func (m InboundMemory) Prune(ctx context.Context) (int64, error)      { return m.prune(ctx) }

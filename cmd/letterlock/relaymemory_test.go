@@ -1,0 +1,84 @@
+package main_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	main "letterlock.org/letterlock/cmd/letterlock"
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/internal/store/storetest"
+)
+
+// TestWhatAGatewayRemembersIsPruned: packets are forgotten two years after they were
+// last seen, and that a message was opened not before an answer to it is out of the
+// question; what a node of an older version wrote counts from when it was found.
+func TestWhatAGatewayRemembersIsPruned(t *testing.T) {
+	storetest.Each(t, []store.Schema{main.InboundSchema}, func(t *testing.T, s store.Store) {
+		const day = 24 * time.Hour
+		start := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+		now, ctx := start, t.Context()
+		m := main.NewInboundMemory(s, func() time.Time { return now })
+		bob := address.Address{Local: "bob", Domain: "example.org"}
+		see := func(packet byte, id string, want bool) {
+			t.Helper()
+			if got, err := m.Replayed(ctx, bob, packet, "ann@example.net", id); err != nil || got != want {
+				t.Errorf("after %v, packet %d in %s: replayed %v, %v", now.Sub(start), packet, id, got, err)
+			}
+		}
+		was := func(id string, want bool) {
+			t.Helper()
+			if got, err := m.WasOpened(ctx, id); err != nil || got != want {
+				t.Errorf("after %v, %s was opened: %v, %v", now.Sub(start), id, got, err)
+			}
+		}
+		prune := func(want int64) {
+			t.Helper()
+			if n, err := m.Prune(ctx); err != nil || n != want {
+				t.Errorf("after %v: %d removed, %v, want %d", now.Sub(start), n, err, want)
+			}
+		}
+		old := func(n int) { // as a node without the column writes
+			t.Helper()
+			err := s.Update(ctx, func(tx store.Tx) error {
+				for i := range n {
+					if _, err := tx.Exec(`INSERT INTO inbound_packet (packet, origin) VALUES (?, ?)`, fmt.Appendf(nil, "old %d", i), []byte("x")); err != nil {
+						return err
+					}
+				}
+				_, err := tx.Exec(`INSERT INTO inbound_opened (message) VALUES (?)`, []byte("old"))
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		see(1, "<a>", false)
+		see(2, "<b>", false)
+		if err := m.Remember(ctx, "<a>"); err != nil {
+			t.Fatal(err)
+		}
+		old(2500)
+		prune(0)
+		now = start.Add(400 * day)
+		see(1, "<a>", false) // delivered again
+		see(2, "<x>", true)
+		now = start.Add(731 * day)
+		see(3, "<c>", false)
+		prune(2500) // those of the older node; both others were seen later
+		see(1, "<x>", true)
+		now = start.Add(1140 * day)
+		prune(1) // 2
+		see(2, "<x>", false)
+		see(1, "<x>", true)
+		was("<a>", true)
+		was("<b>", false)
+		now = start.Add(19 * 365 * day)
+		prune(3)
+		was("<a>", true)
+		now = start.Add(21 * 365 * day)
+		prune(2)
+		was("<a>", false)
+	})
+}
