@@ -25,8 +25,8 @@ func (h *Handler) Serve(ctx context.Context, l net.Listener, other http.Handler,
 	rest := fasthttpadaptor.NewFastHTTPHandler(other)
 	s := &fasthttp.Server{
 		Handler: func(c *fasthttp.RequestCtx) {
-			if isLookup(c.URI().PathOriginal()) {
-				h.serveFast(c)
+			if t := targetOf(c); isLookup(t.path) {
+				h.serveFast(c, t)
 			} else {
 				rest(c)
 			}
@@ -69,17 +69,51 @@ func isLookup(path []byte) bool {
 // percent-encoded in a form.
 const maxUpload = 4 * MaxCertificate
 
-// serveFast answers a look-up without an allocation but for the body's buffer,
-// which the connection keeps.
-func (h *Handler) serveFast(c *fasthttp.RequestCtx) {
-	q := request{method: string(c.Method()), host: string(c.Host()), path: string(c.URI().PathOriginal()),
-		query: string(c.URI().QueryString()), remote: c.RemoteAddr().String()}
+// target is what was asked for, the path as it was written. It is the request's.
+type target struct{ host, path, query []byte }
+
+// targetOf reads a request's target. In its usual form (RFC 9112, Section 3.2.1)
+// nothing needs to be taken apart.
+func targetOf(c *fasthttp.RequestCtx) (t target) {
+	uri := c.Request.Header.RequestURI()
+	if len(uri) == 0 || uri[0] != '/' || bytes.IndexByte(uri, '#') >= 0 {
+		return target{c.Host(), c.URI().PathOriginal(), c.URI().QueryString()}
+	}
+	t.host = c.Request.Header.Host()
+	t.path, t.query, _ = bytes.Cut(uri, []byte("?"))
+	return t
+}
+
+// remote is who asks, "" on loopback, where there is no limit.
+func remote(c *fasthttp.RequestCtx) string {
+	a := c.RemoteAddr()
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		return ""
+	}
+	return a.String()
+}
+
+// method gives the two usual ones without an allocation.
+func method(c *fasthttp.RequestCtx) string {
+	switch {
+	case c.IsGet():
+		return http.MethodGet
+	case c.IsHead():
+		return http.MethodHead
+	}
+	return string(c.Method())
+}
+
+// serveFast answers a look-up with few allocations: the body's buffer is one that
+// the connections share.
+func (h *Handler) serveFast(c *fasthttp.RequestCtx, t target) {
+	q := request{method: method(c), host: string(t.host), path: string(t.path), query: string(t.query), remote: remote(c)}
 	if tag := c.Request.Header.Peek("If-None-Match"); len(tag) > 0 {
 		for _, f := range c.Request.Header.PeekAll("If-None-Match") {
 			q.ifNoneMatch = append(q.ifNoneMatch, string(f))
 		}
 	}
-	a := h.answer(c, q, nil)
+	a := h.answer(c, q, c.Response.SwapBody(nil)[:0])
 	header := &c.Response.Header
 	set := func(name, value string) {
 		if value != "" {
@@ -96,7 +130,7 @@ func (h *Handler) serveFast(c *fasthttp.RequestCtx) {
 	header.SetContentType(a.contentType)
 	header.SetNoDefaultContentType(a.contentType == "")
 	c.SetStatusCode(a.status)
-	c.Response.SetBodyRaw(a.body)
+	c.Response.SwapBody(a.body)
 	if c.IsHead() {
 		c.Response.SkipBody = true
 		header.SetContentLength(len(a.body))

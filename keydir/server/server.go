@@ -158,7 +158,7 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 	case strings.HasPrefix(q.path, vksRoot):
 		return h.vks(ctx, q.path)
 	}
-	domain, file, ok := h.target(q)
+	domain, file, key, ok := h.target(q)
 	switch {
 	case !ok:
 	case file == "policy" || file == "submission-address":
@@ -171,7 +171,7 @@ func (h *Handler) answer(ctx context.Context, q request, buf []byte) response {
 			return a
 		}
 	default:
-		if a, ok := h.certificate(ctx, q, domain, file, buf); ok {
+		if a, ok := h.certificate(ctx, q, domain, file, key, buf); ok {
 			return a
 		}
 	}
@@ -196,11 +196,11 @@ func (d *Directory) wellKnown(ctx context.Context) map[string]string {
 }
 
 // target gives the domain asked for, if it is ours, and "policy",
-// "submission-address" or a hash.
-func (h *Handler) target(q request) (domain, file string, ok bool) {
+// "submission-address" or a hash, which is key.
+func (h *Handler) target(q request) (domain, file string, key hash, ok bool) {
 	path, ok := strings.CutPrefix(q.path, root)
 	if !ok || len(path) > 300 {
-		return "", "", false
+		return "", "", key, false
 	}
 	if first, rest, _ := strings.Cut(path, "/"); first != "hu" && first != "policy" && first != "submission-address" {
 		domain, path = first, rest
@@ -209,13 +209,15 @@ func (h *Handler) target(q request) (domain, file string, ok bool) {
 	}
 	domain = strings.ToLower(domain)
 	if !h.domains[domain] {
-		return "", "", false
+		return "", "", key, false
 	}
 	if path == "policy" || path == "submission-address" {
-		return domain, path, true
+		return domain, path, key, true
 	}
-	file, ok = strings.CutPrefix(path, "hu/")
-	return domain, file, ok && isHash(file)
+	if file, ok = strings.CutPrefix(path, "hu/"); ok {
+		key, ok = hashOf(file)
+	}
+	return domain, file, key, ok
 }
 
 // hostname is Host without port and final dot.
@@ -234,26 +236,35 @@ const zBase32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 // hash is the SHA-1 of a local part, in binary.
 type hash [20]byte
 
+// hashOf reads exactly 32 characters of the alphabet.
 func hashOf(s string) (h hash, ok bool) {
 	if len(s) != 32 {
 		return h, false
 	}
-	n, err := encoding.Decode(h[:], []byte(s))
-	return h, err == nil && n == len(h)
+	for i := range 4 { // eight characters are five bytes
+		var v uint64
+		for _, c := range []byte(s[8*i : 8*i+8]) {
+			d := zBase32Value[c]
+			if d == 0 {
+				return hash{}, false
+			}
+			v = v<<5 | uint64(d-1)
+		}
+		h[5*i], h[5*i+1], h[5*i+2], h[5*i+3], h[5*i+4] = byte(v>>32), byte(v>>24), byte(v>>16), byte(v>>8), byte(v)
+	}
+	return h, true
 }
 
-// isHash wants exactly 32 characters of the alphabet; base32 alone would pass
-// over line ends.
-func isHash(s string) bool {
-	if strings.ContainsAny(s, "\r\n") {
-		return false
+// zBase32Value is one more than a character's value; 0 of every other byte.
+var zBase32Value = func() (t [256]byte) {
+	for i, c := range []byte(zBase32) {
+		t[c] = byte(i + 1)
 	}
-	_, ok := hashOf(s)
-	return ok
-}
+	return t
+}()
 
 // certificate answers with the certificate, if there is one.
-func (h *Handler) certificate(ctx context.Context, q request, domain, file string, buf []byte) (response, bool) {
+func (h *Handler) certificate(ctx context.Context, q request, domain, file string, key hash, buf []byte) (response, bool) {
 	if !localFits(q.query, file) {
 		return response{}, false
 	}
@@ -261,9 +272,8 @@ func (h *Handler) certificate(ctx context.Context, q request, domain, file strin
 		return h.unavailable(err), true
 	}
 	h.tellUnread()
-	key, ok := hashOf(file)
 	k, known := h.directory.key(domain, key)
-	if !ok || !known {
+	if !known {
 		return response{}, false
 	}
 	body, tag, ok := h.directory.table.get(k, buf)
