@@ -25,20 +25,20 @@ var errProxy = errors.New("the proxy could not connect")
 // notPublic are the special-purpose blocks (RFC 6890 and its registries) that
 // netip's own questions don't cover, those that embed an IPv4 address included.
 var notPublic = prefixes(
-	"0.0.0.0/8",       // this network, RFC 791
-	"100.64.0.0/10",   // shared, RFC 6598
-	"192.0.0.0/24",    // protocol assignments, RFC 6890
-	"192.88.99.0/24",  // 6to4 relays, RFC 7526
-	"198.18.0.0/15",   // benchmarks, RFC 2544
-	"240.0.0.0/4",     // reserved and broadcast, RFC 1112
-	"::/96",           // IPv4-compatible, RFC 4291
-	"::ffff:0:0:0/96", // IPv4-translated, RFC 2765
-	"64:ff9b::/96",    // NAT64, RFC 6052
-	"64:ff9b:1::/48",  // NAT64, RFC 8215
-	"100::/64",        // discard, RFC 6666
-	"2001::/23",       // protocol assignments with Teredo, RFC 2928
-	"2002::/16",       // 6to4, RFC 3056
-	"fec0::/10",       // site-local, RFC 3879
+	"0.0.0.0/8",        // this network, RFC 791
+	"100.64.0.0/10",    // shared, RFC 6598
+	"192.0.0.0/24",     // protocol assignments, RFC 6890
+	"192.88.99.0/24",   // 6to4 relays, RFC 7526
+	"168.63.129.16/32", // Azure's own host in every machine's network
+	"198.18.0.0/15",    // benchmarks, RFC 2544
+	"240.0.0.0/4",      // reserved and broadcast, RFC 1112
+	"::/96",            // IPv4-compatible, RFC 4291
+	"::ffff:0:0:0/96",  // IPv4-translated, RFC 2765
+	"64:ff9b:1::/48",   // NAT64, RFC 8215
+	"100::/64",         // discard, RFC 6666
+	"2001::/23",        // protocol assignments with Teredo, RFC 2928
+	"2002::/16",        // 6to4, RFC 3056
+	"fec0::/10",        // site-local, RFC 3879
 )
 
 func prefixes(s ...string) (out []netip.Prefix) {
@@ -48,9 +48,17 @@ func prefixes(s ...string) (out []netip.Prefix) {
 	return out
 }
 
+// nat64 is the well-known prefix (RFC 6052), by which a network of IPv6 alone
+// reaches the IPv4 address in the last four bytes.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
 // checkPublic is errNotPublic unless ip may be a public directory's.
 func checkPublic(ip netip.Addr) error {
 	ip = ip.Unmap().WithZone("")
+	if nat64.Contains(ip) {
+		b := ip.As16()
+		ip = netip.AddrFrom4([4]byte(b[12:]))
+	}
 	bad := !ip.IsValid() || !ip.IsGlobalUnicast() || ip.IsPrivate()
 	for _, p := range notPublic {
 		bad = bad || p.Contains(ip)

@@ -273,6 +273,8 @@ func TestRequest(t *testing.T) {
 func TestAddressesThatAreNotPublic(t *testing.T) {
 	for _, ip := range []string{"127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
 		"255.255.255.255", "198.18.0.1", "192.0.0.8", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+		"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b::a00:1", "64:ff9b::",
+		"2001:0:cb00:7101::1", "2002:a00:1::1", "::10.0.0.1", "fe80::a9fe:a9fe%eth0", "ff0e::1", "240.0.0.1", "0.1.2.3",
 		"::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::", "2001::1", "fec0::1", "::ffff:0:127.0.0.1", "fe80::1%lo"} {
 		w := newWorld(t)
 		w.resolve(advanced, "198.51.100.1", ip) // a public one first doesn't help
@@ -280,6 +282,13 @@ func TestAddressesThatAreNotPublic(t *testing.T) {
 		if len(w.connectedTo()) > 0 {
 			t.Errorf("%s: dialed %s", ip, w.connectedTo())
 		}
+	}
+}
+
+// A network of IPv6 alone reaches public directories of IPv4.
+func TestAddressesBehindNAT64(t *testing.T) {
+	if err := keydir.CheckControl("tcp", "[64:ff9b::203.0.113.1]:443", nil); err != nil {
+		t.Error(err)
 	}
 }
 
