@@ -118,6 +118,9 @@ func (s *state) queueStates(ctx context.Context) (metrics.States, error) {
 	for st, c := range counts {
 		d := out[string(st)]
 		d.Entries = int(c.Entries)
+		if !c.Oldest.IsZero() {
+			d.Age = max(s.now().Sub(c.Oldest), 0)
+		}
 		out[string(st)] = d
 	}
 	return out, err

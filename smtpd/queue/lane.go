@@ -70,22 +70,21 @@ func (s *schedule) line(account string) *line {
 	return s.lines[account]
 }
 
-// hint tells Run that something has begun to wait in a lane.
+// hint tells Run, and those of other nodes, that something has begun to wait in a lane.
 func (q *Queue) hint(l lane) {
-	q.mu.Lock()
-	if len(q.hints) < maxLanes { // the sweep finds the others
-		q.hints[l] = true
-	}
-	q.mu.Unlock()
-	signal(q.wake)
+	q.noted(l)
+	q.tell(l)
 }
 
 // listen takes over what others have told since the last time.
 func (q *Queue) listen(s *schedule) {
 	q.mu.Lock()
-	hints, hurried := q.hints, q.hurried
-	q.hints, q.hurried = map[lane]bool{}, nil
+	hints, hurried, missed := q.hints, q.hurried, q.missed
+	q.hints, q.hurried, q.missed = map[lane]bool{}, nil, false
 	q.mu.Unlock()
+	if missed {
+		s.swept = time.Time{}
+	}
 	for l := range hints {
 		s.lane(l).more = true
 	}

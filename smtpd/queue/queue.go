@@ -107,6 +107,7 @@ type Queue struct {
 	busy     map[string]bool     // IDs that a worker has
 	hints    map[lane]bool       // lanes in which something has begun to wait
 	hurried  []string            // accounts that may be tried again at once
+	missed   bool                // hints of other nodes may have got lost
 	decider  Decider             // nil unless Run has one
 	async    sync.WaitGroup
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"letterlock.org/letterlock/internal/store"
 )
@@ -32,6 +33,7 @@ func (q *Queue) Reserve(n int64) (release func(), err error) {
 // bodies.
 type Count struct {
 	Entries, Bytes int64
+	Oldest         time.Time // when the first of them was made; zero of none
 }
 
 // Counts counts what is not sent, by state. It reads an index, not the entries.
@@ -41,15 +43,17 @@ func (q *Queue) Counts(ctx context.Context) (counts map[State]Count, err error) 
 		each := func(scan func(...any) error) error {
 			var state string
 			var c Count
-			err := scan(&state, &c.Entries, &c.Bytes)
+			var first string
+			err := scan(&state, &c.Entries, &c.Bytes, &first)
+			c.Oldest = madeAt(first)
 			counts[State(state)] = c
 			return err
 		}
-		if err := tx.Rows(`SELECT state, COUNT(*), SUM(body) FROM queue_item
+		if err := tx.Rows(`SELECT state, COUNT(*), SUM(body), MIN(id) FROM queue_item
 			WHERE state <> 'sent' AND state <> 'sending' GROUP BY state`, nil, each); err != nil {
 			return err
 		}
-		return tx.Rows(`SELECT state, COUNT(*), SUM(body) FROM queue_item
+		return tx.Rows(`SELECT state, COUNT(*), SUM(body), MIN(id) FROM queue_item
 			WHERE node <> '' AND state = 'sending' GROUP BY state`, nil, each)
 	})
 	return counts, err

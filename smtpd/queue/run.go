@@ -43,6 +43,7 @@ func (q *Queue) Run(ctx context.Context, s Sender) error {
 	defer beside.Wait()
 	beside.Go(func() { q.heartbeat(ctx) })
 	beside.Go(func() { q.fillFilter(ctx) })
+	beside.Go(func() { q.hear(ctx) })
 	if d, ok := s.(Decider); ok {
 		q.mu.Lock()
 		q.decider = d
