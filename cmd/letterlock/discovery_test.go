@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +24,7 @@ import (
 )
 
 // Thunderbird's OpenPGP Key Assistant finds our certificates online, by WKD and by
-// key server, and encrypts to them. LETTERLOCK_THUNDERBIRD_OUT keeps what it showed.
+// key server, and encrypts to them; and Thunderbird publishes its user's. LETTERLOCK_THUNDERBIRD_OUT keeps what it showed.
 func TestThunderbirdFinds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -66,6 +67,8 @@ func TestThunderbirdFinds(t *testing.T) {
 			t.Fatalf("%v\n%s", err, &stderr)
 		}
 		var told struct {
+			Own                     string
+			Published               bool
 			Before, After, Accepted map[string]string
 			Offers                  map[string][]struct {
 				Fingerprint, Text string
@@ -97,6 +100,14 @@ func TestThunderbirdFinds(t *testing.T) {
 			if len(got) != 1 || got[0].Fingerprint != string(want.c.Fingerprint()) || len(got[0].From) != 1 || !strings.HasPrefix(got[0].From[0], want.from) {
 				t.Errorf("%s: %+v, want %s from %s", address, got, want.c.Fingerprint(), want.from)
 			}
+		}
+		if !told.Published {
+			t.Fatal("Thunderbird says that it couldn't publish")
+		}
+		asked := p.sink.Await(t, 1)[0]
+		confirm(t, http.DefaultClient, "https://keys.example.org", string(asked.Raw))
+		if got := published(t, http.DefaultClient, "https://openpgpkey.example.org", "alice"); len(got) != 1 || string(got[0].Fingerprint()) != told.Own || asked.To[0] != alice {
+			t.Errorf("%d certificates are published, want %s; asked %v", len(got), told.Own, asked.To)
 		}
 		sent := up.Delivered()
 		if len(sent) != 1 || len(sent[0].To) != 2 {

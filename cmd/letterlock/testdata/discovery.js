@@ -49,5 +49,9 @@ Object.assign(T, {
     if (close) { w.SetContentAndBodyAsUnmodified(); w.close(); }
     return true;
   },
+  async publish(keyId, server) {   // what Publish does in the account's settings, but for the alert that it ends with
+    const { EnigmailKeyServer } = ChromeUtils.importESModule("chrome://openpgp/content/modules/keyserver.sys.mjs");
+    return EnigmailKeyServer.upload(keyId, server);
+  },
   async setPref(name, value) { Services.prefs.setStringPref(name, value); return true; },
 });

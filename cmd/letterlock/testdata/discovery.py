@@ -34,7 +34,8 @@ def main():
         t.start(host="127.0.0.1", imap_port=JOB["imap"], smtp_port=JOB["smtp"], security="none", user=JOB["user"], password=JOB["password"], ca=JOB["ca"],
                 prefs={"network.proxy.type": 0, "mail.openpgp.key_assistant.enable": True, "mail.openpgp.keyserver_list": "", "mail.identity.id1.autoEncryptDrafts": False})
         t.wait_sync("INBOX", 0)
-        t.pgp_key()
+        own = t.pgp_key()
+        told["own"], told["published"] = own["fpr"], t.call("publish", own["keyId"], "vks://" + JOB["server"])
         t.call("pgpMode", True, True)
 
         hold(WKD, "all three")
