@@ -66,8 +66,8 @@ func TestFindsByProxy(t *testing.T) {
 			s := p.blind(name, proxy, "")
 			s.finds("joe@example.org", "found", "wkd-advanced", "", p.joe)
 			s.finds("nobody@example.org", "absent", "wkd-advanced", "answered 404", nil)
-			s.finds("ann@example.net", "found", "wkd-direct", "", p.ann)
 			s.finds("nobody@example.net", "unavailable", "wkd-direct", "answered 404", nil)
+			s.finds("ann@example.net", "found", "wkd-direct", "", p.ann)
 			s.finds("joe@nowhere.example", "unavailable", "wkd-direct", "the proxy could not connect", nil)
 			for _, source := range []string{"vks", "hkp"} {
 				s := p.blind(name+source, proxy, "sources = [\""+source+"\"]\nvks = [\"https://keys.example.org\"]\nhkp = [\"hkps://keys.example.org\"]\n")
