@@ -67,6 +67,7 @@ type Book struct {
 	idle    *sync.Cond  // writing became false
 	timer   *time.Timer // will write what is pending; nil if none
 	failing bool        // the last write failed
+	refused time.Time   // when a required record could not be written; zero: the last was
 	lost    int64
 	closed  bool
 }
@@ -176,6 +177,11 @@ func (b *Book) Before(ctx context.Context, rs ...Record) error {
 	if err == nil {
 		err = b.write(ctx, rows)
 	}
+	b.mu.Lock()
+	if b.refused = (time.Time{}); err != nil && ctx.Err() == nil {
+		b.refused = b.c.Now()
+	}
+	b.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("writing the audit record that is required: %w", err)
 	}

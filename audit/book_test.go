@@ -237,7 +237,8 @@ func TestStoreDown(t *testing.T) {
 
 func TestBefore(t *testing.T) {
 	t.Run("where records are required, it is on disk or mail must not leave", func(t *testing.T) {
-		b, st := open(t, audit.Config{Required: true, Delay: time.Hour})
+		now := today
+		b, st := open(t, audit.Config{Required: true, Delay: time.Hour, Now: func() time.Time { return now }})
 		r := sent
 		r.Outcome = audit.Sending
 		if err := b.Before(ctx, r); err != nil {
@@ -250,7 +251,14 @@ func TestBefore(t *testing.T) {
 		if err := b.Before(ctx, r); !errors.Is(err, errDown) {
 			t.Errorf("got %v", err)
 		}
+		if s := b.Status(); !s.Failing {
+			t.Error("nobody is told that mail waits for its records")
+		}
 		st.down.Store(false)
+		now = now.Add(time.Minute)
+		if s := b.Status(); s.Failing {
+			t.Error("it is told for ever")
+		}
 		if got := lines(export(t, b, audit.JSONLines, audit.Selection{})); len(got) != 1 || got[0]["outcome"] != "sending" {
 			t.Errorf("got %v", got)
 		}

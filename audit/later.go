@@ -125,11 +125,18 @@ type Status struct {
 	Failing bool          // the store didn't take the last ones
 }
 
+// refusedFor is how long a required record that could not be written is told of,
+// where no other is tried: who sends no mail for that can't find out that it is over.
+const refusedFor = time.Minute
+
 // Status tells how the Book keeps up.
 func (b *Book) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Status{Pending: len(b.pending), Lost: b.lost, Failing: b.failing}
+	if !b.refused.IsZero() && b.c.Now().Sub(b.refused) < refusedFor {
+		s.Failing = true
+	}
 	if s.Pending > 0 {
 		s.Lag = b.c.Now().Sub(b.pending[0].at)
 	}
