@@ -4,10 +4,17 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/pgp"
 )
+
+// SetPatience is how long a client may take to send a request.
+func (h *Handler) SetPatience(d time.Duration) { h.patience = d }
+
+// Bounds of what is open at a time.
+const MaxClientConnections = maxClientConnections
 
 // Table is the answers' table, for tests.
 type Table struct{ t table }

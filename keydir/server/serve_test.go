@@ -22,6 +22,17 @@ func serving(t testing.TB, h *server.Handler, other http.Handler) (addr string) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return servingAt(t, h, other, l)
+}
+
+// servingOn serves at a listener of its own.
+func servingOn(t testing.TB, h *server.Handler, l net.Listener) (addr string) {
+	t.Helper()
+	return servingAt(t, h, nil, l)
+}
+
+func servingAt(t testing.TB, h *server.Handler, other http.Handler, l net.Listener) (addr string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.Serve(ctx, l, other, time.Second) }()
@@ -87,6 +98,25 @@ func TestBothEnginesAnswerAlike(t *testing.T) {
 		{"two dots", "GET", "/.well-known/openpgpkey/hu/../hu/" + joe, "example.org", ""},
 		{"POST", "POST", "/.well-known/openpgpkey/hu/" + joe, "example.org", "Content-Length: 0\r\n"},
 		{"another path", "GET", "/", "example.org", ""},
+		{"a whole URL", "GET", "http://example.org/.well-known/openpgpkey/hu/" + joe, "other.example", ""},
+		{"a whole URL of another host", "GET", "http://other.example/.well-known/openpgpkey/hu/" + joe, "example.org", ""},
+		{"two slashes", "GET", "//.well-known/openpgpkey/hu/" + joe, "example.org", ""},
+		{"an empty query", "GET", "/.well-known/openpgpkey/hu/" + joe + "?", "example.org", ""},
+		{"a query in the query", "GET", "/.well-known/openpgpkey/hu/" + joe + "?l=joe.doe?l=eve", "example.org", ""},
+		{"two l that fit", "GET", "/.well-known/openpgpkey/hu/" + joe + "?l=joe.doe&l=JOE.DOE", "example.org", ""},
+		{"two l, one of somebody else", "GET", "/.well-known/openpgpkey/hu/" + joe + "?l=joe.doe&l=eve", "example.org", ""},
+		{"a percent-encoded letter of the hash", "GET", "/.well-known/openpgpkey/hu/%69" + joe[1:], "example.org", ""},
+		{"a percent-encoded slash", "GET", "/.well-known/openpgpkey/hu%2F" + joe, "example.org", ""},
+		{"a percent-encoded domain", "GET", "/.well-known/openpgpkey/example%2Eorg/hu/" + joe, "h", ""},
+		{"a hash in capitals", "GET", "/.well-known/openpgpkey/hu/" + strings.ToUpper(joe), "example.org", ""},
+		{"something behind the hash", "GET", "/.well-known/openpgpkey/hu/" + joe + "/", "example.org", ""},
+		{"a host with a port and a dot", "GET", "/.well-known/openpgpkey/hu/" + joe, "example.org.:8443", ""},
+		{"a host in capitals", "GET", "/.well-known/openpgpkey/hu/" + joe, "EXAMPLE.ORG", ""},
+		{"a part of a search by HKP", "GET", "/pks/lookup?op=index&search=doe", "example.org", ""},
+		{"a search by HKP for everybody of a domain", "GET", "/pks/lookup?op=index&search=@example.org", "example.org", ""},
+		{"a search by HKP with a wildcard", "GET", "/pks/lookup?op=index&search=*@example.org", "example.org", ""},
+		{"VKS with an encoded address", "GET", "/vks/v1/by-email/joe.doe%40example.org", "example.org", ""},
+		{"VKS with a slash", "GET", "/vks/v1/by-email/joe.doe%40example.org/", "example.org", ""},
 	} {
 		raw := tt.method + " " + tt.target + " HTTP/1.1\r\nHost: " + tt.host + "\r\n" + tt.field + "\r\n"
 		show := func(addr string) string {

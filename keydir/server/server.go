@@ -59,7 +59,7 @@ func New(c Config) *Handler {
 	if c.Rate <= 0 {
 		c.Rate = 20
 	}
-	h := &Handler{directory: c.Directory, log: c.Logger, domains: map[string]bool{}, now: c.Now, put: c.Put}
+	h := &Handler{patience: patience, directory: c.Directory, log: c.Logger, domains: map[string]bool{}, now: c.Now, put: c.Put}
 	h.clients = &limiter{rate: c.Rate, burst: 5 * c.Rate, now: c.Now}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -83,8 +83,12 @@ type Handler struct {
 	clients   *limiter
 	now       func() time.Time
 	put       bool
+	patience  time.Duration
 	told      atomic.Int64 // how many skipped rows were logged
 }
+
+// patience is how long a client may take to send a request.
+const patience = 10 * time.Second
 
 const (
 	root      = "/.well-known/openpgpkey/"
