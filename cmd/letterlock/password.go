@@ -97,6 +97,13 @@ func owner(a *addressArg) address.Address {
 	return a.Address
 }
 
+// passwordForm is how an account sends under a password; clear is
+// smtpd.Passwords.ClearNotice.
+func (s *state) passwordForm(clear func(address.Address) bool) *smtpd.Passwords {
+	f := s.cfg.Load().Policy.Password
+	return &smtpd.Passwords{Agreed: s.passwords().Find, ClearNotice: clear, NoOpenPGP: !f.OpenPGP, Limit: f.Bytes}
+}
+
 // passwords are the agreed ones.
 func (s *state) passwords() *smtpd.AgreedPasswords {
 	return &smtpd.AgreedPasswords{Store: s.store, Now: s.now}

@@ -201,7 +201,7 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 		Find:      r.s.finder(),
 		Rules:     func() *policy.Rules { return r.s.cfg.Load().Rules },
 		Upstream:  up,
-		Passwords: &smtpd.Passwords{Agreed: r.s.passwords().Find, ClearNotice: r.noticeInClear},
+		Passwords: r.s.passwordForm(r.noticeInClear),
 		Relay: &smtpd.Relay{
 			Host: r.host, Token: r.token, Any: c.Any, TrustSender: c.Any && r.c.TrustSender, DKIM: r.dkim,
 			NoKey: func(err error) bool { return errors.Is(err, keyring.ErrNoKey) },

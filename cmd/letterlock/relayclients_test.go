@@ -203,3 +203,33 @@ func TestAPasswordIsToldInClearToMembersOnly(t *testing.T) {
 	}
 	noCanaryIn(t, w)
 }
+
+// TestWhatAPageIsLikeIsConfigured: [policy.password], which a reload changes too.
+func TestWhatAPageIsLikeIsConfigured(t *testing.T) {
+	sink := peer.StartSink(t)
+	w, relay := newRelayWorld(t, sink.Addr, "password_notice = \"clear\"\n[policy]\ndefault = \"require\"\nmissing = \"password\"\n")
+	relay.serve(1)
+	at := relay.ready[0].Listen
+	send := func(more string) error {
+		return handOver(at, "ann@example.org", append(relayMail("ann@example.org", unknown, ""), more...), unknown)
+	}
+	if err := send(""); err != nil {
+		t.Fatal(err)
+	}
+	if got := peer.To(sink.Await(t, 2), unknown); len(got) != 1 || !strings.Contains(string(got[0].Raw), "message.eml.asc") || !strings.Contains(string(got[0].Raw), "message.html") {
+		t.Errorf("%d copies, or not with both", len(got))
+	}
+	w.configure("relay", relayConfig(w, "127.0.0.1:0", sink.Addr, "password_notice = \"clear\"\n[policy]\ndefault = \"require\"\nmissing = \"password\"\n[policy.password]\nopenpgp = false\nlimit = \"10kB\"\n"))
+	relay.command("reload")
+	if err := send(strings.Repeat("more than a few words\r\n", 500)); err == nil || !strings.Contains(err.Error(), "too large to be sent under a password") {
+		t.Errorf("a longer one: %v", err)
+	}
+	if err := send("a few words\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	got := peer.To(sink.Await(t, 4), unknown)
+	if len(got) != 2 || strings.Contains(string(got[1].Raw), "message.eml.asc") || !strings.Contains(string(got[1].Raw), "message.html") {
+		t.Errorf("%d copies, the second with a copy for OpenPGP programs", len(got))
+	}
+	noCanaryIn(t, w)
+}

@@ -20,7 +20,16 @@ type Policy struct {
 	MinTrust      MinTrust            `toml:"min_trust"`
 	Groups        map[string][]string `toml:"groups"`
 	Rules         []Rule              `toml:"rule"`
+	Password      PasswordForm        `toml:"password"`
 	Settings
+}
+
+// PasswordForm is [policy.password]: what a copy under a password is like.
+type PasswordForm struct {
+	OpenPGP bool   `toml:"openpgp"` // with a copy for OpenPGP programs
+	Limit   string `toml:"limit"`   // the longest message
+
+	Bytes int64 `toml:"-"` // Limit
 }
 
 // MinTrust is how sure we must be of a certificate.
@@ -73,7 +82,8 @@ type Settings struct {
 // config describe tells of it.
 func defaultPolicy() Policy {
 	return Policy{
-		Default: "prefer", MissingPrefer: "cleartext", MinTrust: MinTrust{Require: "directory", Prefer: "first-seen"},
+		Password: PasswordForm{OpenPGP: true, Limit: "25MiB", Bytes: 25 << 20},
+		Default:  "prefer", MissingPrefer: "cleartext", MinTrust: MinTrust{Require: "directory", Prefer: "first-seen"},
 		Settings: Settings{
 			Missing: "refuse", Unavailable: "defer", Expired: "refuse", Revoked: "refuse", Weak: "refuse", Changed: "refuse",
 			Conflict: "refuse", Gone: "refuse", Untrusted: "refuse", AcceptWKDAfter: "never",
@@ -115,6 +125,17 @@ func (d *decoder) policy(c *Config) {
 		}
 	}
 	d.dryRun(c)
+	d.passwordForm(&c.Policy.Password)
+}
+
+// passwordForm: what is shorter than any message, or longer than what is taken,
+// was meant otherwise.
+func (d *decoder) passwordForm(p *PasswordForm) {
+	problems := len(d.problems)
+	p.Bytes = d.bytes("policy.password.limit", p.Limit)
+	if len(d.problems) == problems && (p.Bytes < 10_000 || p.Bytes > 64<<20) {
+		d.add("policy.password.limit", `%q is not between "10kB" and "64MiB", which is the longest message that is taken at all`, p.Limit)
+	}
 }
 
 // signAs: only a relay has a key of the domain.
