@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"letterlock.org/letterlock/internal/config"
@@ -20,7 +21,11 @@ import (
 func main() {
 	harden()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	args := os.Args[1:]
+	if name := filepath.Base(os.Args[0]); name == "sop" || name == "letterlock-sop" { // a link to us, as suites want it
+		args = append([]string{"sop"}, args...)
+	}
+	err := run(ctx, args, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(report(os.Stderr, err))
 }

@@ -28,14 +28,15 @@ type cli struct {
 	Explain explainCmd  `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
 	Policy  policyCmd   `cmd:"" help:"The rules: test."`
 	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
-	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show."`
+	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show, publish, revoke."`
 	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
 	CA      caCmd       `cmd:"" name:"ca" help:"The key with which an organisation certifies those of its people: init, certify, publish."`
 	Alarm   alarmCmd    `cmd:"" help:"Is somebody served a false key for your address? list, check, dismiss."`
 	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export, init, receive, invite."`
-	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list."`
+	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list, show, retry, drop, release."`
 	Pass    passwordCmd `cmd:"" name:"password" help:"Passwords agreed with people who have no certificate: set, list, forget."`
 	Audit   auditCmd    `cmd:"" help:"The record of who wrote to whom, under which rule: export."`
+	Sop     sopCmd      `cmd:"" passthrough:"" help:"Stateless OpenPGP, for tests of the engine: generate-key, sign, encrypt and more."`
 	Reload  reloadCmd   `cmd:"" hidden:"" help:"Have a running serve read its configuration again."`
 }
 
@@ -58,6 +59,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return err
 	}
 	e := &env{dir: dir, stdout: stdout, stderr: stderr, files: &localFiles{stdin: stdin, stderr: stderr}, now: time.Now}
+	if len(args) > 0 && args[0] == "sop" { // its options and exit codes are the draft's
+		return runSop(ctx, args[1:], stdin, stdout, stderr)
+	}
 	c, command, err := parse(args, stdout, stderr)
 	if err != nil {
 		return err
