@@ -66,6 +66,10 @@ func TestANodeStandsStillAndAnotherFinishes(t *testing.T) {
 					}
 					sleeper.cmd.Process.Signal(syscall.SIGCONT)
 					eventually(t, "both queues are empty", func() bool { return sleeper.settled() && other.settled() })
+					if !strings.HasPrefix(answers, "250") {
+						answers = other.submit(msg, all[:tt.groups]) // what the first found that it must not send was forgotten
+						eventually(t, "the queue is empty", other.settled)
+					}
 					sleeper.stop()
 					other.stop()
 					checkCopies(t, u, strings.TrimPrefix(shared, "LETTERLOCK_CRASH_STORE="), all[:tt.groups], answers, twice...)
