@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -28,7 +29,9 @@ type world struct {
 	more             string // further settings of every [[bridge]], and sections
 	lines            int    // further ready lines that they give
 	domain           string
+	directory        string // where its certificates are served; "" for any port
 	dir, state, temp string
+	prepare          func(*world) // may move state and temp
 	keydir           *bridge
 	running          []*bridge
 }
@@ -64,12 +67,15 @@ func newWorldOf(t testing.TB, of world) *world {
 	w := &of
 	w.t, w.dir, w.state, w.temp = t, dir, filepath.Join(dir, "state"), filepath.Join(dir, "temp")
 	t.Cleanup(func() { w.stop(); os.RemoveAll(dir) })
+	if w.prepare != nil {
+		w.prepare(w)
+	}
 	for _, d := range []string{w.state, w.temp} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.keydir = w.configure("keydir", fmt.Sprintf("[keydir]\nlisten = \"127.0.0.1:0\"\ndomains = [%q]\n", w.domain))
+	w.keydir = w.configure("keydir", fmt.Sprintf("[keydir]\nlisten = %q\ndomains = [%q]\n", cmp.Or(w.directory, "127.0.0.1:0"), w.domain))
 	w.keydir.serve(1)
 	return w
 }

@@ -114,7 +114,7 @@ func (s *sqlite) commit() {
 		return
 	}
 	s.writer.rollback()
-	s.settle(fmt.Errorf("committing to the store: %w", err), s.batch.n > 1)
+	s.settle(fmt.Errorf("committing to the store: %w", s.ofDisk(err)), s.batch.n > 1)
 }
 
 // settle tells everyone in the open batch what became of it. Caller holds mu.

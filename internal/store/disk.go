@@ -1,0 +1,26 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/ncruces/go-sqlite3"
+	"golang.org/x/sys/unix"
+)
+
+// fullBelow is the free bytes at which a disk counts as full: a write of SQLite's
+// log may need that much.
+const fullBelow = 1 << 20
+
+// ofDisk says that the disk is full where SQLite only says that a write failed.
+func (s *sqlite) ofDisk(err error) error {
+	if !errors.Is(err, sqlite3.IOERR) && !errors.Is(err, sqlite3.FULL) {
+		return err
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(filepath.Dir(s.path), &st) == nil && int64(st.Bavail)*int64(st.Bsize) < fullBelow {
+		return fmt.Errorf("the disk is full: %w", err)
+	}
+	return err
+}
