@@ -84,7 +84,7 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 			return nil
 		}
 		uids := j.box.view.resolve(parsed, j.uid)
-		j.long = j.box.long.any(uids)
+		j.headerEnd, j.shown = j.furthestHeader(lib, uids)
 		j.fresh = lib.Unclassified(uids)
 		j.encrypted = lib.Encrypted(uids)
 		j.all = len(uids)
@@ -94,6 +94,8 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 				return err
 			}
 			j.fresh, j.encrypted = lib.Unclassified(uids), lib.Encrypted(uids)
+			j.headerEnd, j.shown = j.furthestHeader(lib, uids)
+			j.names, j.cuts = nil, nil
 		}
 		if len(j.fresh)+len(j.encrypted) > 0 {
 			return j.run(c, lib)

@@ -3,6 +3,7 @@ package imapd
 import (
 	"bytes"
 	"errors"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,8 +36,9 @@ func (j *fetchJob) first(lib *index.Mailbox) []uint32 {
 	switch {
 	case len(j.fresh) == 0:
 		return nil
-	case j.ambiguous() || slices.ContainsFunc(j.items, j.cutByUs):
-		// Alone, so that no item of ours has the name of two of the client's.
+	case j.ambiguous() || slices.ContainsFunc(j.items, func(i wire.FetchItem) bool { return j.cutByUs(i) || far(i) }):
+		// Alone, so that no item of ours has the name of two of the client's, and
+		// that it is known how far the header goes.
 		return j.fresh
 	case j.asksMessage() || j.find([]byte("BODY[HEADER]")) != nil:
 		return nil
@@ -262,14 +264,12 @@ func (w *responseWriter) resume(f *wire.FetchReader, b *begun) error {
 	w.said = true
 	size := w.jobs[0].cutTo(b.size, *asked)
 	head := b.head[:min(int64(len(b.head)), size)]
-	m := w.headerMask(w.begin(b.name, size).w, *asked)
-	if _, err := m.Write(head); err != nil {
-		return err
-	}
-	if err := f.CopyN(m, size-int64(len(head))); err != nil {
-		return err
-	}
-	return w.masksEnd(m, *asked)
+	return w.throughMask(w.begin(b.name, size).w, *asked, func(out io.Writer) error {
+		if _, err := out.Write(head); err != nil {
+			return err
+		}
+		return f.CopyN(out, size-int64(len(head)))
+	})
 }
 
 // tooShort notes a message of which too little came to answer. What the client

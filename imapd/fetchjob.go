@@ -31,9 +31,10 @@ type fetchJob struct {
 	hideUID   bool   // UID was asked for by us only
 	set       []byte // in the upstream's numbers
 
-	long             bool     // there is one with a long header among these
 	all              int      // messages that the set means
 	fresh, encrypted []uint32 // of these, ascending
+	headerEnd        int64    // of the longest header among them, as far as it is known and matters
+	shown            int64    // how much has to be read of those that are read in pieces
 
 	by        classBy         // set where fresh is not empty
 	beginning int64           // how many bytes are asked for byBeginning

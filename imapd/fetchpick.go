@@ -11,7 +11,8 @@ import (
 // Sections of header fields are picked by us where the root header comes by
 // anyway, since the class is told by it: an upstream that reads a file for that
 // need not look into its cache besides. That is done where nobody can read the
-// header otherwise (render.ReadRegular); of other messages the upstream is asked.
+// header otherwise (render.ReadRegular); of other messages the upstream is asked,
+// after the others.
 
 // picks is one of the client's items that is picked.
 type picks struct {
@@ -21,8 +22,9 @@ type picks struct {
 
 // choosePicks tells what to pick, for a FETCH whose classBy was chosen.
 func (j *fetchJob) choosePicks() {
-	if j.modifiers != nil || j.by != byHeader && j.by != byBeginning || slices.ContainsFunc(j.items, j.cutByUs) || j.ambiguous() {
-		return
+	if j.modifiers != nil || j.by != byHeader && j.by != byBeginning || j.ambiguous() ||
+		slices.ContainsFunc(j.items, func(i wire.FetchItem) bool { return i.Sets() || j.cutByUs(i) }) {
+		return // so that asking once more changes nothing
 	}
 	for _, i := range j.items {
 		if pickable(i) {
@@ -38,7 +40,7 @@ func (j *fetchJob) choosePicks() {
 }
 
 // pickable tells whether an item is a section of fields of the root header that
-// changes nothing upstream, and that no server refuses.
+// no server refuses.
 func pickable(i wire.FetchItem) bool {
 	if !i.Peek || i.Partial != nil || i.Section == nil || len(i.Section.Part) > 0 {
 		return false

@@ -4,7 +4,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	"letterlock.org/letterlock/imapd/wire"
 	"letterlock.org/letterlock/internal/message"
@@ -14,32 +13,6 @@ import (
 // message's first byte. Clients that read in pieces take them of this length or
 // longer, one after the other.
 const reach = 64 << 10
-
-// longHeaders are the messages of a mailbox of which a first piece, as long as
-// reach, was header to its end.
-type longHeaders struct {
-	mu   sync.Mutex
-	uids map[uint32]bool // guarded by mu
-}
-
-// maxLong bounds the messages that are noted; who has more of them has none.
-const maxLong = 10000
-
-func (l *longHeaders) add(uid uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.uids == nil || len(l.uids) >= maxLong {
-		l.uids = map[uint32]bool{}
-	}
-	l.uids[uid] = true
-}
-
-// any tells whether one of uids is among them.
-func (l *longHeaders) any(uids []uint32) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.uids) > 0 && slices.ContainsFunc(uids, func(uid uint32) bool { return l.uids[uid] })
-}
 
 // requestsFor writes items as they are asked of the upstream. What is no section is
 // asked once; so are pieces that we cut, and the whole that they are cut from.
@@ -78,7 +51,7 @@ func (j *fetchJob) wholeOf(i wire.FetchItem) *wire.FetchItem {
 	}
 	whole.Partial = nil
 	if !pickedHeader(i.Section) {
-		whole.Partial = &wire.Partial{Count: min(end, 1<<32-1)}
+		whole.Partial = &wire.Partial{Count: min(max(end, j.shown), 1<<32-1)}
 	}
 	return &whole
 }
@@ -103,11 +76,14 @@ func (j *fetchJob) cutByUs(i wire.FetchItem) bool {
 	if pickedHeader(i.Section) {
 		return true
 	}
-	far := int64(reach)
-	if j.long {
-		far = maxHeader
-	}
-	return beginsWithHeader(i.Section) && i.Partial.Offset > 0 && i.Partial.Offset < far
+	return beginsWithHeader(i.Section) && (i.Partial.Offset > 0 && i.Partial.Offset < max(reach, j.headerEnd) ||
+		i.Partial.Offset+i.Partial.Count < j.shown)
+}
+
+// far tells whether an item is a piece from so far on that only a long header
+// reaches there.
+func far(i wire.FetchItem) bool {
+	return i.Partial != nil && i.Section != nil && beginsWithHeader(i.Section) && i.Partial.Offset >= reach
 }
 
 // beginsWithHeader tells whether a section begins with the root header.
@@ -210,20 +186,27 @@ func (w *responseWriter) cutPiece(name []byte, size int64, asked wire.FetchItem,
 		n = min(asked.Partial.Count, size-begin)
 	}
 	out := &window{w: w.begin(name, n).w, skip: begin, n: n}
-	m := newHeaderMask(out, 0, w.imitations().Ranges, false)
-	if pickedHeader(asked.Section) {
-		m = newHeaderMask(out, 0, nil, true)
-	}
-	if err := from(m); err != nil {
+	if err := w.throughMask(out, asked, from); err != nil {
 		return err
 	}
-	return w.masksEnd(m, asked)
+	return out.end()
 }
 
-// window passes on n bytes after the first skip ones.
+// window passes on n bytes after the first skip ones, the last of them only at
+// the end: until then nobody has the piece.
 type window struct {
 	w       io.Writer
 	skip, n int64
+	last    []byte
+}
+
+// end passes on the last byte.
+func (w *window) end() error {
+	if len(w.last) == 0 {
+		return nil
+	}
+	_, err := w.w.Write(w.last)
+	return err
 }
 
 // Write implements io.Writer.
@@ -234,6 +217,9 @@ func (w *window) Write(p []byte) (int, error) {
 	p = p[skip:]
 	p = p[:min(w.n, int64(len(p)))]
 	w.n -= int64(len(p))
+	if n := len(p); n > 0 && w.n == 0 {
+		w.last, p = append(w.last[:0], p[n-1]), p[:n-1]
+	}
 	if len(p) > 0 {
 		if _, err := w.w.Write(p); err != nil {
 			return 0, err

@@ -134,9 +134,14 @@ func (w *responseWriter) fromReader(name []byte, src io.Reader, size int64, aske
 			return err
 		})
 	}
-	m := w.headerMask(w.begin(name, size).w, asked)
-	if _, err := io.Copy(m, src); err != nil {
-		return err
+	if inText(asked) {
+		return w.inText(name, size, asked, func(out io.Writer) error {
+			_, err := io.Copy(out, src)
+			return err
+		})
 	}
-	return w.masksEnd(m, asked)
+	return w.throughMask(w.begin(name, size).w, asked, func(out io.Writer) error {
+		_, err := io.Copy(out, src)
+		return err
+	})
 }

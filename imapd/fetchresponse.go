@@ -301,32 +301,45 @@ func (w *responseWriter) masked(f *wire.FetchReader, item wire.Item, asked wire.
 		return w.fromReader(name, bytes.NewReader(b), int64(len(b)), asked)
 	}
 	size := w.jobs[0].cutTo(item.Size, asked)
-	m := w.headerMask(w.begin(item.Name, size).w, asked)
-	if err := f.CopyN(m, size); err != nil {
+	if inText(asked) {
+		return w.inText(item.Name, size, asked, func(out io.Writer) error { return f.CopyN(out, size) })
+	}
+	return w.throughMask(w.begin(item.Name, size).w, asked, func(out io.Writer) error { return f.CopyN(out, size) })
+}
+
+// throughMask passes on what from writes: an item that shows the root header, or
+// of which a piece does, from its section's beginning.
+func (w *responseWriter) throughMask(out io.Writer, asked wire.FetchItem, from func(io.Writer) error) error {
+	picked := asked.Section != nil && pickedHeader(asked.Section)
+	m := newHeaderMask(out, w.imitations().Ranges, picked)
+	defer m.release()
+	if !picked && asked.Partial != nil {
+		m.print = w.box.headers.printing(w.uid)
+	}
+	err := from(m)
+	if err == nil {
+		err = m.flush()
+	}
+	if err != nil || m.print == nil {
 		return err
 	}
-	return w.masksEnd(m, asked)
+	shown, err := m.print.finish(m.over)
+	if err == nil {
+		w.box.headers.saw(w.uid, shown)
+	}
+	return err
 }
 
-// masksEnd ends what a mask masked. Where a long first piece is all header, later
-// ones are asked for from the beginning.
-func (w *responseWriter) masksEnd(m *headerMask, asked wire.FetchItem) error {
-	if asked.Partial != nil && !m.over && m.at+int64(len(m.held)) >= reach {
-		w.box.long.add(w.uid)
-	}
-	return m.flush()
+// inText tells whether an item is a piece that begins where no header is any more,
+// as far as was seen: cutByUs says so.
+func inText(asked wire.FetchItem) bool {
+	return asked.Partial != nil && asked.Partial.Offset > 0 && !pickedHeader(asked.Section)
 }
 
-// headerMask masks what an item shows of the root header.
-func (w *responseWriter) headerMask(out io.Writer, asked wire.FetchItem) *headerMask {
-	if asked.Section != nil && pickedHeader(asked.Section) {
-		return newHeaderMask(out, 0, nil, true)
-	}
-	at := int64(0)
-	if asked.Partial != nil {
-		at = asked.Partial.Offset
-	}
-	return newHeaderMask(out, at, w.imitations().Ranges, false)
+// inText passes a piece on that begins in the text.
+func (w *responseWriter) inText(name []byte, size int64, asked wire.FetchItem, from func(io.Writer) error) error {
+	w.box.headers.passed(w.uid, asked.Partial.Offset)
+	return from(w.begin(name, size).w)
 }
 
 // maskPicked masks a section that was read whole.
@@ -396,12 +409,4 @@ func dynamic(name []byte) bool {
 		}
 	}
 	return false
-}
-
-// sawModSeq notes a MODSEQ before the client is told of it.
-func (b *selected) sawModSeq(value []byte) {
-	n, err := strconv.ParseUint(string(bytes.Trim(value, "()")), 10, 64)
-	if lib := b.lib.Load(); err == nil && lib != nil {
-		lib.SawModSeq(n)
-	}
 }

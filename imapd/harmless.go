@@ -35,6 +35,7 @@ func (s *session) passOn(h wire.Head) error {
 		s.log.Warn("a malformed response of the upstream was dropped")
 		return nil
 	}
+	s.sawModSeqOf(h.Name, line)
 	o := s.relay.hold()
 	defer s.relay.release()
 	_, err = o.w.Write(b)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/wire"
@@ -25,16 +26,21 @@ type selected struct {
 	modseq      atomic.Uint64
 	lib         atomic.Pointer[index.Mailbox] // nil without a library or UIDVALIDITY
 	watch       *index.Watch
-	long        longHeaders
+	headers     headerPrints
 }
 
 func (b *selected) close() {
 	if b.watch != nil {
 		b.watch.Stop()
 	}
-	if m := b.lib.Swap(nil); m != nil {
-		m.Close()
+	m := b.lib.Swap(nil)
+	if m == nil {
+		return
 	}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_ = m.File(ctx) // else it is done another time
 }
 
 // class is what kind of message a UID is. Without a library all are plain.

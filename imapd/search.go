@@ -124,6 +124,7 @@ func (s *session) esearchResponse() error {
 	}); p != nil {
 		out = retag(b, p.upTag, p.tag)
 	}
+	s.sawModSeqOf("ESEARCH", bytes.TrimSuffix(b, []byte("\r\n")))
 	o := s.relay.hold()
 	defer s.relay.release()
 	_, err = o.w.Write(out)
@@ -157,6 +158,7 @@ func (s *session) searchParts(c *wire.Command, uid bool, plan *search.Plan) erro
 				return false, nil
 			}
 			b, err := s.up.r.Collect(maxSearch)
+			s.sawModSeqOf(h.Name, bytes.TrimSuffix(b, []byte("\r\n")))
 			answer = b
 			return true, err
 		}}

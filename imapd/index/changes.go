@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"letterlock.org/letterlock/internal/store"
@@ -12,17 +13,23 @@ type watcher struct {
 	uids map[uint32]bool
 }
 
-// set puts an entry into memory and tells the watchers if keywords changed. It is
-// false, and does nothing, if a client was told of a higher MODSEQ while the
-// entry was stored: what changes must be filed under it.
-func (m *Mailbox) set(uid uint32, e entry) bool {
+// set puts an entry into memory, which was stored under a MODSEQ, and tells the
+// watchers if keywords changed. It is false, and does nothing, if a client was
+// told of a higher MODSEQ while the entry was stored: what changes must be filed
+// under it; or if somebody began to watch, and may be told of one.
+func (m *Mailbox) set(uid uint32, e entry, stored uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changed := m.entries[uid].state&kwAll != e.state&kwAll
-	if changed && e.modseq < m.newest() {
+	if changed && (e.modseq < m.newest() || len(m.watchers) > 0 && stored != unseen) {
 		return false
 	}
 	m.entries[uid] = e
+	if stored == unseen && e.modseq != unseen {
+		m.unfiled[uid] = true
+	} else {
+		delete(m.unfiled, uid)
+	}
 	if changed {
 		m.tell(uid)
 	}
@@ -41,6 +48,8 @@ func (m *Mailbox) tell(uid uint32) {
 }
 
 // change stores an entry by write, which may run more than once, and sets it.
+// While somebody has not been told of it, it is stored as unseen: a crash may come
+// first, and clients know of higher MODSEQs by then.
 func (m *Mailbox) change(ctx context.Context, uid uint32, e entry, write func(store.Tx, entry) error) error {
 	for {
 		m.mu.RLock()
@@ -50,11 +59,15 @@ func (m *Mailbox) change(ctx context.Context, uid uint32, e entry, write func(st
 		if old.state&kwAll != e.state&kwAll {
 			e.modseq = m.newest()
 		}
+		stored := e
+		if e.modseq != 0 && (m.unfiled[uid] || len(m.watchers) > 0) {
+			stored.modseq = unseen
+		}
 		m.mu.RUnlock()
-		if err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error { return write(tx, e) }); err != nil {
+		if err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error { return write(tx, stored) }); err != nil {
 			return err
 		}
-		if m.set(uid, e) {
+		if m.set(uid, e, stored.modseq) {
 			return nil
 		}
 	}
@@ -105,10 +118,55 @@ func (w *Watch) Stop() {
 			if e, known := m.entries[uid]; known && e.modseq != 0 {
 				e.modseq = m.newest()
 				m.entries[uid] = e
+				m.unfiled[uid] = true // and stored as unseen, since w was watching
 			}
 		}
 	}
 	delete(m.watchers, w.wake)
+}
+
+// File stores the MODSEQs that are only in memory, unless somebody is watching,
+// who may not have been told. What isn't filed is told again after a restart.
+func (m *Mailbox) File(ctx context.Context) error {
+	modseqs := map[uint32]uint64{}
+	m.mu.RLock()
+	for uid := range m.unfiled {
+		if n := m.entries[uid].modseq; n != unseen && len(m.watchers) == 0 {
+			modseqs[uid] = n
+		}
+	}
+	m.mu.RUnlock()
+	if len(modseqs) == 0 {
+		return nil
+	}
+	err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error {
+		for uid, n := range modseqs {
+			if m.watched() {
+				return nil // after all
+			}
+			if _, err := tx.Exec(`UPDATE index_message SET modseq = ? WHERE mailbox = ? AND uid = ?`, int64(n), m.id, int64(uid)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("storing MODSEQs: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uid, n := range modseqs {
+		if len(m.watchers) == 0 && m.entries[uid].modseq == n {
+			delete(m.unfiled, uid)
+		}
+	}
+	return nil
+}
+
+func (m *Mailbox) watched() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return len(m.watchers) > 0
 }
 
 // unseen is the MODSEQ of what changed when the upstream's highest was not
@@ -140,10 +198,21 @@ func (m *Mailbox) SawModSeq(modseq uint64) {
 			if e.modseq == unseen {
 				e.modseq = modseq
 				m.entries[uid] = e
+				m.unfiled[uid] = true
 			}
 		}
 	}
 	m.modseq = modseq
+}
+
+// SawModSeq tells every mailbox of that name that is in memory what
+// Mailbox.SawModSeq is told; others learn it when they are selected.
+func (l *Library) SawModSeq(name string, modseq uint64) {
+	for _, m := range l.open() {
+		if m.key.name == canonical(name) {
+			m.SawModSeq(modseq)
+		}
+	}
 }
 
 // ChangedSince is the UIDs whose keywords changed when the upstream's highest

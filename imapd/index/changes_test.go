@@ -91,6 +91,67 @@ func TestKeywordsAreFiledUnderWhatClientsKnow(t *testing.T) {
 		untold.Stop()
 		tells(t, m, 20, true)
 	})
+	t.Run("a keyword that nobody was told of before a crash", func(t *testing.T) {
+		f := newFixture(t)
+		m := f.mailbox("INBOX", 1)
+		m.SawModSeq(10)
+		m.Watch() // its session is not ended by anyone
+		f.add(m, uid, letter("<m1>", "x"))
+		m.SawModSeq(20) // which the client is told of
+		f.reopen()
+		m = f.mailbox("INBOX", 1)
+		m.SawModSeq(25)
+		tells(t, m, 20, true)
+		tells(t, m, 26, false)
+	})
+	t.Run("a keyword that a session was not told of before its end, and a restart", func(t *testing.T) {
+		f := newFixture(t)
+		m := f.mailbox("INBOX", 1)
+		m.SawModSeq(10)
+		w := m.Watch()
+		f.add(m, uid, letter("<m1>", "x"))
+		m.SawModSeq(20)
+		w.Stop()
+		f.reopen()
+		tells(t, f.mailbox("INBOX", 1), 20, true)
+	})
+	t.Run("what was filed is told once, and not after each restart", func(t *testing.T) {
+		f := newFixture(t)
+		m := f.mailbox("INBOX", 1)
+		m.SawModSeq(10)
+		w := m.Watch()
+		f.add(m, uid, letter("<m1>", "x"))
+		if err := m.File(context.Background()); err != nil { // too early: w knows nothing of it
+			t.Fatal(err)
+		}
+		f.reopen()
+		tells(t, f.mailbox("INBOX", 1), 100, true)
+		m.SawModSeq(20)
+		w.Take()
+		w.Stop()
+		if err := m.File(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		f.reopen()
+		m = f.mailbox("INBOX", 1)
+		tells(t, m, 10, true)
+		tells(t, m, 11, false)
+		if err := m.Expunged(context.Background(), []uint32{uid}); err != nil {
+			t.Fatal(err)
+		}
+		tells(t, m, 1, false)
+	})
+	t.Run("a MODSEQ that a client learns without selecting the mailbox", func(t *testing.T) {
+		f := newFixture(t)
+		m, other := f.mailbox("INBOX", 1), f.mailbox("Other", 1)
+		m.SawModSeq(10)
+		other.SawModSeq(10)
+		f.lib.SawModSeq("inbox", 50)
+		f.add(m, uid, letter("<m1>", "x"))
+		f.add(other, uid, letter("<m2>", "y"))
+		tells(t, m, 50, true)
+		tells(t, other, 50, false)
+	})
 	t.Run("a copy", func(t *testing.T) {
 		f := newFixture(t)
 		m, dst := f.mailbox("INBOX", 1), f.mailbox("Archive", 1)

@@ -129,7 +129,7 @@ func (r Root) Classified(uid uint32, prefix []byte) Classified {
 	shape := r.shape
 	shape.Text = prefix[:min(len(prefix), PrefixBytes)]
 	c := Classified{UID: uid, Class: pgp.Classify(shape), need: r.needs(shape.Text)}
-	if r.masks.Ranges != nil {
+	if r.masks.kept() {
 		c.Masks = r.masks
 	}
 	if c.Class == pgp.Plain {
@@ -142,7 +142,7 @@ func (r Root) Classified(uid uint32, prefix []byte) Classified {
 type Classified struct {
 	UID   uint32
 	Class pgp.Class
-	Masks Masks // none where Ranges is nil
+	Masks Masks // none where they are not kept
 	seen  []keydir.Observation
 	need  int // bytes of its beginning that the class was told by
 }
@@ -221,7 +221,7 @@ func (m *Mailbox) Remember(ctx context.Context, found []Classified) error {
 			continue // somebody else was faster, and may have opened it by now
 		}
 		m.entries[r.uid] = r.e
-		if r.masks.Ranges != nil {
+		if r.masks.kept() {
 			m.masks[r.uid] = r.masks
 		}
 	}

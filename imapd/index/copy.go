@@ -54,10 +54,13 @@ func (m *Mailbox) Copy(ctx context.Context, dst *Mailbox, pairs []Pair) error {
 		}
 		if c.e.modseq != 0 {
 			c.e.modseq = dst.newest()
+			if c.e.modseq != unseen {
+				dst.unfiled[uid] = true
+			}
 			dst.tell(uid)
 		}
 		dst.entries[uid] = c.e
-		if c.masks.Ranges != nil {
+		if c.masks.kept() {
 			dst.masks[uid] = c.masks
 		}
 	}

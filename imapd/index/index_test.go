@@ -486,7 +486,6 @@ func TestKeywordsThatChangeAreTold(t *testing.T) {
 	m := f.mailbox("INBOX", 1)
 	raw := letter("<1@x>", "secret")
 	w := m.Watch()
-	defer w.Stop()
 	m.SawModSeq(70)
 	f.add(m, 1, raw)
 	f.add(m, 2, []byte("Subject: plain\r\n\r\nx"))
@@ -502,6 +501,10 @@ func TestKeywordsThatChangeAreTold(t *testing.T) {
 	<-w.Wake
 	if got := m.Keywords(1); !slices.Contains(got, index.KeywordVerified) || !slices.Equal(w.Take(), []uint32{1}) {
 		t.Errorf("after the certificate was confirmed: %v", got)
+	}
+	w.Stop()
+	if err := m.File(ctx); err != nil {
+		t.Fatal(err)
 	}
 	f.reopen()
 	m = f.mailbox("INBOX", 1)

@@ -24,6 +24,7 @@ func (l *Library) load(ctx context.Context, key mailboxKey) (*Mailbox, error) {
 		entries:  map[uint32]entry{},
 		masks:    map[uint32]Masks{},
 		watchers: map[chan<- struct{}]*watcher{},
+		unfiled:  map[uint32]bool{},
 		flights:  flights{under: map[uint32]*flight{}},
 	}
 	dropped := 0
@@ -88,8 +89,8 @@ func (m *Mailbox) accept(r messageRow) bool {
 		return false
 	}
 	m.entries[uid] = e
-	if ranges := decodeRanges(r.masks); len(ranges) > 0 {
-		m.masks[uid] = Masks{Ranges: ranges, Header: r.header}
+	if masks := (Masks{Ranges: decodeRanges(r.masks), Header: r.header}); masks.kept() {
+		m.masks[uid] = masks
 	}
 	return true
 }
@@ -147,6 +148,7 @@ func (m *Mailbox) remove(ctx context.Context, uids []uint32) error {
 	for _, uid := range uids {
 		delete(m.entries, uid)
 		delete(m.masks, uid)
+		delete(m.unfiled, uid)
 	}
 	m.mu.Unlock()
 	m.lib.cache.remove(m, uids)

@@ -63,6 +63,12 @@ type Masks struct {
 	Header int64 // length of the root header, with the empty line
 }
 
+// longHeader is how long a header must be for its length to be kept.
+const longHeader = 64 << 10
+
+// kept tells whether they say something that has to be kept.
+func (m Masks) kept() bool { return len(m.Ranges) > 0 || m.Header >= longHeader }
+
 // Mailbox is the index of one UIDVALIDITY of a mailbox. It is safe for
 // concurrent use; methods without a ctx do no I/O.
 type Mailbox struct {
@@ -72,9 +78,10 @@ type Mailbox struct {
 
 	mu       sync.RWMutex
 	entries  map[uint32]entry             // guarded by mu
-	masks    map[uint32]Masks             // guarded by mu; only UIDs that have some
+	masks    map[uint32]Masks             // guarded by mu; only those that are kept
 	modseq   uint64                       // guarded by mu; highest that any session saw
 	watchers map[chan<- struct{}]*watcher // guarded by mu
+	unfiled  map[uint32]bool              // guarded by mu; stored as unseen, with another modseq in entries
 	flights  flights
 }
 
@@ -158,7 +165,8 @@ func (m *Mailbox) WithKeyword(uids []uint32, keyword string) (some []uint32, ok 
 }
 
 // Masks is what to overwrite in the root header of a UID that is not
-// Encrypted. ok is false where there is nothing.
+// Encrypted, and how long the header is if it is long. ok is false where there is
+// nothing.
 func (m *Mailbox) Masks(uid uint32) (masks Masks, ok bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

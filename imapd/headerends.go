@@ -1,0 +1,148 @@
+package imapd
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"math"
+	"slices"
+	"sync"
+
+	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/imapd/wire"
+)
+
+// headerPrints is what a session's client was shown of the headers of messages
+// that it reads in pieces. An upstream that gives other bytes with the next piece
+// could have the client put a header together that nobody masked as one, so that
+// its connection is cut.
+type headerPrints struct {
+	mu   sync.Mutex
+	of   map[uint32]headerPrint // guarded by mu
+	text map[uint32]int64       // guarded by mu: where the first piece began that was passed as text unread
+}
+
+// headerPrint is the fingerprint of a header's first n bytes, as they were shown.
+// Of all, where over.
+type headerPrint struct {
+	n    int64
+	sum  [sha256.Size]byte
+	over bool
+}
+
+// maxPrints bounds the messages that are noted.
+const maxPrints = 50_000
+
+// note remembers something of a message, as far as there is room.
+func note[V any](m *map[uint32]V, uid uint32, change func(V) V) {
+	if *m == nil {
+		*m = map[uint32]V{}
+	}
+	if v, known := (*m)[uid]; known || len(*m) < maxPrints {
+		(*m)[uid] = change(v)
+	}
+}
+
+// saw notes what was shown of a header.
+func (h *headerPrints) saw(uid uint32, p headerPrint) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	note(&h.of, uid, func(was headerPrint) headerPrint {
+		if p.n > was.n || p.over && !was.over {
+			return p
+		}
+		return was
+	})
+}
+
+// passed notes that a piece from offset at on is passed as text.
+func (h *headerPrints) passed(uid uint32, at int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	note(&h.text, uid, func(was int64) int64 {
+		if was > 0 {
+			at = min(at, was)
+		}
+		return at
+	})
+}
+
+// print is what was shown of a header, and up to where it must have ended.
+func (h *headerPrints) print(uid uint32) (p headerPrint, limit int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	limit = math.MaxInt64
+	if at := h.text[uid]; at > 0 {
+		limit = at
+	}
+	return h.of[uid], limit
+}
+
+// furthestHeader is up to where pieces of uids may be of the header, as far as
+// that is known and matters, and how much of each message has to be read to
+// compare what comes with what was shown, or comes beside it.
+func (j *fetchJob) furthestHeader(lib *index.Mailbox, uids []uint32) (end, shown int64) {
+	if !slices.ContainsFunc(j.items, func(i wire.FetchItem) bool { return i.Partial != nil }) {
+		return 0, 0
+	}
+	for _, uid := range uids {
+		masks, _ := lib.Masks(uid)
+		p, _ := j.box.headers.print(uid)
+		end, shown = max(end, masks.Header, p.n), max(shown, p.n)
+		if !p.over && p.n >= reach {
+			end = math.MaxInt64
+		}
+	}
+	near, first := 0, int64(0)
+	for _, i := range j.items {
+		if i.Partial != nil && i.Section != nil && beginsWithHeader(i.Section) && i.Partial.Offset < max(reach, end) {
+			if near++; near > 1 {
+				shown = max(shown, first, i.Partial.Offset+i.Partial.Count)
+			}
+			first = max(first, i.Partial.Offset+i.Partial.Count)
+		}
+	}
+	return end, shown
+}
+
+// printing compares a header with the one that was shown before, as it comes by.
+type printing struct {
+	hash  hash.Hash
+	n     int64
+	was   headerPrint
+	limit int64
+}
+
+func (h *headerPrints) printing(uid uint32) *printing {
+	p := &printing{hash: sha256.New()}
+	p.was, p.limit = h.print(uid)
+	return p
+}
+
+var errSwapped = fmt.Errorf("%w: a message has another header than it had", wire.ErrDesync)
+
+// add takes the next bytes of the header; over tells that these are its last.
+func (p *printing) add(b []byte, over bool) error {
+	if left := p.was.n - p.n; left > 0 && int64(len(b)) >= left {
+		p.hash.Write(b[:left])
+		p.n, b = p.was.n, b[left:]
+		if [sha256.Size]byte(p.hash.Sum(nil)) != p.was.sum {
+			return errSwapped
+		}
+	}
+	p.hash.Write(b)
+	p.n += int64(len(b))
+	switch {
+	case p.was.over && p.n > p.was.n, over && p.n < p.was.n, over && p.n > p.limit, !over && p.n >= p.limit:
+		return errSwapped
+	}
+	return nil
+}
+
+// finish is called at the end of what is read.
+func (p *printing) finish(over bool) (headerPrint, error) {
+	if p.n < p.was.n {
+		return headerPrint{}, errSwapped
+	}
+	return headerPrint{n: p.n, sum: [sha256.Size]byte(p.hash.Sum(nil)), over: over}, nil
+}
