@@ -45,7 +45,7 @@ domains = ["example.org", "example.net", "example.com"]
 tls_certificate = %q
 tls_key = %q
 url = "https://keys.example.org"
-from = "keys@example.org"
+from = "key-submission@example.org"
 smarthost = "smtp+insecure://%s"
 `, portalAddress, cert, key, p.sink.Addr))
 	p.serve.serve(1)
