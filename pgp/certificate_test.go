@@ -423,3 +423,98 @@ func FuzzParseCertificates(f *testing.F) {
 		}
 	})
 }
+
+// Slow algorithms are verified less often, whether the primary key's or that of a
+// subkey, which signs its own binding too.
+func TestSlowCertificatesAreBounded(t *testing.T) {
+	t.Parallel()
+	brainpool := &packet.Config{Time: func() time.Time { return testNow }, Algorithm: packet.PubKeyAlgoECDSA, Curve: packet.CurveBrainpoolP256}
+	fast := &packet.Config{Time: func() time.Time { return testNow }, Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519}
+	for _, tt := range []struct {
+		name         string
+		primary, sub *packet.Config
+		n, most      int
+		all          bool
+	}{
+		{"slow ones", brainpool, brainpool, 40, 31, false},
+		{"a fast primary key with slow subkeys", fast, brainpool, 70, 56, false},
+		{"fast ones", fast, fast, 120, 120, true},
+	} {
+		e, err := openpgp.NewEntity("", "", "alice@example.org", tt.primary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range tt.n {
+			if err := e.AddSigningSubkey(tt.sub); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var b bytes.Buffer
+		if err := e.Serialize(&b); err != nil {
+			t.Fatal(err)
+		}
+		certs, err := pgp.ParseCertificates(b.Bytes())
+		if err != nil || len(certs) != 1 {
+			t.Fatal(err)
+		}
+		// The primary key, and its encryption subkey.
+		got := len(certs[0].Fingerprints()) - 2
+		if got > tt.most || tt.all && got != tt.n || got < 20 {
+			t.Errorf("%s: %d of %d subkeys were verified, want at most %d", tt.name, got, tt.n, tt.most)
+		}
+		if err := certs[0].CheckEncrypt(testNow); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// However many signatures a stranger appends in the owner's name, a revocation that
+// comes behind them counts.
+func TestRevocationsAreNotCrowdedOut(t *testing.T) {
+	t.Parallel()
+	e, err := openpgp.NewEntity("", "", "alice@example.org", &packet.Config{Time: func() time.Time { return testNow.Add(-time.Hour) }, Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serialized := func() []byte {
+		var b bytes.Buffer
+		if err := e.Serialize(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	before := serialized()
+	if err := e.Subkeys[0].Revoke(packet.KeyRetired, "", &packet.Config{Time: func() time.Time { return testNow }}); err != nil {
+		t.Fatal(err)
+	}
+	// The subkey's binding comes last: forge more of it, each other in one byte.
+	all, size := opaque(t, oneOf(t, before)), 0
+	for _, p := range all {
+		size += len(p.Contents)
+	}
+	var crowded bytes.Buffer
+	for _, p := range all {
+		if err := p.Serialize(&crowded); err != nil {
+			t.Fatal(err)
+		}
+	}
+	binding := all[len(all)-1]
+	for i := range 600 {
+		forged := &packet.OpaquePacket{Tag: binding.Tag, Contents: bytes.Clone(binding.Contents)}
+		n := len(forged.Contents)
+		forged.Contents[n-1-i%32] ^= byte(1 + i/32)
+		if err := forged.Serialize(&crowded); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged, err := pgp.Merge(oneOf(t, crowded.Bytes()), oneOf(t, serialized()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := oneOf(t, before).CheckEncrypt(testNow.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if err := merged.CheckEncrypt(testNow.Add(time.Minute)); err == nil {
+		t.Errorf("a revoked subkey is used (%d bytes)", size)
+	}
+}
