@@ -54,7 +54,7 @@ func compose(ctx context.Context, src message.Source, p Protection) (*composed, 
 	signOnly := len(p.Recipients) == 0
 	b := headers.Get().(*headerBuffers)
 	c := &composed{outer: b.outer[:0], payload: b.payload[:0], bufs: b}
-	if c.body, err = planSafe(ctx, src, root, signOnly); err != nil {
+	if c.body, err = planSafe(ctx, src, root, signOnly, p.Plain && !signOnly); err != nil {
 		return nil, err
 	}
 	if p.From = p.sender(root.Header); p.From.IsZero() && !signOnly && addressesOnly("", root.Header.Get("From"), false) == "" {

@@ -42,6 +42,33 @@ func TestMemoryMakesNoDifference(t *testing.T) {
 	}
 }
 
+// Of a message that is known to be plain the bodies aren't read for what to do.
+func TestPlainMakesNoDifference(t *testing.T) {
+	bob := makeKey(t, "bob@example.net")
+	pieces := []string{"a", " ", "\t", "\r\n", "\r\n", "From ", "=20", "--b\r\n", "\r\n--b\r\nContent-Type: application/x\r\n\r\n", "--b--\r\n",
+		"\r\n--b\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", "\r\n--b\r\nContent-Transfer-Encoding: binary\r\n\r\n", "\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n"}
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for i := range 3000 {
+		var mail bytes.Buffer
+		fmt.Fprintf(&mail, "From: alice@example.org\r\nDate: Mon, 01 Jun 2026 10:00:00 +0200\r\nMessage-ID: <%d@example.org>\r\n", i)
+		mail.WriteString("Content-Type: multipart/mixed; boundary=b\r\n\r\n")
+		for range rnd.IntN(30) {
+			mail.WriteString(pieces[rnd.IntN(len(pieces))])
+		}
+		mail.WriteString("\r\n")
+		var got [2]bytes.Buffer
+		for n := range got {
+			if err := pgp.Payload(context.Background(), &got[n], message.Bytes(mail.Bytes()), pgp.Protection{Recipients: []*pgp.Certificate{bob.Certificate()},
+				From: addr(t, "alice@example.org"), Now: testNow, Plain: n == 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(got[0].Bytes(), got[1].Bytes()) {
+			t.Fatalf("of %q\nread %q\nplain %q", mail.Bytes(), got[0].Bytes(), got[1].Bytes())
+		}
+	}
+}
+
 // A key and a certificate serve many at one time and at different times, and
 // what has expired meanwhile is not used.
 func TestKeysServeManyAtOnce(t *testing.T) {

@@ -41,6 +41,7 @@ type safe struct {
 	ctx      context.Context
 	src      message.Source
 	signOnly bool
+	plain    bool // every body is 7bit with CRLF
 	root     *message.Part
 	parts    map[*message.Part]plan
 }
@@ -52,9 +53,9 @@ type plan struct {
 	seven bool // it is 7bit when treated
 }
 
-// planSafe reads src once and decides what to do.
-func planSafe(ctx context.Context, src message.Source, root *message.Part, signOnly bool) (*safe, error) {
-	s := &safe{ctx: ctx, src: src, signOnly: signOnly, root: root, parts: map[*message.Part]plan{}}
+// planSafe reads src once, unless it is known to be plain, and decides what to do.
+func planSafe(ctx context.Context, src message.Source, root *message.Part, signOnly, plain bool) (*safe, error) {
+	s := &safe{ctx: ctx, src: src, signOnly: signOnly, plain: plain, root: root, parts: map[*message.Part]plan{}}
 	if err := s.plan(root); err != nil {
 		return nil, fmt.Errorf("reading a message: %w", err)
 	}
@@ -66,7 +67,7 @@ func planSafe(ctx context.Context, src message.Source, root *message.Part, signO
 func (s *safe) plan(p *message.Part) error {
 	switch {
 	case p.Is("multipart/signed") || p.Is("multipart/encrypted"):
-		t, err := scan(s.ctx, s.src, p.Body, p.End)
+		t, err := s.scan(p)
 		s.parts[p] = plan{do: exact, seven: t.sevenBit()}
 		return err
 	case len(p.Children) > 0:
@@ -87,8 +88,16 @@ func (s *safe) plan(p *message.Part) error {
 	return s.planLeaf(p)
 }
 
+// scan looks at the body of p.
+func (s *safe) scan(p *message.Part) (traits, error) {
+	if s.plain {
+		return traits{size: p.End - p.Body}, nil
+	}
+	return scan(s.ctx, s.src, p.Body, p.End)
+}
+
 func (s *safe) planLeaf(p *message.Part) error {
-	t, err := scan(s.ctx, s.src, p.Body, p.End)
+	t, err := s.scan(p)
 	if err != nil {
 		return err
 	}

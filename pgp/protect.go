@@ -39,6 +39,10 @@ type Protection struct {
 	// Root is what message.Parse says of src with its usual limits, where the
 	// caller has asked it; nil lets Protect ask.
 	Root *message.Part
+	// Plain says that src is ASCII without NUL, in lines of at most PlainLine
+	// bytes that end in CRLF, the last one too: who has read it already saves
+	// Protect a reading.
+	Plain bool
 	// Spool is where a message that is only signed waits for its signature.
 	Spool message.SpoolOptions
 }
@@ -47,7 +51,7 @@ type Protection struct {
 // OpenPGP message (RFC 3156, Section 6.2), its header inside (RFC 9788); or with
 // a detached signature where there are no recipients (Section 5).
 //
-// It reads src three times, in pieces, and keeps none of it in memory. What w
+// It reads src up to three times, in pieces, and keeps none of it in memory. What w
 // has got is worth nothing if there is an error: ErrUnfit if the message itself
 // is why, the errors of [Certificate.CheckEncrypt] if a recipient is, and then
 // nobody has got anything. Protect may run concurrently with itself.

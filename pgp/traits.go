@@ -15,6 +15,9 @@ import (
 // Section 2.1.1).
 const maxLine = 998
 
+// PlainLine is the bytes of the longest line that mail may have, with its end.
+const PlainLine = maxLine + 2
+
 // traits are what makes a body unsafe to sign or to pass on as it is.
 type traits struct {
 	size       int64

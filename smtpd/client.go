@@ -19,6 +19,7 @@ type client struct {
 	reused    bool   // it carried a transaction before, and may be dead by now
 	dirty     bool   // a transaction is open, or may be
 	broken    bool   // it must not be used again
+	ahead     *ahead // the message that is on its way already; nil for none
 	idleSince time.Time
 }
 
@@ -90,22 +91,36 @@ func (c *client) begin(mail string, rcpts []string) ([]reply, error) {
 	return rs, nil
 }
 
-// data sends DATA and the message, all but the final dot. A refusal is returned
-// as an error of type reply.
-func (c *client) data(body message.Source) error {
+// startData sends DATA. A refusal is returned as an error of type reply.
+func (c *client) startData() error {
 	r, err := c.ask("DATA", c.t.Command)
 	if err != nil {
 		return err
 	}
 	switch {
 	case r.Code == 354:
+		return nil
 	case r.Code/100 == 4, r.Code/100 == 5:
 		return r
 	default: // such as a 250 that belongs to another command: nothing was taken
 		c.broken = true
 		return fmt.Errorf("reply %d to DATA: %w", r.Code, errUpstream)
 	}
-	if err := c.body(body); err != nil {
+}
+
+// data sends DATA and the message, all but the final dot, or what is left to send
+// of one that is on its way. A refusal is returned as an error of type reply.
+func (c *client) data(body message.Source) (err error) {
+	if a := c.ahead; a != nil {
+		c.ahead = nil
+		err = a.end()
+	} else {
+		if err := c.startData(); err != nil {
+			return err
+		}
+		err = c.body(body)
+	}
+	if err != nil {
 		c.broken = true
 		return fmt.Errorf("%w: %w", errMidway, err)
 	}

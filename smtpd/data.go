@@ -8,6 +8,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/meter"
+	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/smtpd/queue"
 	"letterlock.org/letterlock/smtpd/wire"
 )
@@ -19,6 +20,7 @@ type submission struct {
 	from      address.Address // the first author
 	messageID string
 	key       string // see queue.Key
+	plain     bool   // see pgp.Protection
 	// others have the same message, by another transaction, or by this one before
 	// some of it was held.
 	others []heldOther
@@ -48,6 +50,7 @@ func (s *session) data() error {
 		}
 	}
 	s.over = s.over || dots.Doubtful()
+	in.plain = !in.other && dots.Longest() <= pgp.PlainLine
 	return s.whole(in, dots.Bad())
 }
 
@@ -159,7 +162,7 @@ func (s *session) receive(in *intake) error {
 }
 
 func (s *session) read(in *intake) (sub submission, err error) {
-	sub.src = in.spool
+	sub.src, sub.plain = in.spool, in.plain
 	sub.root, err = message.Parse(sub.src, message.Limits{})
 	if err != nil {
 		return sub, s.fault("reading the message", err)

@@ -191,10 +191,10 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 	if !p.Unsigned && p.Signer != nil {
 		g.signer = p.Signer.Certificate().Fingerprint()
 	}
-	p.Recipients, p.Least, p.Root = g.certs, g.options.Least, sub.root
+	p.Recipients, p.Least, p.Root, p.Plain = g.certs, g.options.Least, sub.root, sub.plain
 	g.spool = message.NewSpool(s.server.c.Spool)
 	g.body = g.spool
-	return pgp.Protect(ctx, g.spool, sub.src, p)
+	return pgp.Protect(ctx, s.toBoth(g.spool), sub.src, p)
 }
 
 // protection is how a message is signed, whoever it is for.

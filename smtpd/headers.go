@@ -120,6 +120,12 @@ func eightBit(src message.Source) (bool, error) {
 
 // hasHigh tells whether a byte of b is beyond ASCII, eight at a time.
 func hasHigh(b []byte) bool {
+	for ; len(b) >= 32; b = b[32:] {
+		le := binary.LittleEndian
+		if (le.Uint64(b)|le.Uint64(b[8:])|le.Uint64(b[16:])|le.Uint64(b[24:]))&0x8080808080808080 != 0 {
+			return true
+		}
+	}
 	for ; len(b) >= 8; b = b[8:] {
 		if binary.LittleEndian.Uint64(b)&0x8080808080808080 != 0 {
 			return true

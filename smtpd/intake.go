@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"hash"
@@ -14,13 +15,17 @@ type intake struct {
 	spool *message.Spool
 	hash  hash.Hash
 	left  int64 // bytes that it may still have
+	other bool  // some are NUL or beyond ASCII
+	plain bool  // see pgp.Protection
 	err   error // the first; what follows is thrown away
 }
 
 func (s *session) newIntake() *intake {
 	in := &intake{spool: message.NewSpool(s.server.c.Spool), hash: sha256.New(), left: s.maxSize()}
 	if s.account.Relay != nil { // a trace field before what came
-		_, in.err = in.spool.Write(s.received())
+		trace := s.received()
+		in.other = hasHigh(trace)
+		_, in.err = in.spool.Write(trace)
 	}
 	return in
 }
@@ -34,6 +39,7 @@ func (in *intake) take(p []byte) {
 		in.fail(fmt.Errorf("%w: more than this server takes", message.ErrTooLarge))
 		return
 	}
+	in.other = in.other || hasHigh(p) || bytes.IndexByte(p, 0) >= 0
 	in.hash.Write(p)
 	if _, err := in.spool.Write(p); err != nil {
 		in.fail(err)

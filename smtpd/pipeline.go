@@ -25,9 +25,16 @@ func (s *session) submit(ctx context.Context, sub submission) error {
 	if err != nil {
 		return err
 	}
-	groups, err := s.copies(ctx, sub, rest, decisions)
+	groups, err := s.plan(ctx, sub, rest, decisions)
 	defer closeGroups(groups)
 	if err != nil {
+		return s.protectFault(err)
+	}
+	defer s.fallBack()
+	if err := s.runAhead(sub, groups); err != nil {
+		return s.fault("handing the message to the mail server", err)
+	}
+	if err := s.protectAll(ctx, sub, groups); err != nil {
 		return s.protectFault(err)
 	}
 	return s.newDelivery(sub, groups, unknown).run(ctx)
@@ -37,12 +44,19 @@ func (s *session) submit(ctx context.Context, sub submission) error {
 // the error.
 func (s *session) copies(ctx context.Context, sub submission, rcpts []recipient, decisions []policy.Decision) ([]*group, error) {
 	groups, err := s.plan(ctx, sub, rcpts, decisions)
+	if err != nil {
+		return groups, err
+	}
+	return groups, s.protectAll(ctx, sub, groups)
+}
+
+func (s *session) protectAll(ctx context.Context, sub submission, groups []*group) error {
 	for _, g := range groups {
-		if err == nil {
-			err = s.protect(ctx, sub, g)
+		if err := s.protect(ctx, sub, g); err != nil {
+			return err
 		}
 	}
-	return groups, err
+	return nil
 }
 
 // notYetSent looks into the journal for an earlier attempt at the same

@@ -33,6 +33,7 @@ func (sub submission) stripped(word string) (submission, error) {
 	}
 	head.Write(h.Raw[at:])
 	n := int64(len(h.Raw))
+	sub.plain = false // nobody has looked
 	sub.src = message.Concat(message.Bytes(head.Bytes()), message.Section(sub.src, n, sub.src.Size()-n))
 	root, err := message.Parse(sub.src, message.Limits{})
 	if err != nil {

@@ -9,6 +9,8 @@ type DataDecoder struct {
 	at        dataState
 	bad       bool
 	crs, ends int     // CRs and CRLFs given out
+	column    int     // bytes of the line that goes on, given out
+	longest   int     // line that has ended, with its end
 	tail      [3]byte // the last bytes given out, or zero
 }
 
@@ -62,8 +64,11 @@ func (d *DataDecoder) lines(p []byte, r, w int) int {
 	for at := r; ; {
 		i := bytes.IndexByte(p[at:], '\n')
 		if i < 0 {
+			d.column += len(p) - at
 			return len(p) - r
 		}
+		d.longest = max(d.longest, d.column+i+1)
+		d.column = 0
 		before := d.before(p, r, w, at+i)
 		if at += i + 1; before != '\r' {
 			d.bad = true
@@ -102,6 +107,9 @@ func (d *DataDecoder) give(out []byte) {
 // Bad tells, after the end, whether a CR or LF was bare: the message must be
 // refused.
 func (d *DataDecoder) Bad() bool { return d.bad || d.crs != d.ends }
+
+// Longest is the bytes of the longest line, with its end, after the end.
+func (d *DataDecoder) Longest() int { return d.longest }
 
 // Doubtful tells, after the end, whether its sender may not take it for the end:
 // after CRCRLF some servers see no line begin and double no dot. What follows
