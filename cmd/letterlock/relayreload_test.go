@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net"
@@ -18,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	gosmtp "github.com/emersion/go-smtp"
+
+	"letterlock.org/letterlock/internal/mailtest"
 	"letterlock.org/letterlock/internal/mailtest/peer"
 )
 
@@ -98,7 +102,7 @@ func (d *dialogue) login(user, password, want string) {
 // the middle of a message too; who is put in is in; and all else that can change
 // while it runs has changed.
 func TestReloadOfARelay(t *testing.T) {
-	one, two := peer.StartSink(t), peer.StartSink(t)
+	one, two := peer.StartSink(t), peer.StartSink(t, func(s *gosmtp.Server) { s.EnableDSN = true })
 	w, _ := newRelayWorld(t, one.Addr, "")
 	mine := clientCert(t, "app", nil)
 	print := sha256.Sum256(mine.Certificate[0])
@@ -168,6 +172,10 @@ func TestReloadOfARelay(t *testing.T) {
 	newcomer.say("RCPT TO:<"+unknown+">", "550")
 	newcomer.say("QUIT", "221")
 
+	// What the new smarthost can is asked at once, and then offered.
+	newcomer = enter(trustB, nil)
+	newcomer.offers("DSN")
+
 	// What the MTA had begun it may end: by the rules of now.
 	asMTA.say("DATA", "354")
 	asMTA.say(strings.TrimSuffix(string(relayMail("boss@example.org", unknown, "")), "\r\n")+"\r\n.", "550")
@@ -223,4 +231,43 @@ func TestXCLIENTEndsWithItsNetwork(t *testing.T) {
 	relay.command("reload")
 	d.say("RCPT TO:<"+unknown+">", "421")
 	d.ends()
+}
+
+// TestAnAccountThatIsTakenAway: whose [[bridge]] is gone is out at the next command,
+// and the others stay.
+func TestAnAccountThatIsTakenAway(t *testing.T) {
+	up, err := mailtest.Start(mailtest.Options{Users: map[string]string{alice: "upstream-alice", bob: "upstream-bob"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	w := newWorld(t, up)
+	account := func(address string) string {
+		return fmt.Sprintf("[[bridge]]\naddress = %q\nupstream_password = \"file:%s\"\nsmtp = { %s }\n", address, w.file("pw", "upstream-"+strings.Split(address, "@")[0]+"\n"), w.smtp)
+	}
+	both := w.configure("both", account(alice)+account(bob))
+	passwords := map[string]string{}
+	for _, a := range []string{alice, bob} {
+		both.command("account", "add", a)
+		var shown struct{ Password string }
+		if err := json.Unmarshal([]byte(both.command("account", "show", a, "--json")), &shown); err != nil {
+			t.Fatal(err)
+		}
+		passwords[a] = shown.Password
+	}
+	both.serve(2)
+	sessions := map[string]*dialogue{}
+	for i, a := range []string{alice, bob} {
+		d := talk(t, both.ready[i].Listen)
+		d.say("EHLO client", "250")
+		d.login(a, passwords[a], "235")
+		d.say("MAIL FROM:<"+a+">", "250")
+		sessions[a] = d
+	}
+	w.configure("both", account(bob))
+	both.command("reload")
+	sessions[alice].say("RSET", "421")
+	sessions[alice].ends()
+	sessions[bob].say("RSET", "250")
+	sessions[bob].say("MAIL FROM:<"+bob+">", "250")
 }

@@ -12,6 +12,8 @@ import (
 // wrong, nothing. What is bound to listeners and the store needs a restart, and is
 // said to, here and in status.
 func (s *state) reloadFrom(ctx context.Context, file string) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	notify("RELOADING=1\nMONOTONIC_USEC=" + monotonic())
 	defer notify("READY=1")
 	next, err := config.Load(file)

@@ -55,8 +55,9 @@ type state struct {
 	cfg atomic.Pointer[config.Config]
 	// restart names the settings of which the file says something else than what
 	// runs, since the last reload.
-	restart atomic.Pointer[[]string]
-	close   []func() error
+	restart   atomic.Pointer[[]string]
+	reloading sync.Mutex // held by a reload: a person and SIGHUP may both ask for one
+	close     []func() error
 
 	// What follows is set by serve before commands can come in.
 	served bool
