@@ -1,6 +1,7 @@
 package pgp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ func IsSealedSubmission(root *message.Part, src message.Source) (s Submission, e
 	defer caught(&err)
 	switch {
 	case root.Is("multipart/encrypted"):
-		if len(root.Children) != 2 || !root.Children[0].Is("application/pgp-encrypted") {
+		if len(root.Children) != 2 || !root.Children[0].Is("application/pgp-encrypted") || saysMore(root, src) {
 			return s, nil
 		}
 		s.Kind, root = PGPMIME, root.Children[1]
@@ -51,7 +52,7 @@ func IsSealedSubmission(root *message.Part, src message.Source) (s Submission, e
 		}
 		s.Kind = InlinePGP
 	case root.Is("application/pkcs7-mime"), root.Is("application/x-pkcs7-mime"):
-		return smimeSubmission(root), nil
+		return smimeSubmission(root, src), nil
 	default:
 		return s, nil
 	}
@@ -79,12 +80,53 @@ func beginsOtherwise(p *message.Part, src message.Source) (other bool) {
 	return other
 }
 
-func smimeSubmission(root *message.Part) Submission {
-	switch strings.ToLower(root.Params["smime-type"]) {
-	case "enveloped-data", "authenveloped-data":
-		return Submission{Kind: SMIME}
+// saysMore tells of words in clear beside the ciphertext of a multipart/encrypted:
+// in its first part, which has nothing to say, or behind its end. What stands
+// before it, mail programs write for others that can't read it.
+func saysMore(root *message.Part, src message.Source) bool {
+	control, box := root.Children[0], root.Children[1]
+	words := func(r io.Reader) string {
+		b, err := io.ReadAll(io.LimitReader(r, 4<<10+1))
+		if err != nil || len(b) > 4<<10 {
+			return "more than anybody has to say there"
+		}
+		return strings.TrimSpace(string(b))
+	}
+	end := words(io.NewSectionReader(src, box.End, root.End-box.End))
+	return !strings.EqualFold(words(decodedBody(control, src)), "Version: 1") ||
+		end != "" && end != "--"+root.Params["boundary"]+"--"
+}
+
+// smimeSubmission goes by the content type inside (RFC 5652, Section 3): what is
+// only signed or compressed is readable by anyone, whatever its label says.
+func smimeSubmission(root *message.Part, src message.Source) Submission {
+	head := make([]byte, 64)
+	n, _ := io.ReadFull(decodedBody(root, src), head)
+	for _, oid := range [][]byte{
+		{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x03},             // envelopedData
+		{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x01, 0x17}, // authEnvelopedData
+	} {
+		if bytes.HasPrefix(contentType(head[:n]), oid) {
+			return Submission{Kind: SMIME}
+		}
 	}
 	return Submission{}
+}
+
+// contentType is what follows the tag and length of the object identifier that a
+// ContentInfo begins with, or nil.
+func contentType(b []byte) []byte {
+	if len(b) < 2 || b[0] != 0x30 { // SEQUENCE
+		return nil
+	}
+	skip := 2
+	if b[1] > 0x80 { // X.690, Section 8.1.3.5; 0x80 alone is the indefinite form
+		skip += int(b[1] & 0x7f)
+	}
+	if len(b) < skip+2 || b[skip] != 0x06 { // OBJECT IDENTIFIER
+		return nil
+	}
+	return b[skip+2:]
 }
 
 // Covers tells whether session key packets name a key of the certificate.

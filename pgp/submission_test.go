@@ -49,6 +49,9 @@ func TestIsSealedSubmission(t *testing.T) {
 		return crlf("From: a@example.org\nContent-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=b\n\n"+
 			"--b\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--b\nContent-Type: application/octet-stream\n\n") + body + "--b--\r\n"
 	}
+	smime := func(kind, body string) string {
+		return "Content-Type: application/pkcs7-mime; smime-type=" + kind + "\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.StdEncoding.EncodeToString([]byte(body)) + "\r\n"
+	}
 	plain := "-----BEGIN PGP MESSAGE-----\r\n\r\n" + base64.StdEncoding.EncodeToString([]byte("\xcb\x0bb\x00\x00\x00\x00\x00hello")) +
 		"\r\n-----END PGP MESSAGE-----\r\n"
 	tests := []struct {
@@ -71,7 +74,17 @@ func TestIsSealedSubmission(t *testing.T) {
 		{"two blocks", "From: a@example.org\r\n\r\n" + text + text, pgp.NotSealed, false, 0},
 		{"cut off behind the packets", "From: a@example.org\r\n\r\n" + text[:len(text)-40], pgp.NotSealed, false, 0},
 		{"plain", "From: a@example.org\r\n\r\nhello\r\n", pgp.NotSealed, false, 0},
-		{"S/MIME enveloped", "Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n\r\nx", pgp.SMIME, false, 0},
+		{"text in the first part of PGP/MIME", strings.Replace(mime(text), "Version: 1", "Version: 1\r\nPS: the code is 1234", 1), pgp.NotSealed, false, 0},
+		{"text behind the end of PGP/MIME", mime(text) + "PS: the code is 1234\r\n", pgp.NotSealed, false, 0},
+		{"empty lines behind the end of PGP/MIME", mime(text) + "\r\n \r\n", pgp.PGPMIME, true, 2},
+		{"PGP/MIME without end", strings.TrimSuffix(mime(text), "--b--\r\n"), pgp.PGPMIME, true, 2},
+		{"a note for others before PGP/MIME", strings.Replace(mime(text), "\r\n\r\n--b", "\r\n\r\nThis is an OpenPGP message\r\n--b", 1), pgp.PGPMIME, true, 2},
+		{"S/MIME enveloped", smime("enveloped-data", "\x30\x82\x01\x00\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03\xa0"), pgp.SMIME, false, 0},
+		{"S/MIME enveloped, of unknown length", smime("enveloped-data", "\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03\xa0\x80"), pgp.SMIME, false, 0},
+		{"S/MIME enveloped and authenticated", smime("authEnveloped-data", "\x30\x20\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01\x17\xa0"), pgp.SMIME, false, 0},
+		{"S/MIME signed that says enveloped", smime("enveloped-data", "\x30\x82\x01\x00\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0"), pgp.NotSealed, false, 0},
+		{"text that says it is S/MIME enveloped", smime("enveloped-data", "the code is 1234"), pgp.NotSealed, false, 0},
+		{"S/MIME enveloped and empty", smime("enveloped-data", ""), pgp.NotSealed, false, 0},
 		{"S/MIME signed", "Content-Type: application/pkcs7-mime; smime-type=signed-data\r\n\r\nx", pgp.NotSealed, false, 0},
 	}
 	for _, tt := range tests {
