@@ -9,6 +9,7 @@ import (
 
 	"letterlock.org/letterlock/imapd/wire"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/pgp"
 )
 
 // appendBefore tells whether the next literal of an APPEND is its message.
@@ -59,7 +60,7 @@ func (s *session) append(c *wire.Command) error {
 		s.local(c.Tag, "NO [LIMIT] the message cannot be taken now")
 		return nil
 	}
-	src, err := s.sealed(c.Args[0].Text(), up)
+	src, err := s.sealed(c.Args, up)
 	if err != nil {
 		// Never stored as it is instead: that would be plaintext upstream.
 		s.log.Warn("upload could not be sealed", "reason", reason(err))
@@ -117,8 +118,12 @@ func (s *session) upload(m *wire.Message) (*upload, error) {
 
 // sealed gives what is to be stored: sealed, or as it is where the account wants
 // that or it is encrypted already.
-func (s *session) sealed(mailbox string, up *upload) (message.Source, error) {
-	if !s.seals(mailbox) || alreadyEncrypted(up) {
+func (s *session) sealed(args []wire.Token, up *upload) (message.Source, error) {
+	seals, err := s.seals(args, up)
+	if err != nil {
+		return nil, err
+	}
+	if !seals || alreadyEncrypted(up) {
 		return up.Spool, nil
 	}
 	if s.account.Seal == nil {
@@ -132,36 +137,21 @@ func (s *session) sealed(mailbox string, up *upload) (message.Source, error) {
 	return out, nil
 }
 
-// seals tells whether uploads to a mailbox are sealed.
-func (s *session) seals(mailbox string) bool {
-	switch s.account.Append {
-	case AppendNone:
-		return false
-	case AppendPrivate:
-		private := s.account.Private
-		if private == nil {
-			private = []string{"Sent", "Sent Items", "Sent Messages", "Sent Mail", "Drafts", "Templates"}
-		}
-		last := mailbox[strings.LastIndexAny(mailbox, "/.\\")+1:]
-		for _, p := range private {
-			if strings.EqualFold(p, mailbox) || strings.EqualFold(p, last) {
-				return true
-			}
-		}
-		return s.special(mailbox)
-	}
-	return true
-}
-
 // alreadyEncrypted tells whether a message is PGP/MIME encrypted as a whole
-// (RFC 3156, Section 4): sealing it again would only hide it.
+// (RFC 3156, Section 4): sealing it again would only hide it. What only says so,
+// or has room for text beside its encrypted part, is not.
 func alreadyEncrypted(src message.Source) bool {
 	root, err := message.Parse(src, message.Limits{})
-	if err != nil || root.Type != "multipart" || root.Subtype != "encrypted" || len(root.Children) != 2 {
+	if err != nil {
 		return false
 	}
-	first := root.Children[0]
-	return first.Type == "application" && first.Subtype == "pgp-encrypted"
+	s, err := pgp.IsSealedSubmission(root, src)
+	if err != nil || s.Kind != pgp.PGPMIME {
+		return false
+	}
+	control, data := root.Children[0], root.Children[1]
+	// The control part says "Version: 1"; around the parts programs say what this is.
+	return control.End-control.Body <= 64 && control.Start-root.Body <= 512 && root.End-data.End <= 512
 }
 
 // sendAppend sends the message and passes the upstream's answer on.
@@ -235,42 +225,6 @@ func appendLimit(capability string) int64 {
 		return 0
 	}
 	return n / 14 * 10
-}
-
-// special tells whether the upstream marks a mailbox as one for private mail
-// (RFC 6154). It asks once.
-func (s *session) special(mailbox string) bool {
-	if s.specials == nil {
-		s.specials = map[string]bool{}
-		if s.up.has("SPECIAL-USE") && s.relay.barrier() == nil {
-			p := &pending{untagged: func(h wire.Head) (bool, error) {
-				if h.Name != "LIST" {
-					return false, nil
-				}
-				b, err := s.up.r.Collect(64 << 10)
-				if err == nil {
-					s.noteSpecial(b)
-				}
-				return true, err
-			}}
-			_, _, _ = s.relay.run((&wire.Out{}).String(`LIST (SPECIAL-USE) "" "*"`), p)
-		}
-	}
-	return s.specials[mailbox]
-}
-
-// noteSpecial reads "* LIST (\Sent …) "/" name".
-func (s *session) noteSpecial(b []byte) {
-	r := wire.NewCommandReader(strings.NewReader("x"+string(b[1:])), wire.Limits{})
-	c, err := r.Next()
-	if err != nil || len(c.Args) < 3 {
-		return
-	}
-	for _, f := range c.Args[0].List {
-		if f.Is(`\Sent`) || f.Is(`\Drafts`) {
-			s.specials[c.Args[2].Text()] = true
-		}
-	}
 }
 
 func number64(t wire.Token) (uint64, bool) {

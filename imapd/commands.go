@@ -16,7 +16,10 @@ func (s *session) afterLogin(c *wire.Command) error {
 	switch c.Name {
 	case "NOOP", "CHECK":
 		return s.noop(c)
-	case "CREATE", "DELETE", "RENAME", "SUBSCRIBE", "UNSUBSCRIBE", "LIST", "LSUB", "STATUS",
+	case "CREATE", "RENAME":
+		s.srv.made.note(s.account.Name, c)
+		return s.pass(c)
+	case "DELETE", "SUBSCRIBE", "UNSUBSCRIBE", "LIST", "LSUB", "STATUS",
 		"NAMESPACE", "GETQUOTA", "GETQUOTAROOT":
 		return s.pass(c)
 	case "EXPUNGE", "UID EXPUNGE":

@@ -28,7 +28,8 @@ var ErrServerClosed = errors.New("imap server closed")
 
 // Server serves IMAP clients. Its methods may be called concurrently.
 type Server struct {
-	c Config
+	c    Config
+	made madeFor
 
 	mu        sync.Mutex
 	closed    bool

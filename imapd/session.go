@@ -45,8 +45,7 @@ type session struct {
 
 	expunges expungedOnes // of the responder
 
-	specials map[string]bool // mailboxes marked \Sent or \Drafts; nil until asked
-	endOnce  sync.Once
+	endOnce sync.Once
 	// listening is set while another goroutine waits for the end of IDLE: the
 	// writer to the upstream is not its own.
 	listening atomic.Bool

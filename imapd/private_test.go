@@ -1,0 +1,105 @@
+package imapd_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/internal/mailtest/peer"
+)
+
+// stored is how the upstream has the last message of a mailbox.
+func stored(t *testing.T, d *peer.DovecotServer, mailbox string) string {
+	t.Helper()
+	c := login(t, d.Addr, peer.Alice, peer.AlicePassword)
+	defer c.conn.Close()
+	c.ok("EXAMINE " + mailbox)
+	return strings.Join(c.ok("FETCH * (BODY.PEEK[])"), "\n")
+}
+
+// TestWhatIsPrivate: append = "private" seals drafts, templates and what was sent
+// however the mailbox is called and whatever the upstream says of it.
+func TestWhatIsPrivate(t *testing.T) {
+	plain := peer.StartDovecot(t, peer.DovecotOptions{Capability: "IMAP4rev1 IDLE UIDPLUS LITERAL+"})
+	marking := peer.Dovecot(t)
+	for i, tt := range []struct {
+		name, mailbox, flags, header string
+		upstream                     *peer.DovecotServer
+		create                       string // "" for no CREATE beyond the mailbox
+		seals                        bool
+	}{
+		{"any other mailbox", "Letters", "", "", plain, "", false},
+		{"a name in English", "Drafts", "", "", plain, "", true},
+		{"another case", "dRAFTS", "", "", plain, "", true},
+		{"a name below another", "INBOX/Sent Items", "", "", plain, "", true},
+		{"a name that looks like one", "Sentinels", "", "", plain, "", false},
+		{"a name in German", "Entw&APw-rfe", "", "", plain, "", true},
+		{"a name in Japanese", "&Tgtm+DBN-", "", "", plain, "", true},
+		{"a name in Russian, below another", "x/&BB4EQgQ,BEAEMAQyBDsENQQ9BD0ESwQ1-", "", "", plain, "", true},
+		{"a flag", "Letters", "(\\Seen \\Draft) ", "", plain, "", true},
+		{"another flag", "Letters", "(\\Seen) ", "", plain, "", false},
+		{"a field that drafts have", "Letters", "", "X-Mozilla-Draft-Info: internal/draft; vcard=0\r\n", plain, "", true},
+		{"a mailbox that is marked", "Sent", "", "", marking, "", true},
+		{"a mailbox that is marked otherwise", "Archive", "", "", marking, "", false},
+		{"a mailbox made for it", "Later", "", "", plain, `CREATE Later (USE (\Drafts))`, true},
+		{"a mailbox made for something else", "Old", "", "", plain, `CREATE Old (USE (\Archive))`, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := startBridge(t, tt.upstream.Addr, peer.Alice, peer.AlicePassword, func(_ *imapd.Config, a *imapd.Account) { a.Append = imapd.AppendPrivate })
+			c := login(t, b.addr, user, password)
+			if tt.create != "" { // which this upstream doesn't know
+				c.cmd(tt.create)
+			}
+			c.cmd(fmt.Sprintf("CREATE \"%s\"", tt.mailbox))
+			raw := fmt.Appendf(nil, "From: alice@example.test\r\n%sSubject: x\r\nMessage-ID: <p%d@x>\r\n\r\nprivate canary\r\n", tt.header, i)
+			c.upload(`"`+tt.mailbox+`"`, tt.flags, raw)
+			got := stored(t, tt.upstream, `"`+tt.mailbox+`"`)
+			if sealed := !strings.Contains(got, "private canary") && strings.Contains(got, "multipart/encrypted"); sealed != tt.seals {
+				t.Errorf("sealed: %v, want %v: %.300q", sealed, tt.seals, got)
+			}
+			c.ok(fmt.Sprintf("EXAMINE \"%s\"", tt.mailbox))
+			if back := c.fetch("FETCH * (UID BODY.PEEK[])"); !strings.Contains(fmt.Sprint(back), string(raw)) {
+				t.Errorf("comes back as %.300q", back)
+			}
+		})
+	}
+}
+
+// TestOnlyWhatIsEncryptedIsNotSealed: an upload that only says that it is
+// encrypted is sealed like any other.
+func TestOnlyWhatIsEncryptedIsNotSealed(t *testing.T) {
+	d := peer.Dovecot(t)
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+	c := login(t, b.addr, user, password)
+	encrypted := encrypt(t, b.key, []byte("From: alice@example.test\r\nSubject: x\r\nMessage-ID: <e@x>\r\n\r\ntext\r\n"))
+	begin, end := bytes.Index(encrypted, []byte("-----BEGIN PGP MESSAGE-----")), bytes.Index(encrypted, []byte("-----END PGP MESSAGE-----"))
+	put := func(at int, text string) []byte {
+		return []byte(string(encrypted[:at]) + text + string(encrypted[at:]))
+	}
+	const marker = "clear canary"
+	for _, tt := range []struct {
+		name  string
+		raw   []byte
+		seals bool
+	}{
+		{"what is encrypted", encrypted, false},
+		{"clear text in the second part", append(append(bytes.Clone(encrypted[:begin]), marker+"\r\n"...), encrypted[end:]...), true},
+		{"clear text in armor", append(append(bytes.Clone(encrypted[:begin]), "-----BEGIN PGP MESSAGE-----\r\n\r\n"+marker+"\r\n"...), encrypted[end:]...), true},
+		{"clear text before the armor", put(begin, marker+"\r\n"), true},
+		{"clear text after the armor", put(end+len("-----END PGP MESSAGE-----"), "\r\n"+marker), true},
+		{"clear text in the first part", put(bytes.LastIndex(encrypted, []byte("\r\nVersion: 1"))+12, "\r\n"+strings.Repeat("x", 60)+marker), true},
+		{"clear text before the parts", put(bytes.Index(encrypted, []byte("\r\n\r\n"))+4, strings.Repeat("x", 600)+marker+"\r\n"), true},
+		{"clear text after the parts", append(bytes.Clone(encrypted), strings.Repeat("x", 600)+marker...), true},
+		{"a public key block", bytes.ReplaceAll(encrypted, []byte("PGP MESSAGE"), []byte("PGP PUBLIC KEY BLOCK")), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c.upload("Drafts", "", tt.raw)
+			got := stored(t, d, "Drafts")
+			if sealed := !strings.Contains(got, string(tt.raw)); sealed != tt.seals || strings.Contains(got, marker) {
+				t.Errorf("sealed: %v, want %v: %.600q", sealed, tt.seals, got)
+			}
+		})
+	}
+}
