@@ -108,7 +108,17 @@ func TestAuthoritysWordEnds(t *testing.T) {
 	w.must(w.Verify(ctx, bob, k.Fingerprint()))
 	people[ca.Local] = revoke(t, authority, pgp.Compromised, w.clock()).Certificate()
 	w.pass(8 * day)
-	w.find(bob) // the authority is asked beside it
+	w.find(bob) // the authority is asked beside it, and nobody waits
+	for late := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		all, err := w.Authorities(ctx, "example.org")
+		w.must(err)
+		if len(all) == 0 {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatal("that the authority is revoked was never learnt")
+		}
+	}
 	w.pass(8 * day)
 	w.finds("what a person compared stays so without the authority", bob, keydir.Found, "", pgp.Confirmed, k)
 	w.must(w.Forget(ctx, bob))
