@@ -69,3 +69,6 @@ func Vouched(authserv string, from address.Address, results ...string) bool {
 
 // KeepUnused bounds the rows that received mail makes, looked at after each.
 func (r *Resolver) KeepUnused(n int) { r.maxUnused, r.pruneEvery = n, 1 }
+
+// Settle waits for what is asked in the background.
+func (r *Resolver) Settle() { r.wait.Wait() }
