@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -76,15 +77,19 @@ type keydirRemove struct {
 }
 
 func (c *keydirRemove) runState(ctx context.Context, e *env, s *state) error {
-	if err := s.keydir.Remove(ctx, c.Address.Address); err != nil {
-		return fmt.Errorf("%s: %w", c.Address, err)
+	err := s.keydir.Remove(ctx, c.Address.Address)
+	if errors.Is(err, store.ErrNoRow) {
+		return fmt.Errorf("nothing is published for %s", c.Address)
+	}
+	if err != nil {
+		return err
 	}
 	e.printf("Nothing is published for %s any more.\n", c.Address)
 	return nil
 }
 
 type keydirImport struct {
-	Dir string `arg:"" help:"Folder of armored or binary certificates."`
+	Dir string `arg:"" help:"Folder of armored or binary certificates: *.asc, *.gpg, *.pgp, *.key, or the tree of a Web Key Directory."`
 }
 
 func (c *keydirImport) runState(ctx context.Context, e *env, s *state) error {
@@ -98,6 +103,9 @@ func (c *keydirImport) runState(ctx context.Context, e *env, s *state) error {
 	}
 	for _, a := range added {
 		e.printf("Published for %s.\n", a)
+	}
+	if err == nil && len(added) == 0 {
+		e.printf("Nothing to publish: no *.asc, *.gpg, *.pgp or *.key file of %s, and no tree of a Web Key Directory in it, has a certificate of %s.\n", c.Dir, strings.Join(k.Domains, ", "))
 	}
 	return err
 }
