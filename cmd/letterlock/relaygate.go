@@ -89,6 +89,10 @@ func (g *gate) serve(ctx context.Context, to *roles, c *smtpd.Config) {
 	g.out = &smtpd.Prober{Logger: g.s.log, Every: g.s.probing(), Upstreams: []smtpd.Upstream{probed(r.c.Server)}}
 	to.probers = append(to.probers, g.out)
 	to.work.Go(func() { g.out.Run(ctx) })
+	if g.s.cfg.Load().Store.Shared() {
+		g.s.retell = make(chan struct{}, 1)
+		to.work.Go(func() { g.s.keepTold(ctx) })
+	}
 	c.Domain = r.host
 	for _, o := range g.listeners {
 		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,

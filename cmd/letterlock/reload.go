@@ -49,6 +49,10 @@ func (s *state) reloadFrom(ctx context.Context, file string) error {
 	if s.level != nil {
 		s.level.Set(next.LogLevel())
 	}
+	select {
+	case s.retell <- struct{}{}:
+	default:
+	}
 	s.restart.Store(&restart)
 	for _, what := range restart {
 		s.log.Warn("this change takes a restart", "setting", what)

@@ -64,6 +64,7 @@ type state struct {
 	ready  []readyLine
 	ports  map[listening]int
 	gate   *gate                         // nil without [relay]
+	retell chan struct{}                 // what holds has changed; see keepTold
 	faults func() map[string]smtpd.Fault // of submission servers; nil without
 	reload func() error
 }
@@ -77,7 +78,7 @@ type listening struct {
 // schemas are the tables of every package that keeps any; a shared store has none
 // of imapd/index, since it has no bridges.
 var (
-	sharedSchemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema, publishSchema, acmestore.Schema}
+	sharedSchemas = []store.Schema{keyring.Schema, keydir.Schema, login.Schema, endpoint.Schema, queue.Schema, server.Schema, inboundSchema, smtpd.PasswordSchema, audit.Schema, publishSchema, acmestore.Schema, nodeSchema}
 	schemas       = append([]store.Schema{index.Schema}, sharedSchemas...)
 )
 

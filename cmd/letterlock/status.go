@@ -147,6 +147,9 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 	if r := s.restart.Load(); r != nil && len(*r) > 0 {
 		j.problem("the configuration file has other values than what runs, and they take a restart: %s", strings.Join(*r, ", "))
 	}
+	if err := s.rulesStatus(ctx, j); err != nil {
+		return nil, err
+	}
 	peers, err := s.resolver.List(ctx)
 	if err != nil {
 		j.problem("stored certificates: %v", err)
