@@ -165,7 +165,7 @@ func (s *postgres) migrateOne(ctx context.Context, t *pgTx, schema Schema, done 
 	}
 	for i := len(schema.Steps) - todo; i < len(schema.Steps); i++ {
 		step := schema.Steps[i]
-		if len(done) > 0 && !isAdditive(step) {
+		if len(done) > 0 && !isAdditive(step, true) {
 			if err := t.alone(ctx); err != nil {
 				return fmt.Errorf("step %d: %w", i+1, err)
 			}
@@ -182,7 +182,7 @@ func (s *postgres) migrateOne(ctx context.Context, t *pgTx, schema Schema, done 
 		}
 		digest := sha256.Sum256([]byte(step))
 		additive := "0"
-		if isAdditive(step) {
+		if isAdditive(step, true) {
 			additive = "1"
 		}
 		if _, err := t.c.query(ctx, `INSERT INTO store_schema (name, step, digest, additive) VALUES ($1, $2::bigint, decode($3, 'hex'), $4::bigint)`,

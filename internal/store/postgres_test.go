@@ -205,7 +205,7 @@ func postgresFiles(t *testing.T, server *peer.PostgresServer) {
 }
 
 func postgresSteps(t *testing.T, url string) {
-	stepsTest(t, func(schemas ...store.Schema) (store.Store, error) {
+	stepsTest(t, true, func(schemas ...store.Schema) (store.Store, error) {
 		return store.OpenPostgres(ctx, url, key(1), schemas...)
 	})
 }

@@ -42,9 +42,11 @@ func checkNames(schemas []Schema) error {
 	return nil
 }
 
-// isAdditive tells whether a step says that programs without it can go on.
-func isAdditive(step string) bool {
-	return strings.HasPrefix(strings.TrimSpace(step), "-- additive\n")
+// isAdditive tells whether a step says that programs without it can go on, in a
+// store of that kind.
+func isAdditive(step string, shared bool) bool {
+	step = strings.TrimSpace(step)
+	return strings.HasPrefix(step, "-- additive\n") || shared && strings.HasPrefix(step, "-- additive where shared\n")
 }
 
 func migrateOne(t *tx, schema Schema) error {
@@ -72,7 +74,7 @@ func migrateOne(t *tx, schema Schema) error {
 			return fmt.Errorf("step %d ends the transaction", i+1)
 		}
 		digest := sha256.Sum256([]byte(step))
-		if _, err := t.Exec("INSERT INTO store_schema (name, step, digest, additive) VALUES (?, ?, ?, ?)", schema.Name, i+1, digest[:], isAdditive(step)); err != nil {
+		if _, err := t.Exec("INSERT INTO store_schema (name, step, digest, additive) VALUES (?, ?, ?, ?)", schema.Name, i+1, digest[:], isAdditive(step, false)); err != nil {
 			return err
 		}
 	}

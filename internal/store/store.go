@@ -49,7 +49,8 @@ var ErrClosed = errors.New("store is closed")
 // A program whose Steps are fewer than a store has seen refuses it, unless each
 // further step begins with the line "-- additive": that is for steps which leave
 // everything as it is for a program that doesn't know them, such as a new table,
-// an index, or a column with a default. Nodes that share a store are upgraded one
+// an index, or a column with a default. "-- additive where shared" is for those
+// that do so in a shared store only, where what they make isn't used. Nodes that share a store are upgraded one
 // after another where the new steps are additive; otherwise all are stopped
 // before. Columns of bytes keep their names for ever.
 type Schema struct {

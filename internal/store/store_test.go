@@ -209,14 +209,15 @@ func TestNoPlaintextInFiles(t *testing.T) {
 
 func TestSchemaSteps(t *testing.T) {
 	path := t.TempDir() + "/s.db"
-	stepsTest(t, func(schemas ...store.Schema) (store.Store, error) { return store.Open(path, key(1), schemas...) })
+	stepsTest(t, false, func(schemas ...store.Schema) (store.Store, error) { return store.Open(path, key(1), schemas...) })
 }
 
 // stepsTest opens one store again and again with other schemas.
-func stepsTest(t *testing.T, open func(schemas ...store.Schema) (store.Store, error)) {
+func stepsTest(t *testing.T, shared bool, open func(schemas ...store.Schema) (store.Store, error)) {
 	schema := func(steps ...string) store.Schema { return store.Schema{Name: "x", Steps: steps} }
 	one, two := "CREATE TABLE x_a (id INTEGER)", "CREATE TABLE x_b (id INTEGER)"
 	additive := "-- additive\nCREATE INDEX x_a_id ON x_a (id)"
+	where := "-- additive where shared\nCREATE TABLE x_c (id INTEGER)"
 	tests := []struct {
 		name    string
 		schemas []store.Schema
@@ -235,7 +236,9 @@ func stepsTest(t *testing.T, open func(schemas ...store.Schema) (store.Store, er
 		{"an additive one", []store.Schema{schema(one, two, additive)}, true},
 		{"a program without it", []store.Schema{schema(one, two)}, true},
 		{"a program without more than that", []store.Schema{schema(one)}, false},
-		{"one after it", []store.Schema{schema(one, two, additive, "DROP TABLE x_b")}, true},
+		{"one that is additive where shared", []store.Schema{schema(one, two, additive, where)}, true},
+		{"a program without that", []store.Schema{schema(one, two, additive)}, shared},
+		{"one after it", []store.Schema{schema(one, two, additive, where, "DROP TABLE x_b")}, true},
 		{"a program without both", []store.Schema{schema(one, two)}, false},
 	}
 	for _, tt := range tests {

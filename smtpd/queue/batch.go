@@ -10,7 +10,7 @@ import (
 
 // write is one journal write; many share one transaction, and so one sync.
 type write struct {
-	f     func(store.Tx) (int64, error)
+	f     func(store.Tx, *page) (int64, error) // page: of the daybook, nil without one
 	grown int64
 	done  func(error)
 	lazy  bool // nobody waits for it
@@ -20,12 +20,14 @@ type write struct {
 const lazyWrites = 100 * time.Millisecond
 
 // write runs f in a synced transaction, together with others that wait at the
-// same time. Whether ctx ends or not, it says what happened.
-func (q *Queue) write(ctx context.Context, f func(store.Tx) (int64, error)) error {
+// same time. Whether ctx ends or not, it says what happened. begins is the entry
+// of a session that nobody has to wait for any more; nil for others.
+func (q *Queue) write(ctx context.Context, begins *Entry, f func(store.Tx, *page) (int64, error)) error {
 	done := make(chan error, 1)
 	w := &write{f: f, done: func(err error) { done <- err }}
 	q.mu.Lock()
 	q.pending = append(q.pending, w)
+	q.came(begins)
 	lead := !q.leading
 	q.leading = true
 	q.mu.Unlock()
@@ -36,7 +38,7 @@ func (q *Queue) write(ctx context.Context, f func(store.Tx) (int64, error)) erro
 }
 
 // writeLater is write for who doesn't wait; done is called with what happened.
-func (q *Queue) writeLater(f func(store.Tx) (int64, error), done func(error)) {
+func (q *Queue) writeLater(f func(store.Tx, *page) (int64, error), done func(error)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pending = append(q.pending, &write{f: f, done: done, lazy: true})
@@ -60,6 +62,7 @@ func (q *Queue) lazily() {
 // lead writes what is pending once, and leaves what came meanwhile to another
 // goroutine, so that nobody waits for the syncs of others.
 func (q *Queue) lead() {
+	q.gather()
 	q.mu.Lock()
 	batch := q.pending
 	q.pending = nil
@@ -87,16 +90,34 @@ func (q *Queue) lead() {
 func (q *Queue) run(batch []*write) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	var p *page
+	whole := false
 	err := q.update(ctx, func(tx store.Tx) (err error) {
-		for _, w := range batch {
-			if w.grown, err = w.f(tx); err != nil {
+		whole = false
+		if q.book != nil {
+			if p, err = q.newPage(tx); err != nil {
 				return err
 			}
 		}
-		return nil
+		for _, w := range batch {
+			if w.grown, err = w.f(tx, p); err != nil {
+				return err
+			}
+		}
+		if p != nil {
+			err = q.putPage(tx, p)
+		}
+		whole = err == nil
+		return err
 	})
 	if err != nil {
+		if whole && q.book != nil { // the commit failed: who knows
+			q.book.stale = true
+		}
 		return err
+	}
+	if p != nil {
+		q.turn(p)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

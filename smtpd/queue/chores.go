@@ -124,9 +124,31 @@ func (q *Queue) tidy(ctx context.Context) (time.Time, error) {
 	if err != nil || n == 1000 {
 		return now, err
 	}
+	if err := q.tidyBook(ctx, before); err != nil {
+		return now, err
+	}
 	q.purged = now
 	if n > 0 && !q.c.Shared {
 		err = q.count(ctx)
 	}
 	return now.Add(time.Hour), err
+}
+
+// tidyBook closes the daybook's open volume when it is old, and removes what was
+// closed before.
+func (q *Queue) tidyBook(ctx context.Context, before time.Time) error {
+	if q.book == nil {
+		return nil
+	}
+	err := q.write(ctx, nil, func(_ store.Tx, p *page) (int64, error) {
+		p.close = p.close || p.now.Sub(q.book.opened) > q.c.Remember/8
+		return 0, nil
+	})
+	for more := true; more && err == nil && ctx.Err() == nil; {
+		err = q.update(ctx, func(tx store.Tx) (err error) {
+			more, err = q.retire(tx, before)
+			return err
+		})
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"letterlock.org/letterlock/internal/store"
 )
@@ -14,6 +15,7 @@ type claim struct {
 	submission string
 	recipients []string // address.Keys
 	seen       []string // IDs of the entries that Earlier has given
+	begun      bool     // its session has come to Begin
 }
 
 // Claim takes a submission for those recipients (address.Key) for one session
@@ -31,7 +33,8 @@ func (q *Queue) Claim(key string, recipients ...string) (release func(), ok bool
 	}
 	c := &claim{submission: key, recipients: recipients}
 	q.claims[key] = append(q.claims[key], c)
-	return func() { q.unclaim(c) }, true
+	q.coming++
+	return sync.OnceFunc(func() { q.unclaim(c) }), true
 }
 
 func overlap(a, b []string) bool {
@@ -41,6 +44,7 @@ func overlap(a, b []string) bool {
 func (q *Queue) unclaim(c *claim) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.begun(c)
 	left := slices.DeleteFunc(q.claims[c.submission], func(o *claim) bool { return o == c })
 	if q.claims[c.submission] = left; len(left) == 0 {
 		delete(q.claims, c.submission)
@@ -66,9 +70,20 @@ func (q *Queue) Earlier(ctx context.Context, key string, recipients ...string) (
 		return nil, nil
 	}
 	var ids []string
+	memory := q.recallSubmission(key)
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
 		es, ids = nil, nil
 		rs, err := q.rowsIn(tx, `WHERE hash = ? AND hash <> 0`, q.hash(key))
+		if err != nil {
+			return err
+		}
+		m := memory.clone()
+		if err := q.search(tx, &m, q.hash(key)); err != nil {
+			return err
+		}
+		if rs, err = q.reread(tx, m, rs, func(e *Entry) bool { return e.Submission == key }); err != nil {
+			return err
+		}
 		for _, r := range rs {
 			if r.Submission != key {
 				continue
@@ -86,6 +101,9 @@ func (q *Queue) Earlier(ctx context.Context, key string, recipients ...string) (
 	defer q.mu.Unlock()
 	for i := range es { // what is settled, and not yet written
 		e, ok := q.settled[es[i].ID]
+		if !ok {
+			e, ok = memory.settled[es[i].ID]
+		}
 		switch {
 		case !ok:
 		case e.State == Prepared && overlap(keysOf(e), recipients):

@@ -71,5 +71,39 @@ func (q *Queue) fillFilter(ctx context.Context) {
 		case <-time.After(time.Millisecond): // others want the store too
 		}
 	}
+	if err := q.fillFromVolumes(ctx); err != nil {
+		if ctx.Err() == nil {
+			q.c.Logger.Error("queue not read", "err", err)
+		}
+		return
+	}
 	q.seen.ready.Store(true)
+}
+
+// fillFromVolumes reads the index of the daybook's closed volumes.
+func (q *Queue) fillFromVolumes(ctx context.Context) error {
+	part, volume := int64(-1), int64(0)
+	for n := 100; n == 100; {
+		n = 0
+		err := q.c.Store.View(ctx, func(tx store.Tx) error {
+			n = 0
+			return tx.Rows(`SELECT bucket, volume, data FROM queue_found WHERE (bucket, volume) > (?, ?) ORDER BY bucket, volume LIMIT 100`,
+				[]any{part, volume}, func(scan func(...any) error) error {
+					n++
+					var data []byte
+					err := scan(&part, &volume, &data)
+					places(volume, data, func(p place) { q.seen.add(p.hash) })
+					return err
+				})
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
 }

@@ -25,7 +25,8 @@ type Change struct {
 	Forget bool
 	// IfOpen: nothing is written unless the entry is Prepared or Sending still.
 	IfOpen bool
-	// Bare: the store has no body of it, so none is looked for.
+	// Bare: the store has no body of it, so none is looked for; and no row,
+	// unless it was Begun.
 	Bare bool
 	// Known: the journal has had the entry. Where it is gone, another node has
 	// settled it meanwhile, and the change is ErrLost.
@@ -42,18 +43,22 @@ type Change struct {
 // Prepared ones with it. After an error nothing may be sent; ErrBusy means that
 // another node has the same submission.
 func (q *Queue) Begin(ctx context.Context, changes []Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
 	for i := range changes {
 		changes[i].Known = false
 	}
-	if len(changes) == 0 || !q.c.Shared || changes[0].Entry.Submission == "" {
-		return q.Settle(ctx, changes)
+	first := &changes[0].Entry
+	if !q.c.Shared || first.Submission == "" {
+		return q.settle(ctx, first, changes)
 	}
 	apply := q.apply(changes)
-	return q.write(ctx, func(tx store.Tx) (int64, error) {
-		if err := q.alone(tx, changes[0].Entry.Submission, changes); err != nil {
+	return q.write(ctx, first, func(tx store.Tx, p *page) (int64, error) {
+		if err := q.alone(tx, first.Submission, changes); err != nil {
 			return 0, err
 		}
-		return apply(tx)
+		return apply(tx, p)
 	})
 }
 
@@ -61,7 +66,12 @@ func (q *Queue) Begin(ctx context.Context, changes []Change) error {
 // that became Unknown after the client had left them to us, are reported to the
 // sender by a new entry in the same sync, once.
 func (q *Queue) Settle(ctx context.Context, changes []Change) error {
-	err := q.write(ctx, q.apply(changes))
+	return q.settle(ctx, nil, changes)
+}
+
+// settle is Settle for who begins an entry, or nil.
+func (q *Queue) settle(ctx context.Context, begins *Entry, changes []Change) error {
+	err := q.write(ctx, begins, q.apply(changes))
 	if err == nil {
 		q.waiting(changes)
 	}
@@ -100,7 +110,7 @@ func (q *Queue) SettleLater(changes []Change) {
 
 // untilWritten is writeLater that tries again while the store fails, once more
 // when the queue is closed, and not where another node has taken over.
-func (q *Queue) untilWritten(f func(store.Tx) (int64, error), wait time.Duration, done func(error)) {
+func (q *Queue) untilWritten(f func(store.Tx, *page) (int64, error), wait time.Duration, done func(error)) {
 	q.writeLater(f, func(err error) {
 		select {
 		case <-q.closing:
@@ -141,7 +151,7 @@ func (q *Queue) waiting(changes []Change) {
 
 // apply makes the statements of some changes. The function that it returns may
 // run more than once.
-func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
+func (q *Queue) apply(changes []Change) func(store.Tx, *page) (int64, error) {
 	now := q.c.Now()
 	var reports []report
 	for i := range changes {
@@ -155,8 +165,11 @@ func (q *Queue) apply(changes []Change) func(store.Tx) (int64, error) {
 		}
 		reports = append(reports, reportsOn(&c.Entry, c.Notice, now, q.c.Lifetime)...)
 	}
-	return func(tx store.Tx) (grown int64, err error) {
+	return func(tx store.Tx, p *page) (grown int64, err error) {
 		for _, c := range changes {
+			if p != nil && q.enter(p, &c) {
+				continue
+			}
 			n, err := q.put(tx, c, now)
 			if err != nil {
 				return 0, err

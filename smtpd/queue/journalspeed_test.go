@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +32,8 @@ func BenchmarkJournal(b *testing.B) {
 	var n atomic.Int64
 	b.SetParallelism(8)
 	b.ReportAllocs()
+	began := cpuTime(b)
+	defer func() { b.ReportMetric(float64((cpuTime(b)-began).Nanoseconds())/1000/float64(b.N), "cpu-µs/op") }()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := n.Add(1)
@@ -52,4 +55,13 @@ func BenchmarkJournal(b *testing.B) {
 			q.SettleLater([]queue.Change{{Entry: e, Bare: true}})
 		}
 	})
+}
+
+// cpuTime is what the process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

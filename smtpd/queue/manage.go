@@ -12,7 +12,7 @@ import (
 const listPage = 200
 
 // Each calls f for every entry that still concerns somebody, all but Sent ones:
-// by state, the oldest first. It reads them in pages. state "" is every state.
+// by state, the oldest first, but first what the daybook has. It reads them in pages. state "" is every state.
 // The first page of each state is of one moment, so that in a queue of usual size
 // an entry that changes its state meanwhile is neither missed nor seen twice.
 func (q *Queue) Each(ctx context.Context, state State, f func(Entry) error) error {
@@ -21,16 +21,25 @@ func (q *Queue) Each(ctx context.Context, state State, f func(Entry) error) erro
 		states = []State{state}
 	}
 	pages := make([][]row, len(states))
+	live := q.underway()
 	err := q.c.Store.View(ctx, func(tx store.Tx) (err error) {
 		for i, s := range states {
 			if pages[i], err = q.page(tx, s, ""); err != nil {
 				return err
 			}
 		}
-		return nil
+		live, err = q.withoutRow(tx, live)
+		return err
 	})
 	if err != nil {
 		return err
+	}
+	if state == "" || state == Sending {
+		for _, e := range live {
+			if err := f(e); err != nil {
+				return err
+			}
+		}
 	}
 	for i, s := range states {
 		for rs := pages[i]; len(rs) > 0; {
@@ -49,6 +58,20 @@ func (q *Queue) Each(ctx context.Context, state State, f func(Entry) error) erro
 		}
 	}
 	return nil
+}
+
+// withoutRow leaves out what has left the daybook.
+func (q *Queue) withoutRow(tx store.Tx, live []Entry) (left []Entry, err error) {
+	for _, e := range live {
+		var one int64
+		err := tx.Row(`SELECT 1 FROM queue_item WHERE id = ?`, []any{e.ID}, &one)
+		if errors.Is(err, store.ErrNoRow) {
+			left = append(left, e)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
 }
 
 // page reads entries in a state, those after an ID.

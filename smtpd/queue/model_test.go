@@ -222,7 +222,7 @@ func (m *model) change(key, id string, s queue.State, to []string) queue.Change 
 		}
 		e.Recipients = append(e.Recipients, queue.Recipient{Address: a, Key: a, State: rs})
 	}
-	c := queue.Change{Entry: e}
+	c := queue.Change{Entry: e, Bare: s == queue.Sending}
 	if s == queue.Prepared {
 		c.Body = message.Bytes([]byte("text"))
 	}
@@ -243,7 +243,7 @@ func (m *model) settled(c queue.Change, s queue.State) queue.Change {
 func (m *model) life(todo map[string][]string, left int, after, shared bool) {
 	c := &crasher{Store: m.st, shared: shared, left: left, after: after}
 	clock := func() time.Time { m.mu.Lock(); defer m.mu.Unlock(); return m.now }
-	q, err := queue.New(queue.Config{Store: c, Now: clock, Lease: time.Second, Remember: 1000 * time.Hour, Lifetime: 1000 * time.Hour})
+	q, err := queue.New(queue.Config{Store: c, Now: clock, Lease: time.Second, Remember: 1000 * time.Hour, Lifetime: 1000 * time.Hour, Volume: 2000})
 	if err != nil {
 		if !errors.Is(err, errCut) {
 			m.t.Fatal(err)

@@ -157,7 +157,7 @@ func (q *Queue) inherit(ctx context.Context, node string) error {
 // inheritOne takes one entry of a dead node over, unless somebody else did.
 func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 	var changes []Change
-	err := q.write(ctx, func(tx store.Tx) (int64, error) {
+	err := q.write(ctx, nil, func(tx store.Tx, p *page) (int64, error) {
 		changes = nil
 		n, err := tx.Exec(`UPDATE queue_item SET node = ? WHERE id = ? AND node = ?`, q.c.Node, id, node)
 		if n == 0 || err != nil {
@@ -178,7 +178,7 @@ func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 			}
 		}
 		changes = []Change{c}
-		return q.apply(changes)(tx)
+		return q.apply(changes)(tx, p)
 	})
 	if err == nil {
 		q.waiting(changes)
@@ -189,9 +189,8 @@ func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 // needed has a notice that a dead node had only prepared go on its way, if the
 // message whose password it tells may have arrived: nobody else knows it.
 func (q *Queue) needed(tx store.Tx, c *Change) error {
-	var state string
-	err := tx.Row(`SELECT state FROM queue_item WHERE id = ?`, []any{c.Entry.About}, &state)
-	if errors.Is(err, store.ErrNoRow) || err == nil && State(state) != Sending && State(state) != Unknown && State(state) != Sent {
+	about, err := q.rowOf(tx, q.recallID(c.Entry.About), c.Entry.About)
+	if errors.Is(err, ErrNoEntry) || err == nil && about.State != Sending && about.State != Unknown && about.State != Sent {
 		return nil
 	}
 	if err == nil {

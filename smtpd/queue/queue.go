@@ -1,14 +1,14 @@
 // Package queue is the journal of submissions and the durable queue of what
 // could not be sent at once.
 //
-// One row is one [Entry]: one transaction with the upstream, that is one
-// ciphertext and the recipients who share it; or a message that is held. The row
-// is synced before the final dot is sent, so that after a crash we know what may
-// have been delivered; it is kept for some days after it was sent, so that a
-// client's repetition of the same submission is recognised.
+// An [Entry] is one transaction with the upstream, that is one ciphertext and the
+// recipients who share it; or a message that is held. It is synced before the
+// final dot is sent, so that after a crash we know what may have been delivered;
+// it is kept for some days after it was sent, so that a client's repetition of
+// the same submission is recognised. It is a row, or in the pages of the daybook.
 //
-// Bodies are sealed before the store gets them, and rows that say who gets a
-// message have a MAC. However much waits, memory and the time to the first
+// Bodies are sealed before the store gets them, and rows and pages that say who
+// gets a message have a MAC. However much waits, memory and the time to the first
 // delivery are bounded: nothing reads all of it.
 //
 // Several nodes may share one store ([Config.Shared]): each names what it works
@@ -63,6 +63,12 @@ type Config struct {
 	// (256 MiB if 0) nothing is taken.
 	Free    func() (int64, error)
 	MinFree int64
+	// Volume is after how many bytes a volume of the daybook is closed: about as
+	// much is read at start. 0 means 2 MiB.
+	Volume int
+	// Gather is how long a write waits at most for sessions that are about to write
+	// too; 0 means a millisecond.
+	Gather time.Duration
 	// Workers send at one time; 0 means 16. At most PerAccount of them (8 if 0)
 	// send for one account, that is to one upstream; PerDomain (4 if 0) to one
 	// recipients' domain.
@@ -92,6 +98,7 @@ type Queue struct {
 	closing chan struct{} // closed by Close
 	close   func()        // once
 	lease   lease
+	book    *daybook // nil if Shared
 	// purged is when old entries were last removed; only chores uses it.
 	purged time.Time
 
@@ -101,6 +108,8 @@ type Queue struct {
 	lazy     *time.Timer         // leads writes that nobody waits for; nil if none
 	leading  bool                // somebody is writing pending
 	claims   map[string][]*claim // by submission: what sessions work on
+	coming   int                 // claims whose sessions are about to write
+	here     chan struct{}       // closed when none is coming; nil if nobody waits
 	settled  map[string]Entry    // by ID: what SettleLater has not written yet
 	reserved int64               // bytes that sessions may still put in
 	stored   int64               // bytes of bodies in the store
@@ -138,6 +147,8 @@ func New(c Config) (*Queue, error) {
 	c.Remember = cmp.Or(c.Remember, 5*24*time.Hour)
 	c.MaxBytes = cmp.Or(c.MaxBytes, 4<<30)
 	c.MinFree = cmp.Or(c.MinFree, 256<<20)
+	c.Volume = cmp.Or(c.Volume, 2<<20)
+	c.Gather = cmp.Or(c.Gather, time.Millisecond)
 	c.Workers = cmp.Or(c.Workers, 16)
 	c.PerAccount = cmp.Or(c.PerAccount, 8)
 	c.PerDomain = cmp.Or(c.PerDomain, 4)
@@ -150,8 +161,9 @@ func New(c Config) (*Queue, error) {
 		claims: map[string][]*claim{}, settled: map[string]Entry{}, busy: map[string]bool{}, hints: map[lane]bool{}}
 	if !c.Shared {
 		q.seen = &filter{}
+		q.book = &daybook{words: map[string]int{}}
 	}
-	for _, step := range []func(context.Context) error{q.renew, q.adopt, q.recover, q.count} {
+	for _, step := range []func(context.Context) error{q.renew, q.reopen, q.adopt, q.recover, q.count} {
 		if err := step(context.Background()); err != nil {
 			return nil, fmt.Errorf("settling the queue after the last run: %w", err)
 		}

@@ -65,7 +65,7 @@ func (q *Queue) decode(scan func(...any) error) (r row, err error) {
 	return r, nil
 }
 
-// rows reads rows within a transaction. One that doesn't decode is logged and
+// rowsIn reads rows within a transaction. One that doesn't decode is logged and
 // left out: it must not stop the others.
 func (q *Queue) rowsIn(tx store.Tx, where string, args ...any) (rs []row, err error) {
 	err = tx.Rows(columns+where, args, func(scan func(...any) error) error {
@@ -82,18 +82,25 @@ func (q *Queue) rowsIn(tx store.Tx, where string, args ...any) (rs []row, err er
 	return rs, err
 }
 
-// rows is rowsIn in a transaction of its own.
-func (q *Queue) rows(ctx context.Context, where string, args ...any) (rs []row, err error) {
+// row reads one entry; ErrNoEntry if there is none.
+func (q *Queue) row(ctx context.Context, id string) (r row, err error) {
+	memory := q.recallID(id)
 	err = q.c.Store.View(ctx, func(tx store.Tx) (err error) {
-		rs, err = q.rowsIn(tx, where, args...)
+		r, err = q.rowOf(tx, memory, id)
 		return err
 	})
-	return rs, err
+	return r, err
 }
 
-// row reads one entry; ErrNoEntry if there is none.
-func (q *Queue) row(ctx context.Context, id string) (row, error) {
-	rs, err := q.rows(ctx, `WHERE id = ?`, id)
+// rowOf is row within a transaction that began after q.recallID.
+func (q *Queue) rowOf(tx store.Tx, memory recollection, id string) (row, error) {
+	rs, err := q.rowsIn(tx, `WHERE id = ?`, id)
+	if err == nil && len(rs) == 0 && q.book != nil {
+		r := memory.clone()
+		if err = q.searchID(tx, &r, id); err == nil {
+			rs, err = q.reread(tx, r, nil, func(e *Entry) bool { return e.ID == id })
+		}
+	}
 	if err == nil && len(rs) == 0 {
 		err = ErrNoEntry
 	}

@@ -4,7 +4,7 @@ import "letterlock.org/letterlock/internal/store"
 
 // Schema is the queue's tables.
 //
-// queue_item has one row for each [Entry], in the order of their IDs, which
+// queue_item has one row for each [Entry] that isn't in the daybook, in the order of their IDs, which
 // begin with the time: one that is only remembered touches as few pages as can
 // be. What is looked for has partial indexes, so that finding it costs what is
 // found, however much is stored:
@@ -18,6 +18,9 @@ import "letterlock.org/letterlock/internal/store"
 // queue_piece holds bodies, sealed, in pieces, so that a large one never has to
 // be in memory as a whole. queue_waits names the addresses whose certificates
 // held entries wait for. queue_node says which of several nodes on one store live.
+//
+// queue_page is the daybook, queue_volume its closed volumes by their last pages,
+// and queue_found where in them the submissions are.
 var Schema = store.Schema{Name: "queue", Steps: []string{
 	`CREATE TABLE queue_entry (
 		id TEXT PRIMARY KEY, account TEXT NOT NULL, submission TEXT NOT NULL,
@@ -54,4 +57,12 @@ var Schema = store.Schema{Name: "queue", Steps: []string{
 		address TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (address, id))`,
 	`CREATE INDEX queue_waits_id ON queue_waits (id)`,
 	`CREATE TABLE queue_node (node TEXT PRIMARY KEY, until INTEGER NOT NULL)`,
+	// Nobody writes into these in a shared store.
+	`-- additive where shared
+	CREATE TABLE queue_page (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+	CREATE TABLE queue_volume (
+		last INTEGER PRIMARY KEY, closed INTEGER NOT NULL, lo TEXT NOT NULL, hi TEXT NOT NULL);
+	CREATE INDEX queue_volume_hi ON queue_volume (hi);
+	CREATE TABLE queue_found (
+		bucket INTEGER NOT NULL, volume INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (bucket, volume)) WITHOUT ROWID`,
 }}

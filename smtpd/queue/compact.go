@@ -1,0 +1,315 @@
+package queue
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"letterlock.org/letterlock/audit"
+	"letterlock.org/letterlock/pgp"
+)
+
+// compact writes entries one after another, in less room and time than JSON
+// takes: numbers as varints, hex digits as bytes, and what comes again (addresses,
+// rules) as the number of the place where it came first. Only what stands before
+// in the same bytes is needed to read an entry.
+type compact struct {
+	b     []byte
+	words map[string]int // numbers of the words so far
+}
+
+// How a text stands: its length or, of a known word, its number, in front of
+// these two bits.
+const (
+	asIs = iota
+	asHex
+	asUpperHex
+	asKnown
+)
+
+func (c *compact) number(n uint64)  { c.b = binary.AppendUvarint(c.b, n) }
+func (c *compact) signed(n int64)   { c.b = binary.AppendVarint(c.b, n) }
+func (c *compact) flag(set ...bool) { c.number(bits(set)) }
+
+func bits(set []bool) (n uint64) {
+	for i, b := range set {
+		if b {
+			n |= 1 << i
+		}
+	}
+	return n
+}
+
+// text writes what hardly comes a second time.
+func (c *compact) text(s string) {
+	how := hexed(s)
+	c.number(uint64(len(s))<<2 | uint64(how))
+	if how == asIs {
+		c.b = append(c.b, s...)
+		return
+	}
+	for i := 0; i < len(s); i += 2 {
+		c.b = append(c.b, nibble(s[i])<<4|nibble(s[i+1]))
+	}
+}
+
+// word writes what may come again.
+func (c *compact) word(s string) {
+	if len(s) < 2 {
+		c.text(s)
+		return
+	}
+	if n, ok := c.words[s]; ok {
+		c.number(uint64(n)<<2 | asKnown)
+		return
+	}
+	c.words[s] = len(c.words)
+	c.text(s)
+}
+
+// hexed tells whether s is hex digits of one case, an even number of them.
+func hexed(s string) int {
+	if len(s) < 16 || len(s)%2 != 0 {
+		return asIs
+	}
+	lower, upper := false, false
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+		case c >= 'a' && c <= 'f':
+			lower = true
+		case c >= 'A' && c <= 'F':
+			upper = true
+		default:
+			return asIs
+		}
+	}
+	switch {
+	case lower && upper:
+		return asIs
+	case upper:
+		return asUpperHex
+	}
+	return asHex
+}
+
+func nibble(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&^0x20 - 'A' + 10
+}
+
+// time writes t to the nanosecond, without its zone.
+func (c *compact) time(t time.Time) {
+	if t.IsZero() {
+		c.signed(math.MinInt64)
+		return
+	}
+	c.signed(t.UnixNano())
+}
+
+// entry writes e, all of it.
+func (c *compact) entry(e *Entry) {
+	c.text(e.ID)
+	c.word(e.Account)
+	c.text(e.Submission)
+	c.word(e.From)
+	c.text(e.MessageID)
+	c.text(e.Date)
+	c.flag(e.Clear, e.Report, e.Queued, e.EightBit, e.UTF8, e.Warned)
+	c.word(e.Ret)
+	c.text(e.Envid)
+	c.word(string(e.State))
+	c.signed(int64(e.Attempts))
+	c.time(e.Created)
+	c.time(e.Next)
+	c.time(e.Expires)
+	c.signed(e.Size)
+	c.text(e.LastError)
+	c.word(e.Reporter)
+	c.text(e.About)
+	c.text(string(e.Hold))
+	c.number(uint64(len(e.Recipients)))
+	for i := range e.Recipients {
+		c.recipient(&e.Recipients[i])
+	}
+}
+
+func (c *compact) recipient(r *Recipient) {
+	c.word(r.Address)
+	c.word(r.Key)
+	c.word(r.Notify)
+	c.text(r.Orcpt)
+	c.word(string(r.State))
+	c.signed(int64(r.Code))
+	c.word(r.Status)
+	c.text(r.Text)
+	d := r.Decided
+	c.flag(r.Reported, d != nil, d != nil && d.DryRun)
+	if d == nil {
+		return
+	}
+	c.word(d.Rule)
+	c.word(d.Action)
+	c.word(string(d.SignedAs))
+	c.number(uint64(len(d.Certificates)))
+	for _, f := range d.Certificates {
+		c.word(string(f))
+	}
+}
+
+var errCompact = errors.New("the bytes of an entry are cut off or damaged")
+
+// uncompact reads what compact wrote. After the first fault, err says so and all
+// that is read is zero.
+type uncompact struct {
+	b     []byte
+	words []string
+	err   error
+}
+
+func (u *uncompact) fail() {
+	u.b, u.err = nil, errCompact
+}
+
+func (u *uncompact) number() uint64 {
+	n, k := binary.Uvarint(u.b)
+	if k <= 0 {
+		u.fail()
+		return 0
+	}
+	u.b = u.b[k:]
+	return n
+}
+
+func (u *uncompact) signed() int64 {
+	n, k := binary.Varint(u.b)
+	if k <= 0 {
+		u.fail()
+		return 0
+	}
+	u.b = u.b[k:]
+	return n
+}
+
+func (u *uncompact) flag(set ...*bool) {
+	n := u.number()
+	for i, b := range set {
+		*b = n&(1<<i) != 0
+	}
+}
+
+// count reads how many follow, each of at least one byte.
+func (u *uncompact) count() int {
+	n := u.number()
+	if n > uint64(len(u.b)) {
+		u.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (u *uncompact) text() string {
+	s, _ := u.any()
+	return s
+}
+
+func (u *uncompact) word() string {
+	s, known := u.any()
+	if !known && len(s) >= 2 {
+		u.words = append(u.words, s)
+	}
+	return s
+}
+
+// any reads a text or a word, and tells whether it came before.
+func (u *uncompact) any() (s string, known bool) {
+	n := u.number()
+	how, n := n&3, n>>2
+	size := n
+	switch how {
+	case asKnown:
+		if n >= uint64(len(u.words)) {
+			u.fail()
+			return "", true
+		}
+		return u.words[n], true
+	case asHex, asUpperHex:
+		size = n / 2
+	}
+	if size > uint64(len(u.b)) {
+		u.fail()
+		return "", false
+	}
+	b := u.b[:size]
+	u.b = u.b[size:]
+	switch how {
+	case asHex:
+		return hex.EncodeToString(b), false
+	case asUpperHex:
+		return strings.ToUpper(hex.EncodeToString(b)), false
+	}
+	return string(b), false
+}
+
+func (u *uncompact) time() time.Time {
+	n := u.signed()
+	if n == math.MinInt64 || u.err != nil {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+func (u *uncompact) entry() (e Entry) {
+	e.ID = u.text()
+	e.Account = u.word()
+	e.Submission = u.text()
+	e.From = u.word()
+	e.MessageID = u.text()
+	e.Date = u.text()
+	u.flag(&e.Clear, &e.Report, &e.Queued, &e.EightBit, &e.UTF8, &e.Warned)
+	e.Ret = u.word()
+	e.Envid = u.text()
+	e.State = State(u.word())
+	e.Attempts = int(u.signed())
+	e.Created = u.time()
+	e.Next = u.time()
+	e.Expires = u.time()
+	e.Size = u.signed()
+	e.LastError = u.text()
+	e.Reporter = u.word()
+	e.About = u.text()
+	if s := u.text(); s != "" {
+		e.Hold = []byte(s)
+	}
+	for n := u.count(); n > 0 && u.err == nil; n-- {
+		e.Recipients = append(e.Recipients, u.recipient())
+	}
+	return e
+}
+
+func (u *uncompact) recipient() (r Recipient) {
+	r.Address = u.word()
+	r.Key = u.word()
+	r.Notify = u.word()
+	r.Orcpt = u.text()
+	r.State = State(u.word())
+	r.Code = int(u.signed())
+	r.Status = u.word()
+	r.Text = u.text()
+	var decided, dry bool
+	u.flag(&r.Reported, &decided, &dry)
+	if !decided {
+		return r
+	}
+	d := &audit.Decided{DryRun: dry, Rule: u.word(), Action: u.word(), SignedAs: pgp.Fingerprint(u.word())}
+	for n := u.count(); n > 0 && u.err == nil; n-- {
+		d.Certificates = append(d.Certificates, pgp.Fingerprint(u.word()))
+	}
+	r.Decided = d
+	return r
+}

@@ -1,0 +1,19 @@
+package queue
+
+// Pack writes entries as the daybook does, and Unpack reads them.
+func Pack(es ...Entry) []byte {
+	c := compact{words: map[string]int{}}
+	for i := range es {
+		c.entry(&es[i])
+	}
+	return c.b
+}
+
+// Unpack reads n entries.
+func Unpack(b []byte, n int) (es []Entry, left int, err error) {
+	u := uncompact{b: b}
+	for range n {
+		es = append(es, u.entry())
+	}
+	return es, len(u.b), u.err
+}
