@@ -10,9 +10,9 @@ import (
 const maxBatch = 128
 
 // batch is an open transaction that several callers of Update share. Each runs
-// its function within a savepoint, in its own goroutine, while it holds mu; who
-// leaves and sees nobody waiting commits for all. So one sync serves everyone
-// who came during the sync before.
+// its function in its own goroutine, while it holds mu, and within a savepoint if
+// others' work is there already; who leaves and sees nobody waiting commits for
+// all. So one sync serves everyone who came during the sync before.
 type batch struct {
 	n    int           // functions that succeeded
 	done chan struct{} // closed once what follows is settled
@@ -69,11 +69,14 @@ func (s *sqlite) leave() {
 	s.mu.Unlock()
 }
 
-// run runs f within a savepoint. Where f fails, panics or ends its goroutine,
+// run runs f within the open batch. Where f fails, panics or ends its goroutine,
 // only what f did is undone. Caller holds mu.
 func (s *sqlite) run(ctx context.Context, f func(Tx) error) (err error) {
-	if err := s.writer.control("SAVEPOINT update_call"); err != nil {
-		return fmt.Errorf("beginning to write the store: %w", err)
+	first := s.batch.n == 0 // all that is to be undone is f's
+	if !first {
+		if err := s.writer.control("SAVEPOINT update_call"); err != nil {
+			return fmt.Errorf("beginning to write the store: %w", err)
+		}
 	}
 	tx := &tx{c: s.writer, ctx: ctx, write: true}
 	ok := false
@@ -86,6 +89,10 @@ func (s *sqlite) run(ctx context.Context, f func(Tx) error) (err error) {
 			if err == nil {
 				err = errors.New("the store's transaction was ended from within")
 			}
+		case first && ok:
+		case first:
+			s.writer.rollback()
+			s.settle(nil, false)
 		case ok:
 			if rerr := s.writer.control("RELEASE update_call"); rerr != nil {
 				err = fmt.Errorf("writing the store: %w", rerr)

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/store"
@@ -13,27 +12,25 @@ type write struct {
 	f     func(store.Tx, *page) (int64, error) // page: of the daybook, nil without one
 	grown int64
 	done  func(error)
-	lazy  bool // nobody waits for it
 }
 
 // lazyWrites is how long a write that nobody waits for may wait itself.
 const lazyWrites = 100 * time.Millisecond
+
+// idleWriter is how long the goroutine that writes waits for more; another one
+// begins with a small stack, and SQLite wants a large one.
+const idleWriter = 5 * time.Second
 
 // write runs f in a synced transaction, together with others that wait at the
 // same time. Whether ctx ends or not, it says what happened. begins is the entry
 // of a session that nobody has to wait for any more; nil for others.
 func (q *Queue) write(ctx context.Context, begins *Entry, f func(store.Tx, *page) (int64, error)) error {
 	done := make(chan error, 1)
-	w := &write{f: f, done: func(err error) { done <- err }}
 	q.mu.Lock()
-	q.pending = append(q.pending, w)
+	q.pending = append(q.pending, &write{f: f, done: func(err error) { done <- err }})
 	q.came(begins)
-	lead := !q.leading
-	q.leading = true
+	q.urgent()
 	q.mu.Unlock()
-	if lead {
-		q.lead()
-	}
 	return <-done
 }
 
@@ -41,31 +38,68 @@ func (q *Queue) write(ctx context.Context, begins *Entry, f func(store.Tx, *page
 func (q *Queue) writeLater(f func(store.Tx, *page) (int64, error), done func(error)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pending = append(q.pending, &write{f: f, done: done, lazy: true})
-	if !q.leading && q.lazy == nil {
+	q.pending = append(q.pending, &write{f: f, done: done})
+	if !q.hurry && q.lazy == nil {
 		q.lazy = time.AfterFunc(lazyWrites, q.lazily)
 	}
 }
 
-// lazily leads what nobody has led meanwhile.
+// lazily has written what nobody waits for.
 func (q *Queue) lazily() {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.lazy = nil
-	lead := !q.leading && len(q.pending) > 0
-	q.leading = q.leading || lead
-	q.mu.Unlock()
-	if lead {
-		q.lead()
+	if len(q.pending) > 0 {
+		q.urgent()
 	}
 }
 
-// lead writes what is pending once, and leaves what came meanwhile to another
-// goroutine, so that nobody waits for the syncs of others.
-func (q *Queue) lead() {
-	q.gather()
+// urgent has somebody write what is pending. The caller holds mu.
+func (q *Queue) urgent() {
+	q.hurry = true
+	if q.writing {
+		signal(q.more)
+		return
+	}
+	q.writing = true
+	go q.writer()
+}
+
+// writer writes what is pending, one batch after another, as long as somebody
+// waits: what comes during one sync shares the next.
+func (q *Queue) writer() {
+	idle := time.NewTimer(idleWriter)
+	defer idle.Stop()
+	for {
+		q.mu.Lock()
+		hurry := q.hurry
+		q.mu.Unlock()
+		if hurry {
+			q.gather()
+			q.writeBatch()
+			continue
+		}
+		idle.Reset(idleWriter)
+		select {
+		case <-q.more:
+			continue
+		case <-q.closing:
+		case <-idle.C:
+		}
+		q.mu.Lock()
+		if q.writing = q.hurry; !q.writing {
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+	}
+}
+
+// writeBatch writes what is pending once. Only the writer calls it.
+func (q *Queue) writeBatch() {
 	q.mu.Lock()
 	batch := q.pending
-	q.pending = nil
+	q.pending, q.hurry = nil, false
 	q.mu.Unlock()
 	if err := q.run(batch); err != nil && len(batch) > 1 {
 		// One bad write must not spoil the others.
@@ -76,13 +110,6 @@ func (q *Queue) lead() {
 		for _, w := range batch {
 			w.done(err)
 		}
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.leading = slices.ContainsFunc(q.pending, func(w *write) bool { return !w.lazy }); q.leading {
-		go q.lead()
-	} else if len(q.pending) > 0 && q.lazy == nil {
-		q.lazy = time.AfterFunc(lazyWrites, q.lazily)
 	}
 }
 

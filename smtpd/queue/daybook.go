@@ -24,7 +24,7 @@ import (
 //
 // Only a store of our own has a daybook: other nodes would not see what is live.
 type daybook struct {
-	// Only who leads the writes uses what follows, and New before that.
+	// Only the writer uses what follows, and New before it.
 	stale  bool // what was written last may be other than what is known here
 	next   int64
 	first  int64     // of the open volume's pages
@@ -36,8 +36,8 @@ type daybook struct {
 	words  map[string]int
 
 	// Queue.mu guards what follows.
-	live map[string]Entry // what is Sending, by ID; entries are not changed
-	sent []place          // in the open volume
+	live map[string]*Entry // what is Sending, by ID; entries are not changed
+	sent []place           // in the open volume
 }
 
 // place says in which page a Sent entry is.
@@ -207,7 +207,7 @@ func (b *daybook) take(p *page, seq int64, size int) {
 		if e == nil {
 			delete(b.live, id)
 		} else {
-			b.live[id] = *e
+			b.live[id] = e
 		}
 	}
 	for _, s := range p.sent {
@@ -240,7 +240,7 @@ func (q *Queue) underway() (es []Entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(q.book.live)) {
-		es = append(es, q.book.live[id])
+		es = append(es, *q.book.live[id])
 	}
 	return es
 }

@@ -94,6 +94,7 @@ type Queue struct {
 	bodies  [32]byte      // key of the bodies
 	wake    chan struct{} // holds one token: something may be due
 	tend    chan struct{} // the same for chores
+	more    chan struct{} // the same for the writer: something is pending
 	seen    *filter       // submissions that may be in the store; nil if Shared
 	closing chan struct{} // closed by Close
 	close   func()        // once
@@ -105,8 +106,9 @@ type Queue struct {
 	// mu guards what follows.
 	mu       sync.Mutex
 	pending  []*write            // journal writes that will share the next sync
-	lazy     *time.Timer         // leads writes that nobody waits for; nil if none
-	leading  bool                // somebody is writing pending
+	lazy     *time.Timer         // has written what nobody waits for; nil if none
+	hurry    bool                // somebody waits for what is pending
+	writing  bool                // there is a writer
 	claims   map[string][]*claim // by submission: what sessions work on
 	coming   int                 // claims whose sessions are about to write
 	here     chan struct{}       // closed when none is coming; nil if nobody waits
@@ -156,7 +158,7 @@ func New(c Config) (*Queue, error) {
 	c.Shared = c.Shared || c.Store.Shared()
 	c.Node = cmp.Or(c.Node, "node-"+NewID())
 	closing := make(chan struct{})
-	q := &Queue{c: c, bodies: c.Store.Key("queue bodies v1"), wake: make(chan struct{}, 1), tend: make(chan struct{}, 1),
+	q := &Queue{c: c, bodies: c.Store.Key("queue bodies v1"), wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), more: make(chan struct{}, 1),
 		closing: closing, close: sync.OnceFunc(func() { close(closing) }),
 		claims: map[string][]*claim{}, settled: map[string]Entry{}, busy: map[string]bool{}, hints: map[lane]bool{}}
 	if !c.Shared {

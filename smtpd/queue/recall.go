@@ -31,8 +31,9 @@ func (q *Queue) recall(live func(*Entry) bool, sent func(place) bool) (r recolle
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r.settled = map[string]Entry{}
-	for id, e := range q.book.live {
-		if live(&e) {
+	for id, l := range q.book.live {
+		if live(l) {
+			e := *l
 			e.Recipients = slices.Clone(e.Recipients)
 			r.live = append(r.live, e)
 			if s, ok := q.settled[id]; ok {

@@ -67,7 +67,7 @@ func (q *Queue) leaveAlone(err error) error {
 
 // load replays the open volume.
 func (q *Queue) load(tx store.Tx) error {
-	b := &daybook{live: map[string]Entry{}, words: q.book.words, buf: q.book.buf}
+	b := &daybook{live: map[string]*Entry{}, words: q.book.words, buf: q.book.buf}
 	var last int64
 	if err := tx.Row(`SELECT last FROM queue_volume WHERE last > 0 ORDER BY last DESC LIMIT 1`, nil, &last); err != nil && !errors.Is(err, store.ErrNoRow) {
 		return err
