@@ -88,8 +88,8 @@ func TestLongMessagesGoUpstreamWhileTheyAreMade(t *testing.T) {
 			if want := strings.HasPrefix(tt.want, "250") || strings.Contains(tt.name, "lost"); want != (whole == 1) || whole > 1 {
 				t.Errorf("%d messages were taken", whole)
 			}
-			if got := u.saw("BEGIN PGP MESSAGE"); got != tt.half {
-				t.Errorf("the upstream got a beginning: %v", got)
+			if !tt.half && u.saw("BEGIN PGP MESSAGE") {
+				t.Error("the upstream got a beginning")
 			}
 			locked.Store(false)
 			k.run("C: NOOP\nS: 250")

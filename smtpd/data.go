@@ -163,7 +163,7 @@ func (s *session) receive(in *intake) error {
 
 func (s *session) read(in *intake) (sub submission, err error) {
 	sub.src, sub.plain = in.spool, in.plain
-	sub.root, err = message.Parse(sub.src, message.Limits{})
+	sub.root, err = in.parser.End()
 	if err != nil {
 		return sub, s.fault("reading the message", err)
 	}

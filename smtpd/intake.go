@@ -14,17 +14,20 @@ import (
 type intake struct {
 	spool *message.Spool
 	hash  hash.Hash
-	left  int64 // bytes that it may still have
-	other bool  // some are NUL or beyond ASCII
-	plain bool  // see pgp.Protection
-	err   error // the first; what follows is thrown away
+	// parser reads what is spooled as it comes: reading it again would take longer.
+	parser *message.Parser
+	left   int64 // bytes that it may still have
+	other  bool  // some are NUL or beyond ASCII
+	plain  bool  // see pgp.Protection
+	err    error // the first; what follows is thrown away
 }
 
 func (s *session) newIntake() *intake {
-	in := &intake{spool: message.NewSpool(s.server.c.Spool), hash: sha256.New(), left: s.maxSize()}
+	in := &intake{spool: message.NewSpool(s.server.c.Spool), hash: sha256.New(), parser: message.NewParser(message.Limits{}), left: s.maxSize()}
 	if s.account.Relay != nil { // a trace field before what came
 		trace := s.received()
 		in.other = hasHigh(trace)
+		in.parser.Write(trace)
 		_, in.err = in.spool.Write(trace)
 	}
 	return in
@@ -41,6 +44,7 @@ func (in *intake) take(p []byte) {
 	}
 	in.other = in.other || hasHigh(p) || bytes.IndexByte(p, 0) >= 0
 	in.hash.Write(p)
+	in.parser.Write(p)
 	if _, err := in.spool.Write(p); err != nil {
 		in.fail(err)
 	}

@@ -21,8 +21,7 @@ import (
 // boundary parameter count; message/rfc822 is read as it stands, whatever its
 // transfer encoding.
 func Parse(src Source, l Limits) (*Part, error) {
-	p := &parser{limits: l.withDefaults(), atStart: true, hdr: make([]byte, 0, 1<<10)}
-	p.bounds = newBoundaries(p.limits.Boundary)
+	p := newParser(l)
 	root, err := p.open(nil, false)
 	if err != nil {
 		return nil, err
@@ -31,6 +30,12 @@ func Parse(src Source, l Limits) (*Part, error) {
 		return nil, err
 	}
 	return root, nil
+}
+
+func newParser(l Limits) *parser {
+	p := &parser{limits: l.withDefaults(), atStart: true, hdr: make([]byte, 0, 1<<10)}
+	p.bounds = newBoundaries(p.limits.Boundary)
+	return p
 }
 
 // source parses what is in memory where it is.
@@ -82,10 +87,21 @@ type frame struct {
 
 // lines parses what is in memory already.
 func (p *parser) lines(b []byte) error {
+	if err := p.whole(b); err != nil {
+		return err
+	}
+	return p.finish()
+}
+
+// leaves tells whether no line means anything any more.
+func (p *parser) leaves() bool { return !p.inHeader && !p.delim && p.bounds.open == 0 }
+
+// whole parses lines, of which the last may go on.
+func (p *parser) whole(b []byte) error {
 	for len(b) > 0 {
-		if !p.inHeader && !p.delim && p.bounds.open == 0 {
+		if p.leaves() {
 			p.leaf(b)
-			break
+			return nil
 		}
 		line := nextLine(b)
 		if err := p.fragment(line); err != nil {
@@ -93,10 +109,10 @@ func (p *parser) lines(b []byte) error {
 		}
 		b = b[len(line):]
 	}
-	return p.finish()
+	return nil
 }
 
-// leaf takes b, the rest of the message, in which no line means anything any more.
+// leaf takes b, in which no line means anything.
 func (p *parser) leaf(b []byte) {
 	last := b[bytes.LastIndexByte(b[:len(b)-1], '\n')+1:]
 	if before := b[:len(b)-len(last)]; len(before) > 0 {
