@@ -72,3 +72,8 @@ func (d *Directory) Fill(ctx context.Context, n int, domain string, body func(i 
 	}
 	return nil
 }
+
+// Letters are the mails that ask an address.
+func Letters(from, to address.Address, c *pgp.Certificate, link string, now time.Time) []Mail {
+	return []Mail{linkMail(from, to, c, link, now), removalMail(from, to, c, link, now)}
+}
