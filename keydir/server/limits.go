@@ -22,7 +22,8 @@ const (
 	perAddressClient = 2
 	perAddressOthers = 1   // by Web Key Service mails that come from another address
 	perClient        = 100 // mails that one client asks for in a day, to whatever addresses
-	maxShort         = 5_000
+	perClientUploads = 50  // of one client that it asked nobody about yet
+	maxUploads       = 5_000
 	maxPending       = 100_000
 )
 
@@ -52,21 +53,22 @@ func (d *Directory) asker(kind, who string) asker {
 
 // limit is ErrLimited where there is too much already.
 func (d *Directory) limit(tx store.Tx, p pending) error {
-	var n, short int
-	if err := tx.Row("SELECT COUNT(*), COUNT(CASE WHEN way IN (?, ?) THEN 1 END) FROM keydirserver_pending",
-		[]any{string(ByUpload), string(byNonce)}, &n, &short); err != nil {
-		return err
+	if way := Way(p.way); way == ByInvite || way == byNonce {
+		return nil // the operator's, and owners' who have proved it: nobody else's number stops them
 	}
-	switch Way(p.way) {
-	case ByUpload, byNonce: // anybody makes them, and they are gone soon
-		if short >= maxShort {
+	var uploads, own, mails int
+	err := tx.Row(`SELECT COUNT(CASE WHEN way = ? THEN 1 END), COUNT(CASE WHEN way = ? AND client = ? THEN 1 END),
+		COUNT(CASE WHEN way NOT IN (?, ?) THEN 1 END) FROM keydirserver_pending`,
+		[]any{string(ByUpload), string(ByUpload), string(p.client), string(ByUpload), string(byNonce)}, &uploads, &own, &mails)
+	switch {
+	case err != nil:
+		return err
+	case p.way == string(ByUpload): // anybody makes them, and they are gone soon
+		if uploads >= maxUploads || p.client != "" && own >= perClientUploads {
 			return ErrLimited
 		}
 		return nil
-	case ByInvite:
-		return nil // the operator's
-	}
-	if n-short >= maxPending {
+	case mails >= maxPending:
 		return ErrLimited
 	}
 	return d.limitMails(tx, p)
@@ -96,8 +98,8 @@ func (d *Directory) limitMails(tx store.Tx, p pending) error {
 	if p.client == "" {
 		return nil
 	}
-	err = tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE client = ? AND made > ? AND (used = 0 OR refused = 1)",
-		[]any{string(p.client), since}, &client)
+	err = tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE client = ? AND made > ? AND way <> ? AND (used = 0 OR refused = 1)",
+		[]any{string(p.client), since, string(ByUpload)}, &client)
 	if err == nil && client >= perClient {
 		return ErrLimited
 	}

@@ -15,6 +15,7 @@ import (
 
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/internal/store/storetest"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/keydir/server"
 )
 
@@ -248,6 +249,56 @@ func TestAStrangerDoesNotUseUpTheMailsOfAnAddress(t *testing.T) {
 	now.add(25 * time.Hour)
 	c.submit(t, "198.51.100.7", "user1@example.org")
 	receive(t, sent)
+}
+
+// Nor do uploads that nobody asks about keep others from theirs, or an owner from an
+// authenticated PUT.
+func TestUploadsOfOneClientAreBounded(t *testing.T) {
+	d, st := directory(t)
+	newClock(today).of(d)
+	c := newCounter(t, d, nil)
+	raw := string(cert(t, "joe.doe@example.org").Bytes())
+	upload := func(from string) int {
+		r := httptest.NewRequest("POST", "https://k/vks/v1/upload", strings.NewReader(raw))
+		r.RemoteAddr = from + ":1"
+		w := httptest.NewRecorder()
+		c.h.ServeHTTP(w, r)
+		return w.Code
+	}
+	for i := range 60 {
+		if got, want := upload("198.51.100.7"), map[bool]int{true: 200, false: 429}[i < 50]; got != want {
+			t.Fatalf("upload %d: %d, want %d", i, got, want)
+		}
+	}
+	if got := upload("192.0.2.1"); got != 200 {
+		t.Errorf("another client: %d", got)
+	}
+	err := st.Update(ctx, func(tx store.Tx) error {
+		for i := range 5000 {
+			_, err := tx.Exec(`INSERT INTO keydirserver_pending (token, way, address, spelling, fingerprint, certificate, made, ends, used, mac)
+				VALUES (?, 'upload', '', '', '', ?, 0, ?, 0, ?)`, []byte(fmt.Sprint(i)), []byte{}, today.Add(time.Hour).UnixMicro(), []byte{})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := upload("192.0.2.2"); got != 429 {
+		t.Errorf("beyond what is kept in all: %d", got)
+	}
+	o, k, a := &office{t: t, d: d, h: c.h}, key(t, "joe.doe@example.org"), addr(t, "joe.doe@example.org")
+	invite, err := d.Invite(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := putting{PutRequest: keydir.PutRequest{Host: "openpgpkey.example.org", Address: a, Date: today, Nonce: strings.Repeat("y", 32), Body: k.Certificate().Bytes()},
+		signer: k, invite: invite, path: a.String(), host: "openpgpkey.example.org"}
+	if got, text := o.put(p); got != 204 {
+		t.Errorf("an invited owner's PUT: %d %s", got, text)
+	}
 }
 
 func receive(t testing.TB, sent chan server.Mail) server.Mail {

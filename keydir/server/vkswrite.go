@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -36,7 +35,7 @@ func (i *Intake) upload(w http.ResponseWriter, r *http.Request) {
 	b, err := keytext(r)
 	var a vksAnswer
 	if err == nil {
-		a, err = i.uploaded(r.Context(), b)
+		a, err = i.uploaded(r, b)
 	}
 	i.json(w, a, err)
 }
@@ -62,7 +61,8 @@ func keytext(r *http.Request) ([]byte, error) {
 	return b, nil
 }
 
-func (i *Intake) uploaded(ctx context.Context, b []byte) (vksAnswer, error) {
+func (i *Intake) uploaded(r *http.Request, b []byte) (vksAnswer, error) {
+	ctx := r.Context()
 	offers, err := i.c.Directory.Offers(b, i.ours)
 	if err != nil {
 		return vksAnswer{}, err
@@ -90,7 +90,7 @@ func (i *Intake) uploaded(ctx context.Context, b []byte) (vksAnswer, error) {
 			a.Status[at.String()] = vksPublished
 		}
 	}
-	a.Token, err = i.c.Directory.Begin(ctx, ByUpload, address.Address{}, o.Certificate)
+	a.Token, err = i.c.Directory.beginFor(ctx, ByUpload, address.Address{}, o.Certificate, i.c.Directory.client(clientOf(r)))
 	return a, err
 }
 
