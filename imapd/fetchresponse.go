@@ -147,6 +147,9 @@ func (w *responseWriter) item(f *wire.FetchReader, item wire.Item) error {
 	if len(w.jobs) == 0 || !w.shown() {
 		return nil // the reader drops it
 	}
+	if w.class == pgp.Signed {
+		w.verify()
+	}
 	return w.content(f, item)
 }
 
@@ -225,6 +228,14 @@ func (w *responseWriter) shown() bool {
 
 // isShown tells whether messages of a class are shown as they arrived.
 func isShown(c pgp.Class) bool { return c == pgp.Plain || c == pgp.Signed || c == pgp.Opaque }
+
+// verify has the signature of a message looked at that is being read, if that
+// was not done yet: it passes through us as it is, and its keywords come later.
+func (w *responseWriter) verify() {
+	if lib := w.box.lib.Load(); lib != nil && len(lib.Unsettled([]uint32{w.uid})) > 0 {
+		w.s.account.Library.News(lib.Name())
+	}
+}
 
 // imitations are where the root header imitates our fields.
 func (w *responseWriter) imitations() index.Masks {

@@ -38,9 +38,13 @@ func (s *session) untagged(h wire.Head) error {
 		if err := rr.Copy(nil); err != nil {
 			return err
 		}
+		more := int(n) > box.view.len()
 		n, ok := box.view.exists(n)
 		if !ok {
 			return fmt.Errorf("%w: mailbox shrinks without EXPUNGE", wire.ErrDesync)
+		}
+		if lib := box.lib.Load(); more && lib != nil { // not what SELECT tells
+			s.account.Library.News(lib.Name())
 		}
 		s.out.line("* " + strconv.FormatUint(uint64(n), 10) + " EXISTS")
 		return nil

@@ -43,13 +43,15 @@ type IndexerConfig struct {
 // undone before. What it fetches never depends on whether something could be
 // decrypted: each message that looks encrypted or signed is fetched once.
 type Indexer struct {
-	c    IndexerConfig
-	wake chan struct{}
+	c     IndexerConfig
+	wake  chan struct{}
+	heard chan struct{} // there is news
 
 	mu     sync.Mutex
 	status Status                   // guarded by mu
 	conn   net.Conn                 // guarded by mu; nil while it has none
 	gave   bool                     // guarded by mu: its connection was taken from it
+	news   map[string]bool          // guarded by mu: mailboxes in which a session saw something new
 	seen   map[string]snapshot      // only used by Run
 	failed map[int64]map[uint32]int // only used by Run: openings that failed, by mailbox and UID
 }
@@ -100,18 +102,41 @@ func NewIndexer(c IndexerConfig) (*Indexer, error) {
 		c.After = time.After
 	}
 	return &Indexer{
-		c: c, wake: make(chan struct{}, 1),
+		c: c, wake: make(chan struct{}, 1), heard: make(chan struct{}, 1), news: map[string]bool{},
 		seen: map[string]snapshot{}, failed: map[int64]map[uint32]int{},
 	}, nil
 }
 
-// Wake makes a waiting indexer look at once: keys were unlocked, say, or a
-// session saw new mail.
+// Wake makes a waiting indexer look at everything at once: keys were unlocked,
+// say.
 func (x *Indexer) Wake() {
 	select {
 	case x.wake <- struct{}{}:
 	default:
 	}
+}
+
+// newsGap is the least time between two looks at what sessions saw.
+const newsGap = 20 * time.Second
+
+// tell notes that a session saw something new in a mailbox, to be looked at soon.
+func (x *Indexer) tell(mailbox string) {
+	x.mu.Lock()
+	x.news[mailbox] = true
+	x.mu.Unlock()
+	select {
+	case x.heard <- struct{}{}:
+	default:
+	}
+}
+
+// told takes the mailboxes that there is news of.
+func (x *Indexer) told() map[string]bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	news := x.news
+	x.news = map[string]bool{}
+	return news
 }
 
 // Status says how far the indexer is.
@@ -137,7 +162,7 @@ func (x *Indexer) Run(ctx context.Context) error {
 	x.c.Library.indexer.Store(x)
 	defer x.c.Library.indexer.CompareAndSwap(x, nil)
 	for {
-		err := x.pass(ctx)
+		err := x.pass(ctx, nil)
 		x.update(func(s *Status) { s.Running = false })
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -153,9 +178,41 @@ func (x *Indexer) Run(ctx context.Context) error {
 			pause = least
 		}
 		x.update(func(s *Status) { s.Problem = problem(err) })
+		if err := x.rest(ctx, wait, err == nil); err != nil {
+			return err
+		}
+	}
+}
+
+// rest waits until everything is to be looked at again. Where all is well, it
+// looks at what sessions tell of meanwhile. The error is that of ctx.
+func (x *Indexer) rest(ctx context.Context, wait time.Duration, well bool) error {
+	over := x.c.After(wait)
+	heard := x.heard
+	if !well {
+		heard = nil
+	}
+	var gap <-chan time.Time // runs since the last news
+	for {
+		open := heard
+		if gap != nil {
+			open = nil
+		}
 		select {
-		case <-x.c.After(wait):
+		case <-over:
+			return nil
 		case <-x.wake:
+			return nil
+		case <-gap:
+			gap = nil
+		case <-open:
+			err := x.pass(ctx, x.told())
+			x.update(func(s *Status) { s.Running = false })
+			if ctx.Err() == nil && (x.hold(nil) || err != nil) {
+				x.c.Logger.Info("indexing of what is new was cut short", "error", err)
+				heard = nil
+			}
+			gap = x.c.After(newsGap)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -196,8 +253,9 @@ func problem(err error) string {
 	return err.Error()
 }
 
-// pass connects, looks at every mailbox and logs out.
-func (x *Indexer) pass(ctx context.Context) error {
+// pass connects, looks at every mailbox, or only at those of that name, and logs
+// out.
+func (x *Indexer) pass(ctx context.Context, only map[string]bool) error {
 	conn, err := x.c.Dial(ctx)
 	if err != nil {
 		return fmt.Errorf("connecting to the upstream: %w", err)
@@ -224,12 +282,18 @@ func (x *Indexer) pass(ctx context.Context) error {
 	x.update(func(s *Status) { s.Mailboxes = statuses(boxes, s.Mailboxes) })
 	live := map[string]uint32{}
 	for _, box := range boxes {
+		if only != nil && !only[canonical(box.name)] {
+			continue
+		}
 		s := &scan{x: x, client: client, box: box}
 		uidvalidity, err := s.mailbox(ctx)
 		if err != nil {
 			return fmt.Errorf("indexing a mailbox: %w", err)
 		}
 		live[canonical(box.name)] = uidvalidity
+	}
+	if only != nil {
+		return client.Logout().Wait()
 	}
 	if len(boxes) < maxBoxes { // else some are not listed
 		if err := x.c.Library.Sweep(ctx, live); err != nil {

@@ -200,6 +200,51 @@ func TestIndexerFillsTheLibrary(t *testing.T) {
 	}
 }
 
+// TestIndexerHearsNews: what a session saw is looked at soon, in its mailbox only,
+// and not again and again.
+func TestIndexerHearsNews(t *testing.T) {
+	alice, bob := newPerson(t, "alice@example.test"), newPerson(t, peer.Bob)
+	u, err := mailtest.Start(mailtest.Options{Users: map[string]string{peer.Bob: peer.BobPassword}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Close() })
+	deliver := func(box string, n int) {
+		t.Helper()
+		if err := u.Deliver(peer.Bob, box, send(t, alice, bob, letterOf(n, "canary"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deliver("INBOX", 1)
+	deliver("Archive", 2)
+	st, err := store.OpenMemory(index.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	lib := realLibrary(t, st, bob, alice)
+	r := startIndexer(t, lib, u.IMAPAddr, peer.Bob, peer.BobPassword, nil)
+	r.pass()
+	r.sent.take()
+	deliver("INBOX", 3)
+	deliver("Archive", 4)
+	lib.News("inbox")
+	if d := r.pass(); d != 20*time.Second {
+		t.Errorf("waits %v after news", d)
+	}
+	checkStatus(t, r.x.Status(), map[string]int{"INBOX": 2, "Archive": 1})
+	if said := r.sent.take(); strings.Contains(said, "Archive") {
+		t.Errorf("it looks elsewhere, too:\n%s", said)
+	}
+	lib.News("Archive") // while it rests
+	lib.News("Archive")
+	r.resume <- time.Time{} // which of both waits ends is as may be
+	if r.pass(); r.x.Status().Finished.IsZero() {
+		t.Error("it never finished")
+	}
+	checkStatus(t, r.x.Status(), map[string]int{"INBOX": 2, "Archive": 2})
+}
+
 func checkStatus(t *testing.T, s index.Status, want map[string]int) {
 	t.Helper()
 	if s.Problem != "" || s.Finished.IsZero() {

@@ -234,6 +234,15 @@ func (l *Library) Yield() bool {
 	return x != nil && x.yield()
 }
 
+// News tells the account's indexer, if one runs, that a session saw mail in a
+// mailbox, named as the upstream spells it, that nothing may be known of yet. It
+// is looked at soon, and whatever comes of it is told to those who watch.
+func (l *Library) News(mailbox string) {
+	if x := l.indexer.Load(); x != nil {
+		x.tell(canonical(mailbox))
+	}
+}
+
 // touch notes that a client asks for a message.
 func (l *Library) touch() { l.asked.Store(l.c.Now().UnixNano()) }
 
