@@ -166,7 +166,7 @@ func (r *Resolver) freshenAuthority(ctx context.Context, a address.Address) (wai
 	}
 	p, _, err := r.load(ctx, ca)
 	want := r.asked().authorities[a.Domain]
-	if err != nil || want == "" && len(p.Pins) == 0 || r.now().Sub(p.Checked) < freshFor {
+	if err != nil || want == "" && len(p.Pins) == 0 || r.now().Sub(p.Checked).Abs() < freshFor {
 		return wait
 	}
 	done := make(chan struct{})

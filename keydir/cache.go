@@ -16,7 +16,9 @@ type cached struct {
 	key     string
 	peer    *peer
 	finding Finding
-	until   time.Time // finding holds before it; zero if it must be made anew
+	// finding holds from one to before the other, whatever the clock does; until is
+	// zero if it must be made anew
+	from, until time.Time
 }
 
 // cache keeps stored peers, least recently used out first. It never holds
@@ -44,7 +46,7 @@ func (c *cache) finding(a address.Address, key string, now time.Time) (Finding, 
 	}
 	c.order.MoveToFront(e)
 	v := e.Value.(*cached)
-	if !now.Before(v.until) {
+	if now.Before(v.from) || !now.Before(v.until) {
 		return Finding{}, false
 	}
 	f := v.finding

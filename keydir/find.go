@@ -106,7 +106,7 @@ func (r *Resolver) stored(ctx context.Context, a address.Address, now time.Time)
 	f.Attempts = []Attempt{{Source: source, Outcome: f.Outcome, Detail: f.Detail}}
 	v := &cached{key: a.Key(), peer: p, finding: f}
 	if !ask {
-		v.until = r.holds(f, p, now)
+		v.from, v.until = now, r.holds(f, p, now)
 	}
 	r.cache.put(v, state)
 	return f, ask, nil

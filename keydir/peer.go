@@ -147,7 +147,7 @@ func (p *peer) pinned() (certs []*pgp.Certificate) {
 // be asked first; the finding is what holds if it can't be.
 func (p *peer) finding(a address.Address, now time.Time) (f Finding, lookup bool) {
 	f = Finding{Address: a, Known: p.known(), Detail: p.Detail, Outcome: Unavailable}
-	lookup = !now.Before(p.Until)
+	lookup = !now.Before(p.Until) || now.Before(p.Checked) // asked by a clock that was set back since
 	if p.Problem != "" {
 		f.Outcome, f.Problem, f.Identity, f.Successor = Found, p.Problem, pgp.Conflict, p.successor(now)
 		return f, lookup

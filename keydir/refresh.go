@@ -45,7 +45,7 @@ func (r *Resolver) Due(ctx context.Context) (due []Peer, err error) {
 	now := r.now()
 	for _, p := range peers {
 		every := jitter(p.Address.Key(), p.Checked, refreshEvery)
-		if len(p.Pins) > 0 && now.Sub(p.Used) < activeFor && now.Sub(p.Checked) >= every {
+		if len(p.Pins) > 0 && now.Sub(p.Used) < activeFor && now.Sub(p.Checked).Abs() >= every {
 			due = append(due, p)
 		}
 	}

@@ -28,7 +28,8 @@ var (
 // TestSoak is many short lives of a bridge or relay, or of two that share a
 // store, between clients that break off, repeat themselves and give up, and a
 // smarthost that fails at every step in every way; the processes are killed, or
-// fail to write, at any write of the journal or step upstream, and start again.
+// fail to write, at any write of the journal or step upstream, and start again;
+// clocks jump by a day, or are a day apart.
 // Then all goes well, and what is left is settled. In the end:
 //
 //   - nothing is lost: who was told 250 for a recipient has him served, held, or
@@ -239,7 +240,7 @@ func (w *soak) run() {
 	w.writes = nil
 	w.mu.Unlock()
 	w.note("calm")
-	l, err := w.begin()
+	l, err := w.begin(0)
 	if err != nil {
 		w.fail("a process does not start: %v", err)
 		close(w.calm)
@@ -288,7 +289,7 @@ func (w *soak) afterFaults(clients *sync.WaitGroup) {
 // keepAlive starts a process whenever there is none.
 func (w *soak) keepAlive(slot int, stop chan struct{}) {
 	for {
-		l, err := w.begin()
+		l, err := w.begin(slot)
 		if err == nil {
 			w.mu.Lock()
 			w.nodes[slot] = l

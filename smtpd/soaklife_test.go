@@ -30,6 +30,7 @@ type life struct {
 	ln     net.Listener
 	served chan error
 	fault  soakWrite
+	skew   time.Duration // of its clock
 
 	mu     sync.Mutex // guards what follows
 	gone   bool
@@ -72,6 +73,10 @@ func (s lifeStore) Update(ctx context.Context, f func(store.Tx) error) error {
 		s.l.w.note("write %d: %s", n, fault)
 	}
 	switch fault {
+	case "a day on":
+		s.l.w.clock.advance(24 * time.Hour)
+	case "a day back":
+		s.l.w.clock.advance(-24 * time.Hour)
 	case "kill before":
 		s.l.die()
 		return errKilled
@@ -91,6 +96,8 @@ func (s lifeStore) Update(ctx context.Context, f func(store.Tx) error) error {
 	}
 	return err
 }
+
+func (l *life) now() time.Time { return l.w.clock.Now().Add(l.skew) }
 
 func (l *life) isGone() bool {
 	l.mu.Lock()
@@ -148,15 +155,18 @@ func (t trackedListener) Accept() (net.Conn, error) {
 }
 
 // begin starts a process; it may die at once.
-func (w *soak) begin() (*life, error) {
+func (w *soak) begin(slot int) (*life, error) {
 	l := &life{w: w, conns: map[net.Conn]bool{}, dead: make(chan struct{}), served: make(chan error, 1)}
 	w.mu.Lock()
 	if len(w.writes) > 0 {
 		l.fault, w.writes = w.writes[0], w.writes[1:]
 	}
+	if slot == 1 {
+		l.skew = w.plan.Skew
+	}
 	w.mu.Unlock()
 	logger := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	qc := queue.Config{Store: lifeStore{w.st, l, w.plan.Nodes > 1}, Logger: logger, Now: w.clock.Now, Lease: time.Minute}
+	qc := queue.Config{Store: lifeStore{w.st, l, w.plan.Nodes > 1}, Logger: logger, Now: l.now, Lease: time.Minute}
 	var err error
 	if l.queue, err = queue.New(qc); err != nil {
 		return l, err
@@ -195,7 +205,7 @@ func (w *soak) begin() (*life, error) {
 	if w.plan.Slow {
 		wait = 100 * time.Millisecond
 	}
-	l.server, err = smtpd.New(smtpd.Config{Queue: l.queue, Logger: logger, Now: w.clock.Now,
+	l.server, err = smtpd.New(smtpd.Config{Queue: l.queue, Logger: logger, Now: l.now,
 		Account:  func(context.Context, string) (*smtpd.Account, error) { return account, nil },
 		Timeouts: smtpd.Timeouts{Final: wait, Command: wait, Connect: wait},
 		Listeners: []smtpd.Listener{{Listener: trackedListener{ln, l},

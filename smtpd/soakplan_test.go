@@ -16,15 +16,16 @@ type soakPlan struct {
 	Faults    []soakFault
 	Writes    []soakWrite // of the first process, the second, and so on
 	Messages  []*soakMessage
-	Learn     bool   // the certificate of who has none appears in the end
-	Stubborn  string // whom the smarthost defers for ever
-	Never     string // whom it refuses
+	Skew      time.Duration // of the second process's clock
+	Learn     bool          // the certificate of who has none appears in the end
+	Stubborn  string        // whom the smarthost defers for ever
+	Never     string        // whom it refuses
 }
 
 // soakWrite is what happens at a write of the journal; 0 is none.
 type soakWrite struct {
 	N   int
-	How string // kill before, kill after, fail before, fail after
+	How string // kill before, kill after, fail before, fail after; a day on, a day back: the clock jumps
 }
 
 // soakMessage is one message and how its client goes about it.
@@ -63,7 +64,10 @@ func newSoakPlan(seed uint64) *soakPlan {
 		p.Faults = append(p.Faults, p.fault(r))
 	}
 	for range pick(r, 0, 0, 1, 1, 2, 3) {
-		p.Writes = append(p.Writes, soakWrite{pick(r, 0, 1, 2, 2, 3, 3, 4, 5, 6, 8), pick(r, "kill before", "kill after", "kill before", "kill after", "fail before", "fail after")})
+		p.Writes = append(p.Writes, soakWrite{pick(r, 0, 1, 2, 2, 3, 3, 4, 5, 6, 8), pick(r, "kill before", "kill after", "kill before", "kill after", "fail before", "fail after", "a day on", "a day back")})
+	}
+	if p.Nodes > 1 {
+		p.Skew = pick(r, 0, 0, 24*time.Hour, -24*time.Hour)
 	}
 	if r.IntN(12) == 0 {
 		p.Stubborn = pick(r, sealed...)
