@@ -232,7 +232,7 @@ func (w *soak) run() {
 	w.afterFaults(&clients)
 	close(stop)
 	lives.Wait()
-	w.clock.advance(2 * time.Hour) // no dead node's lease lasts
+	w.clock.advance(26 * time.Hour) // no dead node's lease lasts, whatever its clock said
 	w.host.mu.Lock()
 	w.host.calm = true
 	w.host.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 // it renews one row of its own, and where that has run out, the others finish
 // what it left. Nodes' clocks must agree within a fraction of [Config.Lease];
 // where they don't, or where a node stands still for longer, entries become
-// Unknown without need: they are told of, and never sent twice.
+// Unknown without need: they are told of, and never sent twice. What a node
+// whose clock was ahead had in hand when it died waits for as much longer.
 
 // renew says that this node lives. It does nothing on a store of our own.
 func (q *Queue) renew(ctx context.Context) error {
