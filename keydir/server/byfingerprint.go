@@ -194,6 +194,9 @@ func addressRows(tx store.Tx, where string, args ...any) (rows []row, err error)
 
 func (d *Directory) revokeRow(tx store.Tx, r row, revoked *pgp.Certificate, version int64, by approvals) error {
 	e, err := r.entry(d.store)
+	if errors.Is(err, store.ErrTampered) {
+		return nil // it isn't served either; the revocation is kept by fingerprint
+	}
 	if err != nil {
 		return err
 	}
@@ -212,6 +215,9 @@ func (d *Directory) revokeRow(tx store.Tx, r row, revoked *pgp.Certificate, vers
 // now that it is revoked.
 func (d *Directory) revokeFormer(tx store.Tx, r row, c *pgp.Certificate, version int64, by approvals) error {
 	e, err := r.entry(d.store)
+	if errors.Is(err, store.ErrTampered) {
+		return nil
+	}
 	if err != nil || e.Certificate.Fingerprint() == c.Fingerprint() {
 		return err
 	}

@@ -117,7 +117,10 @@ func (d *Directory) Take(ctx context.Context, o Offer) (done []address.Address, 
 		if err != nil {
 			return nil, err
 		}
-		if err := d.renew(ctx, a, e, o.Certificate); err != nil {
+		switch err := d.renew(ctx, a, e, o.Certificate); {
+		case errors.Is(err, errReplaced):
+			continue
+		case err != nil:
 			return nil, err
 		}
 		done = append(done, a)
@@ -125,7 +128,11 @@ func (d *Directory) Take(ctx context.Context, o Offer) (done []address.Address, 
 	return done, nil
 }
 
-// renew publishes what an offer has that is new.
+// errReplaced means that another certificate, or none, was published meanwhile.
+var errReplaced = errors.New("something else is published now")
+
+// renew publishes what an offer has that is new, unless something else took its
+// place meanwhile: what is not confirmed replaces nothing and brings nothing back.
 func (d *Directory) renew(ctx context.Context, a address.Address, published, offered *pgp.Certificate) error {
 	m, err := pgp.Merge(published, offered)
 	if err != nil {
@@ -137,7 +144,25 @@ func (d *Directory) renew(ctx context.Context, a address.Address, published, off
 	if slices.Equal(m.Bytes(), published.Bytes()) {
 		return nil
 	}
-	return d.Add(ctx, a, m)
+	r, err := d.row(a, m)
+	if err != nil {
+		return err
+	}
+	err = d.update(ctx, func(tx store.Tx, version int64) error {
+		var f string
+		err := tx.Row("SELECT fingerprint FROM keydirserver_cert WHERE address = ? AND gone = 0", []any{a.Key()}, &f)
+		if errors.Is(err, store.ErrNoRow) || err == nil && f != string(m.Fingerprint()) {
+			return errReplaced
+		}
+		if err != nil {
+			return err
+		}
+		return d.put(tx, r, version)
+	})
+	if err != nil {
+		return fmt.Errorf("publishing the certificate of %s: %w", a, err)
+	}
+	return nil
 }
 
 // Way is how a submission proves that it comes from the address. A token is good

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/keydir/server"
@@ -508,5 +509,84 @@ func TestOddUserIDsAreNotPublished(t *testing.T) {
 	}
 	if fmt.Sprint(keydir.WKDHash("joe.doe")) != joe {
 		t.Error("another hash")
+	}
+}
+
+// A newer state of what was published, which anybody may bring, neither takes the
+// place of what was confirmed meanwhile nor brings back what was removed.
+func TestARenewalReplacesNothingElse(t *testing.T) {
+	a := addr(t, "joe.doe@example.org")
+	for _, tt := range []struct {
+		name      string
+		meanwhile func(d *server.Directory, next *pgp.Certificate) error
+		want      int
+	}{
+		{"another key is confirmed meanwhile", func(d *server.Directory, next *pgp.Certificate) error { return d.Add(ctx, a, next) }, 1},
+		{"it is removed meanwhile", func(d *server.Directory, _ *pgp.Certificate) error { return d.Remove(ctx, a) }, 0},
+		{"nothing happens", func(*server.Directory, *pgp.Certificate) error { return nil }, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, _ := directory(t)
+			now := today.Add(time.Hour)
+			d.Now = func() time.Time { return now }
+			k, next := key(t, "joe.doe@example.org"), cert(t, "joe.doe@example.org")
+			if err := d.Add(ctx, a, k.Certificate()); err != nil {
+				t.Fatal(err)
+			}
+			longer, err := pgp.Extend(k, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			offers, err := d.Offers(longer.Certificate().Bytes(), ours)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := 0
+			d.Approved = func(address.Address) []*pgp.Certificate {
+				if asked++; asked == 2 { // after the last look, before the transaction
+					if err := tt.meanwhile(d, next); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			}
+			done, err := d.Take(ctx, offers[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := served(t, d)
+			if len(got) != tt.want {
+				t.Fatalf("%d certificates are served, want %d", len(got), tt.want)
+			}
+			switch renewed := tt.want == 1 && got[0].Fingerprint() == k.Fingerprint(); {
+			case tt.name == "nothing happens" && (!renewed || len(done) != 1 || !got[0].Expires().Equal(longer.Certificate().Expires())):
+				t.Errorf("it was not renewed: %v, until %s", done, got[0].Expires())
+			case tt.name != "nothing happens" && (renewed || len(done) != 0):
+				t.Errorf("renewed %v", done)
+			}
+		})
+	}
+}
+
+// A row that was changed outside loses no revocation.
+func TestARevocationOutlivesATamperedRow(t *testing.T) {
+	d, st := directory(t)
+	k := key(t, "joe.doe@example.org")
+	if err := d.Add(ctx, addr(t, "joe.doe@example.org"), k.Certificate()); err != nil {
+		t.Fatal(err)
+	}
+	err := st.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("UPDATE keydirserver_cert SET added = added + 1")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, err := d.Revoke(ctx, revoked(t, k)); err != nil || !known {
+		t.Fatal(known, err)
+	}
+	got, err := d.ByFingerprint(ctx, k.Fingerprint())
+	if err != nil || len(got) != 1 || !got[0].Revoked(today) {
+		t.Errorf("%d certificates, %v", len(got), err)
 	}
 }
