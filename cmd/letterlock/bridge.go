@@ -194,7 +194,7 @@ func (b *bridges) smtp(ctx context.Context, account address.Address, password st
 	}
 	up := br.SMTP.Server
 	a := &smtpd.Account{
-		Addresses: addresses(br), Find: b.s.finder(), Opened: library,
+		Addresses: addresses(br), Find: b.s.gateways, Opened: library,
 		Passwords: b.s.passwordForm(nil),
 		Signer:    func(ctx context.Context, from address.Address) (pgp.Signer, error) { return b.s.signer(ctx, br, from) },
 		Rules:     func() *policy.Rules { return b.s.cfg.Load().Rules },

@@ -208,7 +208,7 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 		},
 	}
 	if r.c.Inbound != nil {
-		a.Opened = r.gate.opener.memory
+		a.Opened, a.Find = r.gate.opener.memory, r.s.gateways
 	}
 	if !c.Any {
 		a.Addresses, a.Relay.Proven = []address.Address{c.Name}, c.Name

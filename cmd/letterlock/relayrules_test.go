@@ -111,3 +111,46 @@ func TestADomainsKeyIsToldAsItsGateways(t *testing.T) {
 	}
 	noCanaryIn(t, w)
 }
+
+// TestAGatewaysKeyIsFoundByWriting: who has written to a domain knows its gateway's
+// key by what the domain's directory says, and nobody asks when the answer is read.
+func TestAGatewaysKeyIsFoundByWriting(t *testing.T) {
+	world, inner := peer.StartSink(t), peer.StartSink(t)
+	w, _ := newRelayWorld(t, world.Addr, "")
+	theirs := w.configure("theirs", "[keydir]\nlisten = \"127.0.0.1:0\"\ndomains = [\"example.org\"]\n")
+	theirs.serve(1)
+	discovery := fmt.Sprintf("[discovery]\nwkd_override = { \"example.org\" = \"http://%s\", \"example.net\" = \"http://%s\" }\n", theirs.ready[0].Listen, w.keydir.ready[0].Listen)
+	in := w.configure("inbound", fmt.Sprintf("[relay]\nlisten = \"127.0.0.1:0\"\nsmarthost = \"smtp+insecure://%s\"\ndomains = [\"example.net\"]\ninbound = { listen = \"127.0.0.1:0\", smarthost = \"smtp+insecure://%s\" }\n%s", world.Addr, inner.Addr, discovery))
+	in.command("key", "generate", known)
+	w.keydir.command("keydir", "add", known, w.file("cert", in.command("key", "export", known)))
+	out := w.configure("out", fmt.Sprintf("[relay]\nlisten = \"127.0.0.1:0\"\nsmarthost = \"smtp+insecure://%s\"\ndomains = [\"example.org\"]\ndomain_key = \"gateway@example.org\"\n%s", world.Addr, discovery))
+	for _, a := range []string{"gateway@example.org", "zoe@example.org"} {
+		out.command("key", "generate", a)
+		theirs.command("keydir", "add", a, w.file("cert", out.command("key", "export", a)))
+	}
+	out.serve(1)
+	in.serve(2)
+	if in.ready[1].Role != "relay-inbound" {
+		in.ready[0], in.ready[1] = in.ready[1], in.ready[0]
+	}
+	if err := handOver(in.ready[0].Listen, known, relayMail(known, "zoe@example.org", ""), "zoe@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(in.command("cert", "list"), "gateway@example.org"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the gateway's key was not looked up")
+		}
+	}
+	theirs.kill() // nobody is asked any more
+	letter := relayMail("yan@example.org", known, "Message-ID: <answer@example.org>\nDate: "+time.Now().Format(time.RFC1123Z)+"\n")
+	if err := handOver(out.ready[0].Listen, "yan@example.org", letter, known); err != nil {
+		t.Fatal(err)
+	}
+	if err := handOver(in.ready[1].Listen, "yan@example.org", world.Await(t, 2)[1].Raw, known); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(inner.Await(t, 1)[0].Raw); !strings.Contains(got, "Letterlock-Status: encrypted; signature=gateway; identity=directory; signer=") {
+		t.Errorf("its status:\n%.600s", got)
+	}
+	noCanaryIn(t, w)
+}

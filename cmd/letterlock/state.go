@@ -44,6 +44,7 @@ type state struct {
 	queue    *queue.Queue
 	keydir   *server.Directory
 	bridges  *bridges
+	gateways *gateways
 	book     *audit.Book
 	audit    audit.Log // book, or one that keeps nothing where audit is off
 	meter    *metrics.Registry
@@ -194,6 +195,8 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	if cfg.Keydir != nil {
 		s.keydir.Submission = cfg.Keydir.Sender
 	}
+	s.gateways = newGateways(s)
+	s.close = append(s.close, s.gateways.close)
 	s.bridges = newBridges(s)
 	s.close = append(s.close, s.bridges.close)
 	return s, nil

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/pgp"
+	"letterlock.org/letterlock/smtpd"
+)
+
+// gateways looks up the certificate with which a domain's gateway signs, after
+// somebody there was written to and the domain's own directory was asked about him:
+// reading his answer touches no network, and then it is too late. The directory is
+// told nothing that it doesn't know.
+type gateways struct {
+	s  *state
+	of smtpd.Finder
+
+	mu    sync.Mutex // guards what follows
+	asked map[string]time.Time
+	work  sync.WaitGroup
+}
+
+// Bounds: how often a domain is asked again, of how many is remembered when they were,
+// and how many are asked at one time.
+const (
+	gatewayEvery   = 24 * time.Hour
+	gatewayDomains = 1000
+	gatewayTime    = 15 * time.Second
+)
+
+func newGateways(s *state) *gateways {
+	return &gateways{s: s, of: s.finder(), asked: map[string]time.Time{}}
+}
+
+// Find implements smtpd.Finder.
+func (g *gateways) Find(ctx context.Context, a address.Address) (keydir.Finding, error) {
+	f, err := g.of.Find(ctx, a)
+	gateway := pgp.GatewayAddress(a.Domain)
+	asked := slices.ContainsFunc(f.Attempts, func(t keydir.Attempt) bool { return strings.HasPrefix(t.Source, "wkd") })
+	if err == nil && asked && f.Outcome == keydir.Found && !a.Equal(gateway) && g.due(a.Domain) {
+		g.work.Go(func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gatewayTime)
+			defer cancel()
+			if _, err := g.s.resolver.Find(ctx, gateway); err != nil {
+				g.s.log.Debug("gateway not looked up", "domain", a.Domain, "error", err)
+			}
+		})
+	}
+	return f, err
+}
+
+// due tells whether a domain's gateway should be asked for now, and notes that.
+func (g *gateways) due(domain string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.s.now()
+	if at, ok := g.asked[domain]; ok && now.Sub(at) < gatewayEvery {
+		return false
+	}
+	if len(g.asked) >= gatewayDomains {
+		clear(g.asked) // some are asked sooner than they had to
+	}
+	g.asked[domain] = now
+	return true
+}
+
+// close waits for what is being looked up.
+func (g *gateways) close() error {
+	g.work.Wait()
+	return nil
+}
