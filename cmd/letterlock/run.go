@@ -18,6 +18,8 @@ import (
 type cli struct {
 	Config string `help:"Configuration file; default: LETTERLOCK_CONFIG, or letterlock/letterlock.toml in the XDG configuration directory, or in /etc." placeholder:"FILE"`
 
+	Version kong.VersionFlag `help:"Print the version."`
+
 	Demo    demoCmd     `cmd:"" help:"Try it: an upstream, a key directory, and Alice and Bob with a bridge each, in this process."`
 	Serve   serveCmd    `cmd:"" help:"Run every role that the configuration has."`
 	Setup   setupCmd    `cmd:"" help:"Make an account ready: configuration, key, passwords."`
@@ -88,7 +90,7 @@ func parse(args []string, stdout, stderr io.Writer) (c *cli, command any, err er
 			err = exitError(code) // help was asked for
 		}
 	}()
-	p, err := kong.New(c, kong.Name("letterlock"), kong.Description("OpenPGP for the mail programs and servers that you already use."),
+	p, err := kong.New(c, kong.Name("letterlock"), kong.Vars{"version": "letterlock " + version()}, kong.Description("OpenPGP for the mail programs and servers that you already use."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	if err != nil {
