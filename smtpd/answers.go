@@ -95,7 +95,7 @@ func inside(src message.Source, p *message.Part, encoded int) (ids []string) {
 		text := p.Is("text/plain") || p.Is("text/html")
 		if len(p.Children) == 0 && p.Embedded == nil && !text {
 			ids = append(ids, ownIDs(message.ParseHeader(content(src, p, maxBeginning)))...)
-		} else if text {
+		} else if text && !quotesNothing(src, p) {
 			ids = append(ids, quotedIDs(content(src, p, maxPartBytes), p.Subtype == "html")...)
 		}
 	}

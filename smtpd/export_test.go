@@ -47,3 +47,6 @@ func ReadReply(r net.Conn) (code int, status, text string, err error) {
 	rep, err := newLink(r, time.Second).reply(time.Second)
 	return rep.Code, rep.Status, rep.Text, err
 }
+
+// QuotesHeader tells whether a text may quote the header of a message.
+var QuotesHeader = quotesHeader

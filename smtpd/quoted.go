@@ -15,8 +15,7 @@ const openedID = "opened"
 // quotedIDs looks for the header of another message in text: mail programs that
 // forward inline with the whole header name it nowhere else.
 func quotedIDs(text []byte, isHTML bool) (ids []string) {
-	low := bytes.ToLower(text)
-	if !bytes.Contains(low, []byte("message-id")) && !bytes.Contains(low, []byte("letterlock-status")) {
+	if !quotesHeader(text) {
 		return nil
 	}
 	plain := string(text)
@@ -44,6 +43,44 @@ func quotedIDs(text []byte, isHTML bool) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// quotesHeader tells whether one of the names that quotedIDs looks for is in text.
+// Both have a hyphen, and few texts have many.
+func quotesHeader(text []byte) bool {
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(text[at:], '-')
+		if i < 0 {
+			return false
+		}
+		at += i
+		before, after := text[:at], text[at+1:]
+		if endsIn(before, "message") && beginsWith(after, "id") || endsIn(before, "letterlock") && beginsWith(after, "status") {
+			return true
+		}
+	}
+}
+
+func endsIn(b []byte, word string) bool {
+	n := len(b) - len(word)
+	return n >= 0 && b[len(b)-1]|0x20 == word[len(word)-1] && strings.EqualFold(string(b[n:]), word)
+}
+
+func beginsWith(b []byte, word string) bool {
+	return len(b) >= len(word) && strings.EqualFold(string(b[:len(word)]), word)
+}
+
+// quotesNothing tells of a text in which quotedIDs finds nothing, where that is seen
+// without decoding or copying it.
+func quotesNothing(src message.Source, p *message.Part) (nothing bool) {
+	if isEncoded(p) {
+		return false
+	}
+	_, _ = message.InMemory(src, p.Body, min(p.End, p.Body+maxPartBytes), func(b []byte) error {
+		nothing = !quotesHeader(b)
+		return nil
+	})
+	return nothing
 }
 
 // withoutTags is what HTML shows, roughly: each tag ends a line where it is one

@@ -47,6 +47,7 @@ var answering = map[string]string{
 	"a message attached as a file of text": "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\nsee\n--x\nContent-Type: text/plain; name=letter.eml\n\n" +
 		"From: bob@example.net\nMessage-ID: <secret@example.net>\n\nx\n--x--\n",
 	"quoted with its header":                 "MIME-Version: 1.0\n\nsee:\n> From: bob@example.net\n> message-id: <secret@example.net>\n>\n> x\n",
+	"quoted behind hyphens, in capitals":     "MIME-Version: 1.0\n\n-- \n-----message-i\nMESSAGE-ID: <secret@example.net>\n",
 	"forwarded with its header, QP":          "MIME-Version: 1.0\nContent-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n\nMessage-ID:=\n <secret=40example.net>\n\nx\n",
 	"forwarded as HTML with its header":      "MIME-Version: 1.0\nContent-Type: text/html\n\n<p><b>Message-ID:</b>&nbsp;&lt;secret@example.net&gt;<br>x\n",
 	"forwarded with our word for it":         "MIME-Version: 1.0\n\n----- Forwarded message -----\nFrom: bob@example.net\nLetterlock-Status: encrypted; signature=valid; identity=directory; signer=AA\n\nx\n",
