@@ -56,13 +56,16 @@ func answered(src message.Source, root *message.Part) []string {
 			ids = append(ids, message.MessageIDs(f.Value())...)
 		}
 	}
-	if len(root.Header.All("Resent-From")) > 0 { // RFC 5322, Section 3.6.6: it is forwarded as it came
+	if resent(root.Header) {
 		ids = append(ids, ownIDs(root.Header)...)
 	}
 	ids = append(ids, inside(src, root, maxEncoded)...)
 	slices.Sort(ids)
 	return slices.Compact(ids)
 }
+
+// resent tells of a message that is forwarded as it came (RFC 5322, Section 3.6.6).
+func resent(h message.Header) bool { return len(h.All("Resent-From")) > 0 }
 
 // ownIDs are the IDs that a header gives its own message.
 func ownIDs(h message.Header) (ids []string) {

@@ -194,10 +194,12 @@ func (d *delivery) done(ctx context.Context) error {
 }
 
 // toldClear notes the Message-ID of what was sent readable by anyone. Without
-// the note answers are refused that might go: no reason to fail now.
+// the note answers are refused that might go: no reason to fail now. What is
+// forwarded as it came (RFC 5322, Section 3.6.6) has the ID that somebody else gave
+// it, who may have taken one of our letters'.
 func (d *delivery) toldClear(ctx context.Context) {
 	rec, ok := d.s.account.Opened.(ClearRecord)
-	if !ok {
+	if !ok || resent(d.sub.root.Header) {
 		return
 	}
 	for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {

@@ -101,6 +101,7 @@ func TestWhatGoesInClearIsNoted(t *testing.T) {
 		mode policy.Mode
 		want []string
 	}{
+		"forwarded as it came":            {[]string{"resent@example.com"}, policy.Prefer, nil},
 		"to somebody without certificate": {[]string{"x@example.com"}, policy.Prefer, []string{"<1@example.org>"}},
 		"signed only":                     {[]string{"x@example.com"}, policy.Sign, []string{"<1@example.org>"}},
 		"encrypted":                       {[]string{"bob@example.net"}, policy.Prefer, nil},
@@ -118,7 +119,14 @@ func TestWhatGoesInClearIsNoted(t *testing.T) {
 			}
 			b := newBridge(t, u, withRules(policy.Config{Default: tt.mode, Settings: policy.Settings{Mixed: policy.MixedSplit}}),
 				func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) { a.Opened = record })
-			b.login().submit(wired(letter("1", tt.to[0])), tt.to...)
+			text := letter("1", tt.to[0])
+			if tt.to[0] == "resent@example.com" {
+				text = "Resent-From: alice@example.org\r\n" + text
+			}
+			b.login().submit(wired(text), tt.to...)
+			if n := len(u.received()); (n > 0) == (tt.to[0] == "refused@example.com") {
+				t.Errorf("%d were taken", n)
+			}
 			if !slices.Equal(record.ids, tt.want) {
 				t.Errorf("noted %q, want %q", record.ids, tt.want)
 			}
