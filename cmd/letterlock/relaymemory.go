@@ -30,13 +30,13 @@ var inboundSchema = store.Schema{Name: "inbound", Steps: []string{
 	CREATE INDEX inbound_opened_seen ON inbound_opened (seen)`,
 }}
 
-// How long the gateway remembers. A packet that somebody kept for longer than two
-// years and sends again in another message is opened as if it were new, for its own
-// mailbox. What was opened is remembered for as long as an answer to it could be
-// written: forgetting it too soon would let that go in clear.
+// rememberedFor is how long the gateway remembers. Who kept a packet for longer and
+// sends it in a letter of his own has it opened, and may be answered with what it
+// says; an answer to what was opened longer ago may go in clear. So it is for as long
+// as anybody could care.
+const rememberedFor = 20 * 365 * 24 * time.Hour
+
 const (
-	packetsFor = 2 * 365 * 24 * time.Hour
-	openedFor  = 20 * 365 * 24 * time.Hour
 	pruneEvery = 6 * time.Hour
 	pruneBatch = 1000 // rows in a transaction
 )
@@ -106,8 +106,8 @@ func (m *inboundMemory) prune(ctx context.Context) (removed int64, err error) {
 	}{
 		{`UPDATE inbound_packet SET seen = ? WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen = 0 LIMIT ?)`, []any{now.Unix(), pruneBatch}},
 		{`UPDATE inbound_opened SET seen = ? WHERE message IN (SELECT message FROM inbound_opened WHERE seen = 0 LIMIT ?)`, []any{now.Unix(), pruneBatch}},
-		{`DELETE FROM inbound_packet WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen < ? LIMIT ?)`, []any{now.Add(-packetsFor).Unix(), pruneBatch}},
-		{`DELETE FROM inbound_opened WHERE message IN (SELECT message FROM inbound_opened WHERE seen < ? LIMIT ?)`, []any{now.Add(-openedFor).Unix(), pruneBatch}},
+		{`DELETE FROM inbound_packet WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen < ? LIMIT ?)`, []any{now.Add(-rememberedFor).Unix(), pruneBatch}},
+		{`DELETE FROM inbound_opened WHERE message IN (SELECT message FROM inbound_opened WHERE seen < ? LIMIT ?)`, []any{now.Add(-rememberedFor).Unix(), pruneBatch}},
 	} {
 		n, err := m.repeat(ctx, step.query, step.args)
 		if err != nil {
@@ -135,20 +135,21 @@ func (m *inboundMemory) repeat(ctx context.Context, query string, args []any) (c
 	}
 }
 
-// run prunes until ctx ends.
+// run prunes until ctx ends, and not at once: a machine that has just started may
+// not know the date yet, and what is removed is gone.
 func (i *inbound) run(ctx context.Context) {
 	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pruneEvery):
+		}
 		n, err := i.memory.prune(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			i.s.log.Error("what is remembered of opened mail was not pruned", "error", err)
 		case n > 0:
 			i.s.log.Info("what is remembered of opened mail was pruned", "removed", n)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pruneEvery):
 		}
 	}
 }

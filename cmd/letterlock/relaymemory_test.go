@@ -11,9 +11,8 @@ import (
 	"letterlock.org/letterlock/internal/store/storetest"
 )
 
-// TestWhatAGatewayRemembersIsPruned: packets are forgotten two years after they were
-// last seen, and that a message was opened not before an answer to it is out of the
-// question; what a node of an older version wrote counts from when it was found.
+// TestWhatAGatewayRemembersIsPruned: nothing is forgotten before twenty years after it
+// was last seen; what a node of an older version wrote counts from when it was found.
 func TestWhatAGatewayRemembersIsPruned(t *testing.T) {
 	storetest.Each(t, []store.Schema{main.InboundSchema}, func(t *testing.T, s store.Store) {
 		const day = 24 * time.Hour
@@ -61,24 +60,25 @@ func TestWhatAGatewayRemembersIsPruned(t *testing.T) {
 		}
 		old(2500)
 		prune(0)
-		now = start.Add(400 * day)
+		const year = 365 * day
+		now = start.Add(10 * year)
 		see(1, "<a>", false) // delivered again
 		see(2, "<x>", true)
-		now = start.Add(731 * day)
+		now = start.Add(19 * year)
 		see(3, "<c>", false)
-		prune(2500) // those of the older node; both others were seen later
+		prune(0)
+		now = start.Add(20*year + day)
+		prune(2502) // those of the older node, and <a>; the packets were seen later
 		see(1, "<x>", true)
-		now = start.Add(1140 * day)
+		was("<a>", false)
+		was("<b>", false)
+		if err := m.Remember(ctx, "<c>"); err != nil {
+			t.Fatal(err)
+		}
+		now = start.Add(30*year + day)
 		prune(1) // 2
 		see(2, "<x>", false)
 		see(1, "<x>", true)
-		was("<a>", true)
-		was("<b>", false)
-		now = start.Add(19 * 365 * day)
-		prune(3)
-		was("<a>", true)
-		now = start.Add(21 * 365 * day)
-		prune(2)
-		was("<a>", false)
+		was("<c>", true)
 	})
 }
