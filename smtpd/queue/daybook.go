@@ -98,8 +98,14 @@ func (q *Queue) enter(p *page, c *Change) (entered bool) {
 		live = was != nil
 	}
 	switch {
-	case begins(c, live), live && arrived(c):
-		p.entry(e, q.hash(e.Submission))
+	case begins(c, live):
+		p.write(e)
+		kept := *e
+		p.live[e.ID] = &kept
+		return true
+	case live && arrived(c):
+		p.write(e)
+		p.arrived(e.ID, q.hash(e.Submission))
 		return true
 	case live:
 		p.gone(e.ID)
@@ -127,23 +133,18 @@ func plain(c *Change) bool {
 	return !c.Forget && c.Body == nil && c.Notice == "" && !c.Entry.Queued && !c.Entry.Report && len(c.Entry.Hold) == 0
 }
 
-// entry writes the record of one that is Sending or Sent.
-func (p *page) entry(e *Entry, hash int64) {
+// write writes the record of an entry.
+func (p *page) write(e *Entry) {
 	p.n++
 	p.c.number(recordEntry)
 	p.c.entry(e)
-	p.note(e, hash)
 }
 
-// note takes over what the record of an entry says.
-func (p *page) note(e *Entry, hash int64) {
-	if e.State == Sending {
-		p.live[e.ID] = e
-		return
-	}
-	p.live[e.ID] = nil
-	p.sent = append(p.sent, place{hash: hash, id: sum(e.ID)})
-	p.lo, p.hi = span(p.lo, p.hi, e.ID)
+// arrived notes where an entry is Sent.
+func (p *page) arrived(id string, hash int64) {
+	p.live[id] = nil
+	p.sent = append(p.sent, place{hash: hash, id: sum(id)})
+	p.lo, p.hi = span(p.lo, p.hi, id)
 }
 
 // span widens a range of IDs; "", "" is the empty one.
@@ -220,16 +221,6 @@ func (b *daybook) take(p *page, seq int64, size int) {
 	}
 	b.bytes += size
 	b.next = seq + 1
-}
-
-// live is how many there are.
-func (q *Queue) live() int64 {
-	if q.book == nil {
-		return 0
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return int64(len(q.book.live))
 }
 
 // underway lists what is live, the oldest first.

@@ -271,7 +271,7 @@ func TestWhatArrivesAtOnceLeavesNoRow(t *testing.T) {
 	if got := j.known(e); got != queue.Sending {
 		t.Errorf("while it is sent it is %q", got)
 	}
-	if n, err := j.q.Counts(t.Context()); err != nil || n[queue.Sending].Entries != 1 {
+	if n, err := j.q.Counts(t.Context()); err != nil || n[queue.Sending].Entries != 1 || n[queue.Sending].Oldest.IsZero() {
 		t.Errorf("counted %v, %v", n, err)
 	}
 	j.q.SettleLater([]queue.Change{{Entry: in(e, queue.Sent, "so"), Bare: true}})

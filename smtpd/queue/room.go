@@ -38,7 +38,7 @@ type Count struct {
 
 // Counts counts what is not sent, by state. It reads an index, not the entries.
 func (q *Queue) Counts(ctx context.Context) (counts map[State]Count, err error) {
-	live := q.live()
+	live := q.underway()
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
 		counts = map[State]Count{}
 		each := func(scan func(...any) error) error {
@@ -57,9 +57,12 @@ func (q *Queue) Counts(ctx context.Context) (counts map[State]Count, err error) 
 		return tx.Rows(`SELECT state, COUNT(*), SUM(body), MIN(id) FROM queue_item
 			WHERE node <> '' AND state = 'sending' GROUP BY state`, nil, each)
 	})
-	if err == nil && live > 0 {
+	if err == nil && len(live) > 0 {
 		c := counts[Sending]
-		c.Entries += live
+		c.Entries += int64(len(live))
+		if at := madeAt(live[0].ID); c.Oldest.IsZero() || at.Before(c.Oldest) {
+			c.Oldest = at
+		}
 		counts[Sending] = c
 	}
 	return counts, err

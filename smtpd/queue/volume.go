@@ -82,7 +82,11 @@ func (q *Queue) load(tx store.Tx) error {
 		}
 		p := &page{live: map[string]*Entry{}}
 		at, err := q.readPage(seq, data,
-			func(e Entry) { p.note(&e, q.hash(e.Submission)) },
+			func(e Entry) {
+				if p.live[e.ID] = &e; e.State == Sent {
+					p.arrived(e.ID, q.hash(e.Submission))
+				}
+			},
 			func(id string) { p.live[id] = nil })
 		if err = q.leaveAlone(err); err != nil {
 			return err
@@ -154,7 +158,8 @@ func (q *Queue) closeVolume(tx store.Tx, p *page) error {
 	}
 	for _, e := range q.underway() {
 		if _, ok := p.live[e.ID]; !ok {
-			p.entry(&e, 0)
+			p.write(&e)
+			p.live[e.ID] = &e
 		}
 	}
 	return nil
