@@ -56,7 +56,7 @@ func TestClassesByBeginnings(t *testing.T) {
 	for _, items := range []string{
 		"(FLAGS BODY.PEEK[HEADER.FIELDS (Subject From)])",
 		"(BODY.PEEK[HEADER.FIELDS.NOT (Subject x-long)] UID)",
-		"(BODY.PEEK[HEADER.FIELDS (Subject X-Long Letterlock-Status)] BODY.PEEK[HEADER.FIELDS (From)] BODY.PEEK[1.MIME])",
+		"(BODY.PEEK[HEADER.FIELDS (\"Subject\" X-Long Letterlock-Status)] BODY.PEEK[HEADER.FIELDS (From)] BODY.PEEK[1.MIME])",
 		"(BODY.PEEK[HEADER.FIELDS (Subject)] BODY.PEEK[HEADER])",
 		"(BODY.PEEK[HEADER.FIELDS (Subject)] BODY.PEEK[])",
 		"(BODY[HEADER.FIELDS (Subject)] BODY.PEEK[HEADER.FIELDS (From)] FLAGS)",

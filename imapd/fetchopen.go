@@ -390,6 +390,11 @@ func (j *fetchJob) write(k *kept, row *index.Row, m *render.Message) {
 	if !ok {
 		return // expunged meanwhile
 	}
+	if row != nil && !j.box.headers.rendered(k.uid, row.Raw) {
+		j.s.log.Warn("the upstream gives another message under a UID than it gave", "uid", k.uid)
+		j.s.cut()
+		return
+	}
 	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, uid: k.uid, class: pgp.Encrypted, o: o}
 	_, _ = o.w.WriteString("* " + itoa(int64(number)) + " FETCH (")
 	w.first = true

@@ -28,8 +28,8 @@ func (j *fetchJob) choosePicks() {
 	}
 	for _, i := range j.items {
 		if pickable(i) {
-			// In capitals, as servers answer that read the names.
-			j.picks = append(j.picks, picks{[]byte(strings.ToUpper(i.Response())), render.NewPicker(i.Section.Fields, i.Section.Kind == "HEADER.FIELDS.NOT")})
+			// In capitals and else as asked, as servers answer that read the names.
+			j.picks = append(j.picks, picks{[]byte("BODY[" + strings.ToUpper(i.Section.String()) + "]"), render.NewPicker(i.Section.Fields, i.Section.Kind == "HEADER.FIELDS.NOT")})
 		}
 	}
 	if len(j.picks) > 0 {

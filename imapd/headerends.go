@@ -20,6 +20,7 @@ type headerPrints struct {
 	mu   sync.Mutex
 	of   map[uint32]headerPrint // guarded by mu
 	text map[uint32]int64       // guarded by mu: where the first piece began that was passed as text unread
+	raw  map[uint32][32]byte    // guarded by mu: of which ciphertext something was shown
 }
 
 // headerPrint is the fingerprint of a header's first n bytes, as they were shown.
@@ -65,6 +66,17 @@ func (h *headerPrints) passed(uid uint32, at int64) {
 		}
 		return at
 	})
+}
+
+// rendered notes that something of a rendering is shown, and tells whether what was
+// shown before is of the same ciphertext: else one message could lend its header,
+// and what it says of its signature, to another one's text.
+func (h *headerPrints) rendered(uid uint32, raw [32]byte) (same bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	was, known := h.raw[uid]
+	note(&h.raw, uid, func([32]byte) [32]byte { return raw })
+	return !known || was == raw
 }
 
 // print is what was shown of a header, and up to where it must have ended.
