@@ -132,9 +132,7 @@ func (f *FetchReader) value(name []byte) (Item, error) {
 			}
 			continue
 		case c == '(':
-			if depth++; depth > f.r.l.Depth*2 {
-				return Item{}, fmt.Errorf("%w: nested too deep", ErrDesync)
-			}
+			depth++ // however deep: any sender can nest parts, and it costs nothing here
 		case c == ')' && depth > 0:
 			depth--
 		case (c == ' ' || c == ')') && depth == 0:

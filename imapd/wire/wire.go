@@ -36,7 +36,7 @@ type Limits struct {
 	Literal  int   // bytes of one collected literal; 64 KiB
 	Command  int   // bytes of one command with its collected literals; 256 KiB
 	Drain    int64 // bytes of a refused literal that are read and dropped; 256 MiB
-	Depth    int   // nesting of parentheses; 50
+	Depth    int   // nesting of parentheses in a command; 50
 	Response int   // bytes of one response line, or of one collected item; 1 MiB
 }
 
