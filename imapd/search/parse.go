@@ -74,7 +74,11 @@ func Parse(args []wire.Token) (*Query, error) {
 	if len(args) > 1 && args[0].Is("RETURN") && args[1].Kind == wire.List {
 		q.returns, q.Return = &args[1], []string{}
 		for _, t := range args[1].List {
-			q.Return = append(q.Return, strings.ToUpper(t.Text()))
+			option := strings.ToUpper(t.Text())
+			if option != "MIN" && option != "MAX" && option != "ALL" && option != "COUNT" {
+				return nil, fmt.Errorf("%w: RETURN option unknown or not offered", ErrSyntax) // SAVE and PARTIAL are
+			}
+			q.Return = append(q.Return, option)
 		}
 		args = args[2:]
 	}
@@ -146,12 +150,12 @@ func (q *Query) key(tokens []wire.Token) (*node, []wire.Token, error) {
 		}
 		return forward(name, tokens, 2)
 	}
-	if set, err := wire.ParseSet(t.Value); err == nil || t.Text() == "$" {
-		n, rest, ferr := forward("", tokens, 1)
-		if err == nil && ferr == nil {
+	if set, err := wire.ParseSet(t.Value); err == nil { // "$" is none: SEARCHRES isn't offered
+		n, rest, err := forward("", tokens, 1)
+		if err == nil {
 			n.seqs = &set
 		}
-		return n, rest, ferr
+		return n, rest, err
 	}
 	return q.termKey(name, tokens)
 }
@@ -168,11 +172,11 @@ func forward(name string, tokens []wire.Token, n int) (*node, []wire.Token, erro
 		}
 	}
 	if name == "UID" {
-		if set, err := wire.ParseSet(tokens[1].Value); err == nil {
-			kid.uids = &set
-		} else if tokens[1].Text() != "$" {
+		set, err := wire.ParseSet(tokens[1].Value)
+		if err != nil {
 			return nil, nil, fmt.Errorf("%w: UID of no set", ErrSyntax)
 		}
+		kid.uids = &set
 	}
 	return kid, tokens[n:], nil
 }
