@@ -61,6 +61,10 @@ func (s *session) append(c *wire.Command) error {
 		return nil
 	}
 	src, err := s.sealed(c.Args, up)
+	if errors.Is(err, message.ErrLimit) {
+		s.local(c.Tag, "NO [LIMIT] the message has too many parts, levels or fields to be shown again once it is sealed")
+		return nil
+	}
 	if err != nil {
 		// Never stored as it is instead: that would be plaintext upstream.
 		s.log.Warn("upload could not be sealed", "reason", reason(err))
@@ -125,6 +129,10 @@ func (s *session) sealed(args []wire.Token, up *upload) (message.Source, error) 
 	}
 	if !seals || alreadyEncrypted(up) {
 		return up.Spool, nil
+	}
+	// What no rendering can be made of would never be readable here again.
+	if _, err := message.Parse(up, message.Limits{}); errors.Is(err, message.ErrLimit) {
+		return nil, err
 	}
 	if s.account.Seal == nil {
 		return nil, errors.New("no key to seal with")

@@ -103,3 +103,21 @@ func TestOnlyWhatIsEncryptedIsNotSealed(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatCouldNotBeShownIsNotSealed: a client that moves its mail here keeps
+// what it could not read here again.
+func TestWhatCouldNotBeShownIsNotSealed(t *testing.T) {
+	d := peer.Dovecot(t)
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+	c := login(t, b.addr, user, password)
+	for name, raw := range map[string]string{
+		"fields": "From: alice@example.test\r\n" + strings.Repeat("X: y\r\n", 3000) + "\r\nx\r\n",
+		"parts":  "From: alice@example.test\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nx\r\n", 1100) + "--b--\r\n",
+	} {
+		got := c.cmd(fmt.Sprintf("APPEND Drafts {%d+}\r\n%s", len(raw), raw))
+		if last := got[len(got)-1]; !strings.Contains(last, " NO [LIMIT] ") {
+			t.Errorf("many %s: %q", name, last)
+		}
+	}
+	c.upload("Drafts", "", []byte("From: alice@example.test\r\n\r\nx\r\n"))
+}
