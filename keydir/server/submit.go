@@ -175,6 +175,7 @@ const (
 	ByWKS    Way = "wks"    // a Web Key Service's mail
 	ByInvite Way = "invite" // a word that the operator gave
 	byNonce  Way = "nonce"  // of an authenticated request, so that it counts once
+	byTold   Way = "told"   // nothing: counts mails which say that all is done already
 )
 
 // lasts is how long a token is good. Three days are the Web Key Service's own.
@@ -186,6 +187,8 @@ func (w Way) lasts() time.Duration {
 		return 2 * putWindow
 	case ByInvite:
 		return 7 * 24 * time.Hour
+	case byTold:
+		return limitSpan
 	}
 	return 3 * 24 * time.Hour
 }

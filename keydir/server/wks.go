@@ -96,19 +96,23 @@ func (w *WKS) submitted(ctx context.Context, l wks.Letter) (out []Mail, err erro
 	return out, nil
 }
 
-// ask writes the confirmation request, or says that it is published already;
-// nothing if the address had its mails for today.
+// ask writes the confirmation request, or says to the address itself that it is
+// published already; nothing if the address had its mails for today. by is who
+// asks, if not the address.
 func (w *WKS) ask(ctx context.Context, a address.Address, c *pgp.Certificate, done bool, by asker) (Mail, error) {
 	out := Mail{From: w.Address, To: a}
 	m, err := w.Directory.minimal(c, a)
 	if err != nil {
 		return out, err
 	}
+	way := ByWKS
 	if done {
-		out.Text, err = wks.Done(ctx, w.head(a), m)
-		return out, err
+		if by != "" {
+			return out, nil
+		}
+		way = byTold
 	}
-	nonce, err := w.Directory.beginFor(ctx, ByWKS, a, m, by)
+	nonce, err := w.Directory.beginFor(ctx, way, a, m, by)
 	if errors.Is(err, ErrLimited) {
 		w.tell("keydir: no more mail to an address today")
 		return out, nil
@@ -116,7 +120,11 @@ func (w *WKS) ask(ctx context.Context, a address.Address, c *pgp.Certificate, do
 	if err != nil {
 		return out, err
 	}
-	out.Unsent = func(ctx context.Context) error { return w.Directory.Abandon(ctx, nonce, ByWKS) }
+	out.Unsent = func(ctx context.Context) error { return w.Directory.Abandon(ctx, nonce, way) }
+	if done {
+		out.Text, err = wks.Done(ctx, w.head(a), m)
+		return out, err
+	}
 	out.Text, err = wks.Request(ctx, w.head(a), m, wks.Confirmation{Sender: w.Address.String(), Address: a.String(), Nonce: nonce}, w.Signer)
 	return out, err
 }

@@ -210,3 +210,50 @@ func TestThePolicyClaimsNothingElse(t *testing.T) {
 		t.Errorf("got %q, want %q", text, want)
 	}
 }
+
+// Nobody's mailbox is filled through the submission address, and what others submit
+// leaves the owner's mails alone.
+func TestMailsOfTheWebKeyServiceAreFew(t *testing.T) {
+	d, _ := directory(t)
+	w, service := newService(t, d)
+	submit := func(from string, c *pgp.Certificate) int {
+		t.Helper()
+		mails, err := w.Receive(ctx, submission(t, from, c, service))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range mails {
+			if m.To.String() != "joe.doe@example.org" {
+				t.Errorf("a mail to %s", m.To)
+			}
+		}
+		return len(mails)
+	}
+	count := func(from string, c func() *pgp.Certificate) (n int) {
+		for range 6 {
+			n += submit(from, c())
+		}
+		return n
+	}
+	any := func() *pgp.Certificate { return cert(t, "joe.doe@example.org") }
+	if n := count("eve@elsewhere.example", any); n != 1 {
+		t.Errorf("a stranger's submissions made %d mails, want 1", n)
+	}
+	if n := count("mallory@elsewhere.example", any); n != 0 {
+		t.Errorf("another stranger's made %d more", n)
+	}
+	if n := count("Joe.Doe@example.org", any); n != 3 {
+		t.Errorf("the owner's made %d, want 3", n)
+	}
+	published := any()
+	if err := d.Add(ctx, addr(t, "joe.doe@example.org"), published); err != nil {
+		t.Fatal(err)
+	}
+	again := func() *pgp.Certificate { return published }
+	if n := count("eve@elsewhere.example", again); n != 0 {
+		t.Errorf("what is published, by a stranger: %d mails", n)
+	}
+	if n := count("joe.doe@example.org", again); n != 3 {
+		t.Errorf("what is published, by its owner: %d mails, want 3", n)
+	}
+}
