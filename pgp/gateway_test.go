@@ -19,10 +19,10 @@ func TestAGatewaysSignatureIsToldAsSuch(t *testing.T) {
 		return crlf("From: " + a + "\nTo: bob@example.org\nSubject: secret\nDate: " + testNow.Format(time.RFC1123Z) + "\nMessage-ID: <p@example.org>\n\nCANARY\n")
 	}
 	to := []*pgp.Certificate{c.bob.Certificate()}
-	gateway, seen := makeKey(t, "gateway@example.org"), makeKey(t, "gateway@example.com")
+	gateway, seen, listed := makeKey(t, "gateway@example.org"), makeKey(t, "gateway@example.com"), makeKey(t, "gateway@provider.example")
 	opening := c.opening()
-	opening.Certificates = &shelf{certs: []*pgp.Certificate{c.alice.Certificate(), c.mallory.Certificate(), gateway.Certificate(), seen.Certificate()},
-		ids: map[string]pgp.Identity{"alice@example.org": pgp.Directory, "gateway@example.org": pgp.Directory, "mallory@example.net": pgp.Confirmed}}
+	opening.Certificates = &shelf{certs: []*pgp.Certificate{c.alice.Certificate(), c.mallory.Certificate(), gateway.Certificate(), seen.Certificate(), listed.Certificate()},
+		ids: map[string]pgp.Identity{"alice@example.org": pgp.Directory, "gateway@example.org": pgp.Organisation, "gateway@provider.example": pgp.Directory, "mallory@example.net": pgp.Confirmed}}
 	for _, tt := range []struct {
 		name, mail, want, status string
 	}{
@@ -31,9 +31,9 @@ func TestAGatewaysSignatureIsToldAsSuch(t *testing.T) {
 		{"by the domain's key, for an author who isn't known", protect(t, from("zoe@example.org"), pgp.Protection{Signer: c.alice, Recipients: to,
 			Gateway: &pgp.Gateway{}}), "encrypted mismatch", "signature=mismatch; identity="},
 		{"by the key of the domain's gateway", protect(t, from("zoe@example.org"), pgp.Protection{Signer: gateway, Recipients: to,
-			Gateway: &pgp.Gateway{}}), "encrypted gateway", "signature=gateway; identity=directory; signer=" + string(gateway.Certificate().Fingerprint())},
+			Gateway: &pgp.Gateway{}}), "encrypted gateway", "signature=gateway; identity=organisation; signer=" + string(gateway.Certificate().Fingerprint())},
 		{"by that key, for the sender whom it names", protect(t, from("zoe@example.org"), pgp.Protection{Signer: gateway, Recipients: to,
-			Gateway: &pgp.Gateway{Sender: addr(t, "zoe@example.org")}}), "encrypted gateway", "signature=gateway; identity=directory"},
+			Gateway: &pgp.Gateway{Sender: addr(t, "zoe@example.org")}}), "encrypted gateway", "signature=gateway; identity=organisation"},
 		{"by that key, about another sender", protect(t, from("zoe@example.org"), pgp.Protection{Signer: gateway, Recipients: to,
 			Gateway: &pgp.Gateway{Sender: addr(t, "yan@example.org")}}), "encrypted mismatch", "signature=mismatch"},
 		{"by that key, without the word that it is a gateway's", protect(t, from("zoe@example.org"), pgp.Protection{Signer: gateway, Recipients: to}), "encrypted mismatch", "signature=mismatch"},
@@ -42,6 +42,8 @@ func TestAGatewaysSignatureIsToldAsSuch(t *testing.T) {
 		{"by that key, for a subdomain's author", protect(t, from("zoe@sub.example.org"), pgp.Protection{Signer: gateway, Recipients: to,
 			Gateway: &pgp.Gateway{}}), "encrypted mismatch", "signature=mismatch"},
 		{"by the key of a gateway that was only seen", protect(t, from("zoe@example.com"), pgp.Protection{Signer: seen, Recipients: to,
+			Gateway: &pgp.Gateway{}}), "encrypted mismatch", "signature=mismatch"},
+		{"by a mailbox of that name at a provider, whose directory lists its users' keys", protect(t, from("zoe@provider.example"), pgp.Protection{Signer: listed, Recipients: to,
 			Gateway: &pgp.Gateway{}}), "encrypted mismatch", "signature=mismatch"},
 		{"by a colleague's key that says it is a gateway's", protect(t, from("zoe@example.net"), pgp.Protection{Signer: c.mallory, Recipients: to,
 			Gateway: &pgp.Gateway{}}), "encrypted mismatch", "signature=mismatch"},

@@ -49,8 +49,10 @@ func (v *verifier) identity(ctx context.Context, a address.Address, c *Certifica
 }
 
 // domainKey says how a certificate is known as that of the gateway of the From
-// address's domain. What was only seen isn't enough: whoever could have it believed at
-// first sight would speak for all of the domain, whose own keys we may know.
+// address's domain. What was only seen isn't enough, nor what a directory says: a
+// provider's directory publishes what its users give it, and whoever got the mailbox
+// of that name there would speak for all of them. An authority of the domain, or a
+// person, has to vouch for it.
 func (v *verifier) domainKey(ctx context.Context, from address.Address, c *Certificate) (Identity, error) {
 	gateway := GatewayAddress(from.Domain)
 	if v.stored == nil || from.IsZero() || !c.Has(gateway) {
@@ -60,7 +62,7 @@ func (v *verifier) domainKey(ctx context.Context, from address.Address, c *Certi
 	if err != nil {
 		return Unknown, fmt.Errorf("looking up whose certificate it is: %w", err)
 	}
-	if i != Conflict && !i.AtLeast(Directory) {
+	if i != Conflict && !i.AtLeast(Organisation) {
 		return Unknown, nil
 	}
 	return i, nil

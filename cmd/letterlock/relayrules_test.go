@@ -112,8 +112,9 @@ func TestADomainsKeyIsToldAsItsGateways(t *testing.T) {
 	noCanaryIn(t, w)
 }
 
-// TestAGatewaysKeyIsFoundByWriting: who has written to a domain knows its gateway's
-// key by what the domain's directory says, and nobody asks when the answer is read.
+// TestAGatewaysKeyIsFoundByWriting: who has written to a domain has its gateway's key
+// by what the domain's directory says, and can confirm it; nobody asks when the
+// answer is read.
 func TestAGatewaysKeyIsFoundByWriting(t *testing.T) {
 	world, inner := peer.StartSink(t), peer.StartSink(t)
 	w, _ := newRelayWorld(t, world.Addr, "")
@@ -142,6 +143,11 @@ func TestAGatewaysKeyIsFoundByWriting(t *testing.T) {
 		}
 	}
 	theirs.kill() // nobody is asked any more
+	certs, err := pgp.ParseCertificates([]byte(out.command("key", "export", "gateway@example.org")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.command("cert", "verify", "gateway@example.org", string(certs[0].Fingerprint()))
 	letter := relayMail("yan@example.org", known, "Message-ID: <answer@example.org>\nDate: "+time.Now().Format(time.RFC1123Z)+"\n")
 	if err := handOver(out.ready[0].Listen, "yan@example.org", letter, known); err != nil {
 		t.Fatal(err)
@@ -149,7 +155,7 @@ func TestAGatewaysKeyIsFoundByWriting(t *testing.T) {
 	if err := handOver(in.ready[1].Listen, "yan@example.org", world.Await(t, 2)[1].Raw, known); err != nil {
 		t.Fatal(err)
 	}
-	if got := string(inner.Await(t, 1)[0].Raw); !strings.Contains(got, "Letterlock-Status: encrypted; signature=gateway; identity=directory; signer=") {
+	if got := string(inner.Await(t, 1)[0].Raw); !strings.Contains(got, "Letterlock-Status: encrypted; signature=gateway; identity=confirmed; signer=") {
 		t.Errorf("its status:\n%.600s", got)
 	}
 	noCanaryIn(t, w)
