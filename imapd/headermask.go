@@ -3,8 +3,10 @@ package imapd
 import (
 	"bytes"
 	"io"
+	"slices"
 	"sync"
 
+	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/render"
 )
 
@@ -76,10 +78,9 @@ func (m *headerMask) flush() error {
 	if len(m.held) == 0 {
 		return nil
 	}
-	for _, r := range m.ranges {
-		if r.Off == m.at { // it goes on as an imitation
-			render.Mask(m.held, m.at, m.ranges)
-		}
+	goesOn := len(m.ranges) >= index.MaxRanges || slices.ContainsFunc(m.ranges, func(r render.Range) bool { return r.Off == m.at })
+	if goesOn { // as an imitation
+		render.Mask(m.held, 0, []render.Range{{Len: int64(len(ours) - 1)}})
 	}
 	if m.print != nil && !m.over {
 		if err := m.print.add(m.held, false); err != nil {

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/imapd/render"
@@ -61,10 +62,11 @@ func ReadRoot(header []byte) Root {
 }
 
 func rootOf(h message.Header) Root {
-	return Root{
-		shape: shapeOf(h), seen: observed(h),
-		masks: Masks{Ranges: render.Imitations(h.Raw), Header: int64(len(h.Raw))},
+	ranges := render.Imitations(h.Raw)
+	if len(ranges) > MaxRanges {
+		ranges = slices.Clone(ranges[:MaxRanges])
 	}
+	return Root{shape: shapeOf(h), seen: observed(h), masks: Masks{Ranges: ranges, Header: int64(len(h.Raw))}}
 }
 
 // readRegular reads the header that b begins with, if it is regular. It looks

@@ -56,11 +56,15 @@ type entry struct {
 	modseq uint64 // the upstream's highest when the keywords last changed; 0 if they never did after classification
 }
 
+// MaxRanges bounds what is kept of one header: a sender can write very many fields
+// that imitate ours. There may be more where there are so many.
+const MaxRanges = 1000
+
 // Masks says what to overwrite in the root header of a message that is shown
 // as it arrived.
 type Masks struct {
-	Ranges []render.Range
-	Header int64 // length of the root header, with the empty line
+	Ranges []render.Range // at most MaxRanges
+	Header int64          // length of the root header, with the empty line
 }
 
 // longHeader is how long a header must be for its length to be kept.

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"net/mail"
+	"slices"
 	"sync"
 
 	"letterlock.org/letterlock/internal/address"
@@ -27,10 +28,26 @@ func observed(h message.Header) []keydir.Observation {
 	for _, f := range fields {
 		seen.Autocrypt = append(seen.Autocrypt, f.Value())
 	}
+	if sizeOf(seen) > maxObserved {
+		return nil
+	}
 	if date, err := mail.ParseDate(h.Get("Date")); err == nil {
 		seen.Date = date
 	}
 	return []keydir.Observation{seen}
+}
+
+// maxObserved bounds what is kept of one message, in bytes: certificates that fit an
+// Autocrypt field (Autocrypt 1.1, Section 2.1) are far smaller.
+const maxObserved = 128 << 10
+
+// sizeOf is how many bytes an observation keeps in memory, about.
+func sizeOf(o keydir.Observation) int {
+	n := 200
+	for _, s := range slices.Concat(o.Autocrypt, o.Results) {
+		n += len(s)
+	}
+	return n
 }
 
 // maxResults bounds what is kept of a message's Authentication-Results, in bytes.
@@ -111,13 +128,14 @@ func (l *Library) observeOpened(ctx context.Context, o *judged) {
 type observations struct {
 	mu      sync.Mutex
 	waiting []keydir.Observation // guarded by mu
+	bytes   int                  // guarded by mu: of waiting
 	busy    bool                 // guarded by mu
 	done    sync.WaitGroup
 }
 
-// maxObservations bounds what waits; more is not told. What plain mail shows is
-// shown again by the next message.
-const maxObservations = 10000
+// maxObservations bounds the bytes that wait; more is not told. What plain mail
+// shows is shown again by the next message.
+const maxObservations = 32 << 20
 
 // observeLater tells what plain messages show, without waiting for it.
 func (l *Library) observeLater(seen []keydir.Observation) {
@@ -127,10 +145,11 @@ func (l *Library) observeLater(seen []keydir.Observation) {
 	o := &l.plain
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.waiting)+len(seen) > maxObservations {
-		return
+	for _, one := range seen {
+		if n := sizeOf(one); o.bytes+n <= maxObservations {
+			o.waiting, o.bytes = append(o.waiting, one), o.bytes+n
+		}
 	}
-	o.waiting = append(o.waiting, seen...)
 	if o.busy {
 		return
 	}
@@ -139,7 +158,7 @@ func (l *Library) observeLater(seen []keydir.Observation) {
 		for {
 			o.mu.Lock()
 			batch := o.waiting
-			o.waiting = nil
+			o.waiting, o.bytes = nil, 0
 			o.busy = len(batch) > 0
 			o.mu.Unlock()
 			if len(batch) == 0 {
