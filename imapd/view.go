@@ -121,15 +121,11 @@ func (v *view) find(uid uint32) int {
 	return sort.Search(len(v.uids), func(i int) bool { return v.uids[i] == 0 || v.uids[i] >= uid })
 }
 
-// toClient gives the client's number of the upstream's.
+// toClient gives the client's number of the upstream's: as many more as there are
+// gone messages before it.
 func (v *view) toClient(seq uint32) uint32 {
-	for _, g := range v.gone {
-		if g.seq > seq {
-			break
-		}
-		seq++
-	}
-	return seq
+	before := sort.Search(len(v.gone), func(i int) bool { return v.gone[i].seq-uint32(i) > seq })
+	return seq + uint32(before)
 }
 
 // client gives the client's number of the upstream's.

@@ -82,3 +82,40 @@ func TestAllVanishAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestNumbersOfTheClient: the client's list of messages is the upstream's with those
+// that are gone still in it.
+func TestNumbersOfTheClient(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for round := range 500 {
+		var v view
+		n := 1 + rng.IntN(40)
+		v.exists(uint32(n))
+		var client, up []int // which message it is
+		for i := range n {
+			client, up = append(client, i), append(up, i)
+		}
+		for range rng.IntN(n) {
+			at := rng.IntN(len(up))
+			v.expunge(uint32(at) + 1)
+			up = slices.Delete(up, at, at+1)
+		}
+		for i, message := range up {
+			if got := v.client(uint32(i) + 1); client[got-1] != message {
+				t.Fatalf("round %d: the upstream's %d is the client's %d", round, i+1, got)
+			}
+		}
+	}
+}
+
+// BenchmarkExpungedUntold: during a FETCH nothing may be told, however much goes.
+func BenchmarkExpungedUntold(b *testing.B) {
+	var v view
+	v.exists(uint32(min(b.N, maxMessages)))
+	for i := range b.N {
+		if i < maxMessages {
+			v.client(1)
+			v.expunge(1)
+		}
+	}
+}
