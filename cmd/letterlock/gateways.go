@@ -23,7 +23,9 @@ type gateways struct {
 
 	mu    sync.Mutex // guards what follows
 	asked map[string]time.Time
-	work  sync.WaitGroup
+	busy  int // lookups under way
+
+	work sync.WaitGroup
 }
 
 // Bounds: how often a domain is asked again, of how many is remembered when they were,
@@ -31,6 +33,7 @@ type gateways struct {
 const (
 	gatewayEvery   = 24 * time.Hour
 	gatewayDomains = 1000
+	gatewayBusy    = 4
 	gatewayTime    = 15 * time.Second
 )
 
@@ -45,6 +48,7 @@ func (g *gateways) Find(ctx context.Context, a address.Address) (keydir.Finding,
 	asked := slices.ContainsFunc(f.Attempts, func(t keydir.Attempt) bool { return strings.HasPrefix(t.Source, "wkd") })
 	if err == nil && asked && f.Outcome == keydir.Found && !a.Equal(gateway) && g.due(a.Domain) {
 		g.work.Go(func() {
+			defer g.done()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gatewayTime)
 			defer cancel()
 			if _, err := g.s.resolver.Find(ctx, gateway); err != nil {
@@ -55,19 +59,27 @@ func (g *gateways) Find(ctx context.Context, a address.Address) (keydir.Finding,
 	return f, err
 }
 
-// due tells whether a domain's gateway should be asked for now, and notes that.
+// due tells whether a domain's gateway should be asked for now, and notes that; then
+// done must follow.
 func (g *gateways) due(domain string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.s.now()
-	if at, ok := g.asked[domain]; ok && now.Sub(at) < gatewayEvery {
+	if at, ok := g.asked[domain]; ok && now.Sub(at) < gatewayEvery || g.busy >= gatewayBusy {
 		return false
 	}
+	g.busy++
 	if len(g.asked) >= gatewayDomains {
 		clear(g.asked) // some are asked sooner than they had to
 	}
 	g.asked[domain] = now
 	return true
+}
+
+func (g *gateways) done() {
+	g.mu.Lock()
+	g.busy--
+	g.mu.Unlock()
 }
 
 // close waits for what is being looked up.
