@@ -74,9 +74,14 @@ func (s *state) setPassword(ctx context.Context, e *env, b *config.Bridge, file 
 		return errors.New("an empty password was not stored")
 	}
 	if login.Mode(b.Auth) == login.Passthrough {
-		return s.login.SetVerifier(ctx, b.Account, p)
+		err = s.login.SetVerifier(ctx, b.Account, p)
+	} else {
+		err = s.login.SetUpstreamPassword(ctx, b.Account, p)
 	}
-	return s.login.SetUpstreamPassword(ctx, b.Account, p)
+	if err == nil {
+		s.tryPassword(ctx, e, b, p)
+	}
+	return err
 }
 
 type accountPassword struct {

@@ -9,7 +9,6 @@ import (
 
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/internal/config"
-	"letterlock.org/letterlock/internal/endpoint"
 	"letterlock.org/letterlock/internal/login"
 )
 
@@ -43,12 +42,7 @@ func (s *state) indexer(b *config.Bridge) (*index.Indexer, error) {
 	up := b.IMAP.Server
 	return index.NewIndexer(index.IndexerConfig{
 		Library: library, Dial: up.Dial, Logger: s.log,
-		Client: func(conn net.Conn) (*imapclient.Client, error) {
-			if up.Security == endpoint.STARTTLS {
-				return imapclient.NewStartTLS(conn, &imapclient.Options{TLSConfig: up.TLSConfig()})
-			}
-			return imapclient.New(conn, nil), nil
-		},
+		Client: func(conn net.Conn) (*imapclient.Client, error) { return imapOver(up, conn) },
 		Login: func(ctx context.Context, c *imapclient.Client) error {
 			password, err := s.login.UpstreamPassword(ctx, b.Account)
 			if errors.Is(err, login.ErrNotReady) {
