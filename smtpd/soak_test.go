@@ -72,6 +72,7 @@ type soakSum struct {
 	runs, faults, kills, messages, copies, unknown, reports   int
 	held, twiceNoID, failed, refused, unacked, ambiguous, cut int
 	told, untold                                              int // passwords
+	injected                                                  int // runs in which something went wrong beside the clients
 	hit                                                       map[string]int
 }
 
@@ -82,10 +83,10 @@ func (s *soakSum) tooMany() bool {
 }
 
 func (s *soakSum) String() string {
-	return fmt.Sprintf("%d runs, %d faults hit, %d processes killed, %d recipients of messages, %d copies, %d unknown and told, %d reports taken, %d held in the end, "+
+	return fmt.Sprintf("%d runs, %d of them injected, %d faults hit, %d processes killed, %d recipients of messages, %d copies, %d unknown and told, %d reports taken, %d held in the end, "+
 		"%d refused and told, %d given up by clients, %d clients told that nobody knows, %d answers that clients lost, %d copies twice without Message-ID, "+
 		"%d copies under a password that was told, %d whose notice the smarthost never took; hit %v",
-		s.runs, s.faults, s.kills, s.messages, s.copies, s.unknown, s.reports, s.held, s.refused, s.unacked, s.ambiguous, s.cut, s.twiceNoID, s.told, s.untold, s.hit)
+		s.runs, s.injected, s.faults, s.kills, s.messages, s.copies, s.unknown, s.reports, s.held, s.refused, s.unacked, s.ambiguous, s.cut, s.twiceNoID, s.told, s.untold, s.hit)
 }
 
 func (s *soakSum) add(t *testing.T, w *soak) {
@@ -93,6 +94,9 @@ func (s *soakSum) add(t *testing.T, w *soak) {
 	defer s.mu.Unlock()
 	s.runs++
 	s.kills += w.kills
+	if w.written || w.kills+len(w.host.hits) > 0 {
+		s.injected++
+	}
 	if s.hit == nil {
 		s.hit = map[string]int{}
 	}
@@ -149,8 +153,10 @@ type soak struct {
 	turn   int
 	writes []soakWrite // of the lives to come
 	kills  int
-	events []string
-	errs   []string
+	// written: something was done at a write of the journal
+	written bool
+	events  []string
+	errs    []string
 }
 
 func (w *soak) note(format string, args ...any) {

@@ -70,6 +70,9 @@ func (s lifeStore) Update(ctx context.Context, f func(store.Tx) error) error {
 	fault := ""
 	if n == s.l.fault.N {
 		fault = s.l.fault.How
+		s.l.w.mu.Lock()
+		s.l.w.written = s.l.w.written || fault != ""
+		s.l.w.mu.Unlock()
 		s.l.w.note("write %d: %s", n, fault)
 	}
 	switch fault {
