@@ -52,7 +52,7 @@ func (c *compact) text(s string) {
 		return
 	}
 	for i := 0; i < len(s); i += 2 {
-		c.b = append(c.b, nibble(s[i])<<4|nibble(s[i+1]))
+		c.b = append(c.b, digits[s[i]]<<4|digits[s[i+1]]&15)
 	}
 }
 
@@ -75,20 +75,14 @@ func hexed(s string) int {
 	if len(s) < 16 || len(s)%2 != 0 {
 		return asIs
 	}
-	lower, upper := false, false
+	seen := byte(0)
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= '0' && c <= '9':
-		case c >= 'a' && c <= 'f':
-			lower = true
-		case c >= 'A' && c <= 'F':
-			upper = true
-		default:
+		if seen |= digits[s[i]]; seen&notHex != 0 {
 			return asIs
 		}
 	}
-	switch {
-	case lower && upper:
+	switch seen & (lower | upper) {
+	case lower | upper:
 		return asIs
 	case upper:
 		return asUpperHex
@@ -96,12 +90,25 @@ func hexed(s string) int {
 	return asHex
 }
 
-func nibble(c byte) byte {
-	if c <= '9' {
-		return c - '0'
+// digits are the values of hex digits, and what they are.
+var digits = func() (t [256]byte) {
+	for i := range t {
+		t[i] = notHex
 	}
-	return c&^0x20 - 'A' + 10
-}
+	for i := range byte(10) {
+		t['0'+i] = i
+	}
+	for i := range byte(6) {
+		t['a'+i], t['A'+i] = 10+i|lower, 10+i|upper
+	}
+	return t
+}()
+
+const (
+	lower = 1 << (4 + iota)
+	upper
+	notHex
+)
 
 // time writes t to the nanosecond, without its zone.
 func (c *compact) time(t time.Time) {

@@ -99,6 +99,7 @@ func (q *Queue) enter(p *page, c *Change) (entered bool) {
 	}
 	switch {
 	case begins(c, live):
+		q.note(e)
 		p.write(e)
 		kept := *e
 		p.live[e.ID] = &kept

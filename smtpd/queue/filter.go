@@ -31,6 +31,13 @@ func (b *filter) at(hash int64, f func(word *atomic.Uint64, bit uint64) bool) bo
 	return true
 }
 
+// note has the filter know of a submission, before it is in the store.
+func (q *Queue) note(e *Entry) {
+	if h := q.hash(e.Submission); h != 0 && q.seen != nil {
+		q.seen.add(h)
+	}
+}
+
 func (b *filter) add(hash int64) {
 	b.at(hash, func(word *atomic.Uint64, bit uint64) bool { word.Or(bit); return true })
 }

@@ -156,9 +156,6 @@ func (q *Queue) apply(changes []Change) func(store.Tx, *page) (int64, error) {
 	var reports []report
 	for i := range changes {
 		c := &changes[i]
-		if h := q.hash(c.Entry.Submission); h != 0 && q.seen != nil {
-			q.seen.add(h)
-		}
 		c.Entry.Queued = c.Entry.Queued || c.Entry.State == Waiting || c.Entry.State == Held
 		if c.Forget {
 			continue
@@ -191,6 +188,7 @@ func (q *Queue) apply(changes []Change) func(store.Tx, *page) (int64, error) {
 // returns by how many bytes the bodies grew.
 func (q *Queue) put(tx store.Tx, c Change, now time.Time) (int64, error) {
 	e := c.Entry
+	q.note(&e)
 	if c.IfOpen {
 		var state string
 		err := tx.Row(`SELECT state FROM queue_item WHERE id = ? FOR UPDATE`, []any{e.ID}, &state)
