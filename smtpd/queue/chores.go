@@ -108,7 +108,7 @@ func (q *Queue) ringOne(ctx context.Context, id string, now time.Time) error {
 // IDs begin with the time, so that only what is old is looked at.
 func (q *Queue) tidy(ctx context.Context) (time.Time, error) {
 	now := q.c.Now()
-	if q.purged.After(now.Add(-time.Hour)) {
+	if now.Sub(q.purged).Abs() < time.Hour { // more ahead, the clock was set back since
 		return q.purged.Add(time.Hour), nil
 	}
 	before := now.Add(-q.c.Remember)
@@ -141,12 +141,12 @@ func (q *Queue) tidyBook(ctx context.Context, before time.Time) error {
 		return nil
 	}
 	err := q.write(ctx, nil, func(_ store.Tx, p *page) (int64, error) {
-		p.close = p.close || p.now.Sub(q.book.opened) > q.c.Remember/8
+		p.close = p.close || p.now.Sub(q.book.opened).Abs() > q.c.Remember/8
 		return 0, nil
 	})
 	for more := true; more && err == nil && ctx.Err() == nil; {
 		err = q.update(ctx, func(tx store.Tx) (err error) {
-			more, err = q.retire(tx, before)
+			more, err = q.retire(tx, q.c.Now(), before)
 			return err
 		})
 	}

@@ -355,6 +355,37 @@ func TestSubmissionsAreRecognisedInClosedVolumes(t *testing.T) {
 	}
 }
 
+// TestVolumesOfAClockAheadGoToo: a clock that was years ahead for a while keeps
+// nothing in the daybook that is older than what is remembered.
+func TestVolumesOfAClockAheadGoToo(t *testing.T) {
+	j := newJournal(t, queue.Config{Volume: 2000, Remember: 5 * 24 * time.Hour})
+	send := func(from int) {
+		for i := range 50 {
+			j.later(time.Minute)
+			j.send(fmt.Sprintf("<%d@x>", from+i))
+		}
+	}
+	const years = 50 * 365 * 24 * time.Hour
+	j.later(years)
+	tidy := func() {
+		t.Helper()
+		if err := j.q.Tidy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(0)
+	tidy()
+	j.later(-years)
+	send(100)
+	for range 4 { // it is seen that it was ahead; what is closed goes; so does what was open
+		tidy()
+		j.later(6 * 24 * time.Hour)
+	}
+	if n := j.number(`SELECT COUNT(*) FROM queue_volume`) + j.number(`SELECT COUNT(*) FROM queue_page`) + j.number(`SELECT COUNT(*) FROM queue_found`); n > 4 {
+		t.Errorf("%d volumes, pages and indexes of what is forgotten", n)
+	}
+}
+
 // silent sends nothing.
 type silent struct{}
 

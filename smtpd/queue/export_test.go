@@ -1,5 +1,7 @@
 package queue
 
+import "context"
+
 // Pack writes entries as the daybook does, and Unpack reads them.
 func Pack(es ...Entry) []byte {
 	c := compact{words: map[string]int{}}
@@ -16,4 +18,10 @@ func Unpack(b []byte, n int) (es []Entry, left int, err error) {
 		es = append(es, u.entry())
 	}
 	return es, len(u.b), u.err
+}
+
+// Tidy is the chore that forgets what is old.
+func (q *Queue) Tidy(ctx context.Context) error {
+	_, err := q.tidy(ctx)
+	return err
 }
