@@ -1,10 +1,9 @@
 package smtpd
 
 import (
+	"errors"
 	"fmt"
-	"io"
 
-	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/wire"
 )
@@ -14,23 +13,24 @@ import (
 // longer.
 const aheadFrom = 256 << 10
 
-// ahead sends a copy upstream as it is written into its spool. What fails upstream
-// doesn't keep the copy from being made: the spool is what counts, and the client
-// is told afterwards, as if the copy had been sent from there.
+// ahead sends a copy upstream as it is written, and keeps nothing of it: the client
+// has the message until it is answered, and whatever fails is its answer.
+//
+// As a message.Source it has a size only.
 type ahead struct {
-	c     *client
-	spool *message.Spool
-	dots  wire.Stuffer
-	err   error // of the upstream, the first
+	c    *client
+	dots wire.Stuffer
+	size int64
+	err  error // of the upstream, the first
 }
 
 // Write implements io.Writer.
 func (a *ahead) Write(p []byte) (int, error) {
-	n, err := a.spool.Write(p)
-	if err == nil && a.err == nil {
+	a.size += int64(len(p))
+	if a.err == nil {
 		a.err = a.dots.Next(p, a.c.add)
 	}
-	return n, err
+	return len(p), a.failed()
 }
 
 // end sends what the last line lacks.
@@ -38,10 +38,22 @@ func (a *ahead) end() error {
 	if a.err == nil {
 		a.err = a.c.add([]byte(a.dots.End()))
 	}
-	if a.err != nil {
-		return fmt.Errorf("%w: %w", errUpstream, a.err)
+	return a.failed()
+}
+
+func (a *ahead) failed() error {
+	if a.err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: %w", errUpstream, a.err)
+}
+
+// Size implements message.Source.
+func (a *ahead) Size() int64 { return a.size }
+
+// ReadAt implements message.Source.
+func (a *ahead) ReadAt([]byte, int64) (int, error) {
+	return 0, errors.New("the message is on its way and was not kept")
 }
 
 // runAhead lets the only copy of a long message go upstream while it is being made,
@@ -65,19 +77,17 @@ func (s *session) runAhead(sub submission, groups []*group) error {
 	return nil
 }
 
-// toBoth is where a copy is written to: into its spool, and upstream where it runs
-// ahead.
-func (s *session) toBoth(spool *message.Spool) io.Writer {
-	if s.up == nil || s.up.ahead == nil {
-		return spool
+// running is the copy that goes upstream while it is made, nil for none.
+func (s *session) running() *ahead {
+	if s.up == nil {
+		return nil
 	}
-	s.up.ahead.spool = spool
 	return s.up.ahead
 }
 
 // fallBack ends a transaction of which nothing came.
 func (s *session) fallBack() {
-	if s.up != nil && s.up.ahead != nil {
+	if s.running() != nil {
 		s.up.close()
 		s.up, s.env.probe = nil, nil
 	}

@@ -192,9 +192,13 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 		g.signer = p.Signer.Certificate().Fingerprint()
 	}
 	p.Recipients, p.Least, p.Root, p.Plain = g.certs, g.options.Least, sub.root, sub.plain
+	if a := s.running(); a != nil {
+		g.body = a
+		return pgp.Protect(ctx, a, sub.src, p)
+	}
 	g.spool = message.NewSpool(s.server.c.Spool)
 	g.body = g.spool
-	return pgp.Protect(ctx, s.toBoth(g.spool), sub.src, p)
+	return pgp.Protect(ctx, g.spool, sub.src, p)
 }
 
 // protection is how a message is signed, whoever it is for.

@@ -35,6 +35,9 @@ func (s *session) submit(ctx context.Context, sub submission) error {
 		return s.fault("handing the message to the mail server", err)
 	}
 	if err := s.protectAll(ctx, sub, groups); err != nil {
+		if a := s.running(); a != nil && a.err != nil {
+			return s.fault("handing the message to the mail server", a.failed())
+		}
 		return s.protectFault(err)
 	}
 	return s.newDelivery(sub, groups, unknown).run(ctx)
