@@ -182,11 +182,12 @@ func places(volume int64, part []byte, f func(place)) {
 // to be called again. One that was closed by a clock that was set back since counts
 // from now on, so that it doesn't keep all that follow.
 func (q *Queue) retire(tx store.Tx, now, before time.Time) (more bool, err error) {
-	if _, err := tx.Exec(`UPDATE queue_volume SET closed = ? WHERE closed > ?`, now.UnixMicro(), now.UnixMicro()); err != nil {
-		return false, err
-	}
 	var last, closed int64
 	err = tx.Row(`SELECT last, closed FROM queue_volume WHERE last > 0 ORDER BY last LIMIT 1`, nil, &last, &closed)
+	if err == nil && closed > now.UnixMicro() { // with all that are like it
+		_, err = tx.Exec(`UPDATE queue_volume SET closed = ? WHERE last > 0 AND closed > ?`, now.UnixMicro(), now.UnixMicro())
+		return false, err
+	}
 	if errors.Is(err, store.ErrNoRow) || err == nil && closed >= before.UnixMicro() {
 		return false, nil
 	}
