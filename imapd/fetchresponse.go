@@ -325,7 +325,7 @@ func (w *responseWriter) throughMask(out io.Writer, asked wire.FetchItem, from f
 	m := newHeaderMask(out, w.imitations().Ranges, picked)
 	defer m.release()
 	if !picked && asked.Partial != nil {
-		m.print = w.box.headers.printing(w.uid)
+		m.print = w.box.headers.printing(w.piecesOf(asked))
 	}
 	err := from(m)
 	if err == nil {
@@ -336,7 +336,7 @@ func (w *responseWriter) throughMask(out io.Writer, asked wire.FetchItem, from f
 	}
 	shown, err := m.print.finish(m.over)
 	if err == nil {
-		w.box.headers.saw(w.uid, shown)
+		w.box.headers.saw(w.piecesOf(asked), shown)
 	}
 	return err
 }
@@ -349,7 +349,7 @@ func inText(asked wire.FetchItem) bool {
 
 // inText passes a piece on that begins in the text.
 func (w *responseWriter) inText(name []byte, size int64, asked wire.FetchItem, from func(io.Writer) error) error {
-	w.box.headers.passed(w.uid, asked.Partial.Offset)
+	w.box.headers.passed(w.piecesOf(asked), asked.Partial.Offset)
 	return from(w.begin(name, size).w)
 }
 

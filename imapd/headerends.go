@@ -18,9 +18,19 @@ import (
 // its connection is cut.
 type headerPrints struct {
 	mu   sync.Mutex
-	of   map[uint32]headerPrint // guarded by mu
-	text map[uint32]int64       // guarded by mu: where the first piece began that was passed as text unread
-	raw  map[uint32][32]byte    // guarded by mu: of which ciphertext something was shown
+	of   map[piecesOf]headerPrint // guarded by mu
+	text map[piecesOf]int64       // guarded by mu: where the first piece began that was passed as text unread
+	raw  map[uint32][32]byte      // guarded by mu: of which ciphertext something was shown
+}
+
+// piecesOf is what pieces are put together to: a message, or its header.
+type piecesOf struct {
+	uid    uint32
+	header bool
+}
+
+func (w *responseWriter) piecesOf(i wire.FetchItem) piecesOf {
+	return piecesOf{w.uid, i.Section != nil && i.Section.Kind == "HEADER"}
 }
 
 // headerPrint is the fingerprint of a header's first n bytes, as they were shown.
@@ -35,20 +45,20 @@ type headerPrint struct {
 const maxPrints = 50_000
 
 // note remembers something of a message, as far as there is room.
-func note[V any](m *map[uint32]V, uid uint32, change func(V) V) {
+func note[K comparable, V any](m *map[K]V, key K, change func(V) V) {
 	if *m == nil {
-		*m = map[uint32]V{}
+		*m = map[K]V{}
 	}
-	if v, known := (*m)[uid]; known || len(*m) < maxPrints {
-		(*m)[uid] = change(v)
+	if v, known := (*m)[key]; known || len(*m) < maxPrints {
+		(*m)[key] = change(v)
 	}
 }
 
 // saw notes what was shown of a header.
-func (h *headerPrints) saw(uid uint32, p headerPrint) {
+func (h *headerPrints) saw(of piecesOf, p headerPrint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	note(&h.of, uid, func(was headerPrint) headerPrint {
+	note(&h.of, of, func(was headerPrint) headerPrint {
 		if p.n > was.n || p.over && !was.over {
 			return p
 		}
@@ -57,10 +67,10 @@ func (h *headerPrints) saw(uid uint32, p headerPrint) {
 }
 
 // passed notes that a piece from offset at on is passed as text.
-func (h *headerPrints) passed(uid uint32, at int64) {
+func (h *headerPrints) passed(of piecesOf, at int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	note(&h.text, uid, func(was int64) int64 {
+	note(&h.text, of, func(was int64) int64 {
 		if was > 0 {
 			at = min(at, was)
 		}
@@ -80,14 +90,14 @@ func (h *headerPrints) rendered(uid uint32, raw [32]byte) (same bool) {
 }
 
 // print is what was shown of a header, and up to where it must have ended.
-func (h *headerPrints) print(uid uint32) (p headerPrint, limit int64) {
+func (h *headerPrints) print(of piecesOf) (p headerPrint, limit int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	limit = math.MaxInt64
-	if at := h.text[uid]; at > 0 {
+	if at := h.text[of]; at > 0 {
 		limit = at
 	}
-	return h.of[uid], limit
+	return h.of[of], limit
 }
 
 // furthestHeader is up to where pieces of uids may be of the header, as far as
@@ -99,10 +109,12 @@ func (j *fetchJob) furthestHeader(lib *index.Mailbox, uids []uint32) (end, shown
 	}
 	for _, uid := range uids {
 		masks, _ := lib.Masks(uid)
-		p, _ := j.box.headers.print(uid)
-		end, shown = max(end, masks.Header, p.n), max(shown, p.n)
-		if !p.over && p.n >= reach {
-			end = math.MaxInt64
+		end = max(end, masks.Header)
+		for _, header := range []bool{false, true} {
+			p, _ := j.box.headers.print(piecesOf{uid, header})
+			if end, shown = max(end, p.n), max(shown, p.n); !p.over && p.n >= reach {
+				end = math.MaxInt64
+			}
 		}
 	}
 	near, first := 0, int64(0)
@@ -125,9 +137,9 @@ type printing struct {
 	limit int64
 }
 
-func (h *headerPrints) printing(uid uint32) *printing {
+func (h *headerPrints) printing(of piecesOf) *printing {
 	p := &printing{hash: sha256.New()}
-	p.was, p.limit = h.print(uid)
+	p.was, p.limit = h.print(of)
 	return p
 }
 
