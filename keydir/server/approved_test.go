@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -103,6 +105,43 @@ func TestAWithdrawnCertificationStaysSo(t *testing.T) {
 			if _, ok := c.CertifiedBy(authority.Certificate(), a, now); ok != step.want {
 				t.Errorf("%s: %s sees it certified: %v", step.name, who, ok)
 			}
+		}
+	}
+}
+
+// Nor with one that has no room for it.
+func TestAWithdrawnCertificationIsNotCrowdedOut(t *testing.T) {
+	d, _ := directory(t)
+	a := addr(t, "joe.doe@example.org")
+	d.Now = func() time.Time { return today.Add(time.Hour) }
+	authority, owner := key(t, "openpgp-ca@example.org"), key(t, "joe.doe@example.org")
+	d.Approved = func(address.Address) []*pgp.Certificate { return []*pgp.Certificate{authority.Certificate()} }
+	certified, err := pgp.Certify(authority, owner.Certificate(), a, pgp.Certification{}, today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withdrawn, err := pgp.Withdraw(authority, certified, a, today.Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := certified // as many packets as a certificate may have
+	for step := 2000; step > 0; {
+		more, err := pgp.ParseCertificates(append(bytes.Clone(full.Bytes()), bytes.Repeat([]byte{0xc2, 2, 4, 0x18}, step)...))
+		if err != nil || len(more) != 1 {
+			step /= 2
+			continue
+		}
+		full = more[0]
+	}
+	if err := d.Add(ctx, a, withdrawn); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Add(ctx, a, full); !errors.Is(err, server.ErrTooLarge) {
+		t.Errorf("an older copy without room: %v", err)
+	}
+	for _, c := range served(t, d) {
+		if _, ok := c.CertifiedBy(authority.Certificate(), a, today.Add(time.Hour)); ok {
+			t.Error("it is served as certified")
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"time"
 
 	"letterlock.org/letterlock/internal/store"
@@ -64,8 +65,8 @@ func (d *Directory) follow(tx store.Tx, r *row, old row) error {
 	if !replaced {
 		// An authority's word that was taken back isn't brought again by an older copy.
 		c, err := r.cert.Withdrawn(certs[0], r.names, r.approved...)
-		if err != nil {
-			return nil // too large with it
+		if err != nil { // it must not make room for itself by leaving that out
+			return fmt.Errorf("%w: with what was taken back of it: %w", ErrTooLarge, err)
 		}
 		if c != r.cert {
 			next, err := d.rowBy(r.names, c, r.approved)
