@@ -157,9 +157,8 @@ func alreadyEncrypted(src message.Source) bool {
 	if err != nil || s.Kind != pgp.PGPMIME {
 		return false
 	}
-	control, data := root.Children[0], root.Children[1]
-	// The control part says "Version: 1"; around the parts programs say what this is.
-	return control.End-control.Body <= 64 && control.Start-root.Body <= 512 && root.End-data.End <= 512
+	// Before the parts programs say what this is; beside and behind them is nothing.
+	return root.Children[0].Start-root.Body <= 512
 }
 
 // sendAppend sends the message and passes the upstream's answer on.
