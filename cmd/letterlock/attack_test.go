@@ -160,6 +160,7 @@ func (w *world) delivered(b *bridge, up *mailtest.Wicked, id string, rcpts []str
 // TestKilledWhileSending kills serve at any moment under several senders: what
 // was accepted arrives once, what was not confirmed at most once, nothing in clear.
 func TestKilledWhileSending(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes a while")
 	}
@@ -243,6 +244,7 @@ func (w *world) search(secret canary) {
 // TestKilledWhileAppending: an upload that was answered OK is there, once, as it
 // was given, and sealed upstream.
 func TestKilledWhileAppending(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes a while")
 	}

@@ -96,6 +96,7 @@ func encryptedBy(t *testing.T, b *bridge) (mail [][]byte, how []twin.How) {
 // Dovecot itself; then it files a draft and a sent letter both ways, and
 // compares what is read back.
 func TestMailClients(t *testing.T) {
+	t.Parallel()
 	const mirror = "mirror@example.test" // has in plain what Alice has encrypted
 	d := peer.StartDovecot(t, peer.DovecotOptions{Users: map[string]string{peer.Alice: peer.AlicePassword, mirror: "mirror-pw"}})
 	w := newWorldOf(t, world{domain: "example.test",

@@ -27,6 +27,7 @@ func add(c *http.Client, base, armored string) bool {
 // confirms nothing; what was revoked at the other node meanwhile is revoked there
 // as soon as it can know.
 func TestADirectoryNodeThatIsCutOff(t *testing.T) {
+	t.Parallel()
 	db := peer.Postgres(t)
 	sink := peer.StartSink(t)
 	direct, line := db.Fresh(), db.Gateway() // ends after who uses it

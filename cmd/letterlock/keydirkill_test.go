@@ -50,6 +50,7 @@ func certificates(t testing.TB, n int) []*pgp.Certificate {
 // However the directory is killed: a link is used if and only if its certificate
 // is published.
 func TestKilledWhileConfirming(t *testing.T) {
+	t.Parallel()
 	const people = 12
 	sink := peer.StartSink(t)
 	w := newWorldOf(t, world{domain: "example.org"})
@@ -115,6 +116,7 @@ func TestKilledWhileConfirming(t *testing.T) {
 // An import that is killed has published what it says, or nothing, of each part
 // that it writes; the next one completes it.
 func TestKilledWhileImporting(t *testing.T) {
+	t.Parallel()
 	const people = 2300 // more than one transaction
 	w := newWorldOf(t, world{domain: "example.org"})
 	b := w.configure("office", "[keydir]\nlisten = \"127.0.0.1:0\"\ndomains = [\"example.org\"]\n")

@@ -17,6 +17,7 @@ import (
 // connections stay half open, with the locks of their transactions; for longer
 // than a lease too, and while somebody is killed.
 func TestNodesAcrossANetworkThatFails(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("cuts networks for some seconds")
 	}

@@ -31,6 +31,7 @@ var (
 // In the end nobody has two copies of a message, and who has none is named to its
 // sender.
 func TestNodesUnderFire(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("kills processes for some seconds")
 	}

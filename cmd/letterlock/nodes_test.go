@@ -17,6 +17,7 @@ import (
 // TestTwoNodesShareAStore: two relays on one PostgreSQL know the same, and either
 // goes on without the other.
 func TestTwoNodesShareAStore(t *testing.T) {
+	t.Parallel()
 	db := peer.Postgres(t)
 	sink := peer.StartSink(t)
 	w, _ := newRelayWorld(t, sink.Addr, "")

@@ -35,7 +35,8 @@ type Island struct {
 // own with network, mount and process namespaces, so that nothing that is started
 // there outlives it. Its loopback has the given addresses too, which may be public
 // ones. It trusts nobody but its own authority, and no name resolves before
-// [Island.Resolve]. t must be no subtest. Only root can make one.
+// [Island.Resolve]. t must be no subtest; it runs beside others that are
+// parallel. Only root can make one.
 func OnIsland(t *testing.T, f func(i *Island), addresses ...string) {
 	t.Helper()
 	if os.Getenv(islandMark) != t.Name() {
@@ -66,6 +67,7 @@ func OnIsland(t *testing.T, f func(i *Island), addresses ...string) {
 // sail runs the test on its island, and has its outcome.
 func sail(t *testing.T) {
 	t.Helper()
+	t.Parallel() // it mostly waits, and meets nobody's files and ports
 	Require(t, "ip")
 	if os.Getuid() != 0 {
 		missing(t, "namespaces have to be made by root")

@@ -22,7 +22,8 @@ func TestIsland(t *testing.T) {
 	}
 	defer outside.Close()
 	if os.Getenv("OUTSIDE") == "" {
-		t.Setenv("OUTSIDE", outside.Addr().String())
+		os.Setenv("OUTSIDE", outside.Addr().String()) // of the process: a parallel test has no environment of its own
+		defer os.Unsetenv("OUTSIDE")
 	}
 	peer.OnIsland(t, func(i *peer.Island) {
 		if c, err := net.Dial("tcp", os.Getenv("OUTSIDE")); err == nil {
