@@ -54,7 +54,7 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 	if got.err != nil {
 		return unavailable(a, got.err), got.err
 	}
-	f, _, err = r.stored(ctx, a, now)
+	f, _, err = r.stored(ctx, a, r.now())
 	f.Attempts = append(f.Attempts, got.attempts...)
 	return d.waitsFor(f), err
 }

@@ -529,3 +529,21 @@ func socks(l net.Listener, w *world) {
 		}()
 	}
 }
+
+// TestTimePassesWhileADirectoryIsAsked: what it said a moment after somebody
+// began to look is its word, not that of a clock that was set back since.
+func TestTimePassesWhileADirectoryIsAsked(t *testing.T) {
+	w := newWorld(t)
+	w.tick = 50 * time.Millisecond
+	d := w.directory()
+	d.set(404)
+	if f := w.find(carol); f.Outcome != keydir.Absent {
+		t.Errorf("first asked: %q (%s), want absent", f.Outcome, f.Detail)
+	}
+	if f := w.find(carol); f.Outcome != keydir.Absent {
+		t.Errorf("asked again: %q (%s), want absent", f.Outcome, f.Detail)
+	}
+	if n := d.requests(); n != 1 {
+		t.Errorf("the directory was asked %d times, want 1", n)
+	}
+}

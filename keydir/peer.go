@@ -18,6 +18,7 @@ const (
 	goneFor     = 30 * 24 * time.Hour // how long a certificate is used that its directory no longer has
 	absentFor   = time.Hour           // remembered absence, give or take a quarter
 	failedFor   = time.Minute         // remembered failure
+	setBack     = time.Minute         // a look-up further ahead was made by a clock that was set back since, not a moment ago
 	maxBindings = 8                   // pins and candidates each
 	maxChanges  = 16
 	historySpan = 24 * time.Hour // between two signed messages, to be a history
@@ -147,7 +148,7 @@ func (p *peer) pinned() (certs []*pgp.Certificate) {
 // be asked first; the finding is what holds if it can't be.
 func (p *peer) finding(a address.Address, now time.Time) (f Finding, lookup bool) {
 	f = Finding{Address: a, Known: p.known(), Detail: p.Detail, Outcome: Unavailable}
-	lookup = !now.Before(p.Until) || now.Before(p.Checked) // asked by a clock that was set back since
+	lookup = !now.Before(p.Until) || p.Checked.Sub(now) > setBack
 	if p.Problem != "" {
 		f.Outcome, f.Problem, f.Identity, f.Successor = Found, p.Problem, pgp.Conflict, p.successor(now)
 		return f, lookup

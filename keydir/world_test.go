@@ -46,6 +46,7 @@ type world struct {
 
 	mu     sync.Mutex // guards everything below
 	now    time.Time
+	tick   time.Duration // how far the clock goes on each time that somebody looks
 	names  map[string]func() ([]netip.Addr, error)
 	hosts  map[string]string // "203.0.113.1:443" to where it listens
 	dialed []string
@@ -97,6 +98,7 @@ func (l locked) Write(b []byte) (int, error) {
 func (w *world) clock() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.now = w.now.Add(w.tick)
 	return w.now
 }
 

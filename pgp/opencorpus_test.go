@@ -204,7 +204,7 @@ var differs = map[string]struct{ want, why string }{
 	"chatmail/message/encrypted-signed.eml":                               {"encrypted valid date", signedElsewhen},
 	"chatmail/message/hp_legacy_display.eml":                              {"encrypted valid date", signedElsewhen},
 	"chatmail/message/verification-gossip-also-sent-to-from.eml":          {"encrypted valid date", signedElsewhen},
-	"thunderbird/eml/signed-mismatch-email-date.eml":                      {"signed valid date", signedElsewhen},
+	"thunderbird/eml/signed-mismatch-email-date.eml":                      {"signed mismatch date", signedElsewhen + "; and people see another Subject than the signed one"},
 	"chatmail/message/schleuder.eml":                                      {"signed unknown", "its signature part holds none that we can read; nobody is said to have signed it"},
 	"chatmail/message/unencrypted_signed_simple.eml":                      {"signed bad", "not in EXPECTED.tsv; GnuPG calls it BAD too (the signature part is quoted-printable)"},
 	"thunderbird/eml/enc-to-carol@pgp.icu-revoked.eml":                    {"encrypted unknown", "another file of the group has the key; the signer's certificate is in none"},

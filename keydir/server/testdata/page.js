@@ -45,8 +45,8 @@ async function link(n) {
         wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
         background: body.backgroundColor, color: body.color,
         focus: e && e.id, outline: e ? getComputedStyle(e).outlineStyle : "",
-        small: [...document.querySelectorAll("button,input,textarea")].filter(x => x.getBoundingClientRect().height < 36).length,
-        nameless: [...document.querySelectorAll("input,textarea")].filter(x => !x.labels || !x.labels.length).length,
+        small: [...document.querySelectorAll("button,input:not([type=hidden]),textarea")].filter(x => x.getBoundingClientRect().height < 36).length,
+        nameless: [...document.querySelectorAll("input:not([type=hidden]),textarea")].filter(x => !x.labels || !x.labels.length).length,
       };
     }, status));
     const click = async what => { await Promise.all([page.waitForNavigation({ timeout: 60000 }), what.click()]); await see(); };
