@@ -108,7 +108,7 @@ func (d *delivery) failed(ctx context.Context, r reply, err error) error {
 		}
 		changes = append(changes, c)
 	}
-	d.settleSurely(changes)
+	d.s.settleSurely(changes)
 	d.s.server.c.Count("unknown")
 	return ambiguous(d.unknown)
 }
@@ -119,15 +119,15 @@ func (d *delivery) forget() {
 	for i := range cs {
 		cs[i].Forget, cs[i].Body, cs[i].Known = true, nil, false
 	}
-	d.settleSurely(cs)
+	d.s.settleSurely(cs)
 }
 
 // settleSurely settles what nobody waits for any more; a store that fails now
 // gets it later.
-func (d *delivery) settleSurely(cs []queue.Change) {
-	q := d.s.server.c.Queue
-	if err := q.Settle(context.WithoutCancel(d.s.ctx), cs); err != nil {
-		d.s.log.Error("journal not written", "err", err)
+func (s *session) settleSurely(cs []queue.Change) {
+	q := s.server.c.Queue
+	if err := q.Settle(context.WithoutCancel(s.ctx), cs); err != nil {
+		s.log.Error("journal not written", "err", err)
 		q.SettleLater(cs)
 	}
 }
@@ -241,11 +241,20 @@ func (d *delivery) log(waiting, failed, held int) {
 	if !s.log.Enabled(s.ctx, slog.LevelInfo) {
 		return
 	}
-	actions := map[policy.Action]int{}
-	for _, g := range d.groups {
-		actions[g.action] += len(g.rcpts)
-	}
 	s.log.LogAttrs(s.ctx, slog.LevelInfo, "submission", slog.String("outcome", outcome), slog.Int("recipients", d.sent), slog.Int("waiting", waiting),
 		slog.Int("held", held), slog.Int("failed", failed), slog.Int("unknown", len(d.unknown)), slog.Int("groups", len(d.groups)),
-		slog.String("actions", fmt.Sprint(actions)), slog.Int64("size", d.sub.src.Size()), slog.Duration("took", s.server.c.Now().Sub(s.env.started)))
+		slog.String("actions", d.actions()), slog.Int64("size", d.sub.src.Size()), slog.Duration("took", s.server.c.Now().Sub(s.env.started)))
+}
+
+// actions says what was done for how many, as fmt prints a map.
+func (d *delivery) actions() string {
+	if len(d.groups) == 1 {
+		g := d.groups[0]
+		return "map[" + string(g.action) + ":" + strconv.Itoa(len(g.rcpts)) + "]"
+	}
+	n := map[policy.Action]int{}
+	for _, g := range d.groups {
+		n[g.action] += len(g.rcpts)
+	}
+	return fmt.Sprint(n)
 }

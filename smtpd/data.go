@@ -34,6 +34,7 @@ func (s *session) data() error {
 	s.conn.put(354, "", "go on; the end is a line with a dot only")
 	in := s.newIntake()
 	defer in.close()
+	defer s.expect()()
 	var dots wire.DataDecoder
 	s.conn.messages(true)
 	defer s.conn.messages(false)
@@ -54,6 +55,13 @@ func (s *session) data() error {
 	return s.whole(in, dots.Bad())
 }
 
+// expect has others who are about to write the journal wait for us a little, until
+// what it returns is called.
+func (s *session) expect() (came func()) {
+	s.came = s.server.c.Queue.Expect()
+	return s.came
+}
+
 // chunk is BDAT (RFC 3030): a piece of the message, of a length that is told.
 func (s *session) chunk(args string) error {
 	size, last, ok := parseChunk(args)
@@ -72,6 +80,7 @@ func (s *session) chunk(args string) error {
 		s.over = true // it isn't worth being read
 		return permanent(552, "5.3.4", "the message is too large")
 	}
+	defer s.expect()()
 	if err := s.readChunk(size, in); err != nil {
 		return s.lost(err)
 	}

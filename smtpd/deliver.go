@@ -93,6 +93,7 @@ func (d *delivery) run(ctx context.Context) error {
 	}
 	failpoint("opened")
 	d.relate()
+	d.s.came()
 	if err := q.Begin(ctx, d.changes()); err != nil {
 		d.abort()
 		return d.s.fault("writing the journal", err)
@@ -104,12 +105,13 @@ func (d *delivery) run(ctx context.Context) error {
 // single is the usual case: its journal is written while the body is on its way.
 func (d *delivery) single(ctx context.Context) error {
 	g := d.groups[0]
-	f := &flight{g: g, entry: d.s.entry(d.sub, g, queue.Sending)}
+	f := &flight{g: g}
 	d.open = []*flight{f}
-	begun := make(chan error, 1)
-	go func() { begun <- d.s.server.c.Queue.Begin(ctx, d.changes()) }()
+	begun := d.begin(ctx, f)
+	d.s.came()
+	begun.Hurry()
 	c, err := d.s.open(ctx, g, true)
-	jerr := <-begun
+	jerr := begun.Wait()
 	f.c = c
 	if err != nil || jerr != nil {
 		d.abort()

@@ -1,9 +1,6 @@
 package smtpd
 
 import (
-	"net/mail"
-	"time"
-
 	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/policy"
@@ -66,17 +63,13 @@ func decided(d policy.Decision, g *group) *audit.Decided {
 	return out
 }
 
-// dateOf is the message's date, written anew; "" if it has none that can be read.
+// dateOf is the message's date as it is written; "" for one that is too long to be
+// a date.
 func dateOf(h message.Header) string {
-	date := h.Get("Date")
-	t, err := time.Parse("Mon, 2 Jan 2006 15:04:05 -0700", date)
-	if err != nil { // not as almost all have it: the slow way, which tries many forms
-		t, err = mail.ParseDate(date)
+	if date := h.Get("Date"); len(date) <= 100 {
+		return date
 	}
-	if err != nil {
-		return ""
-	}
-	return t.Format(time.RFC1123Z)
+	return ""
 }
 
 // mailParamsOf are the parameters of MAIL that an entry was submitted with.

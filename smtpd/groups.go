@@ -26,6 +26,8 @@ type group struct {
 	notify  address.Address
 	signer  pgp.Fingerprint // of who signed; "" for nobody
 	eight   bool            // body has bytes beyond ASCII
+	early   bool            // its journal may begin before body is made
+	begun   *beginning      // and has
 }
 
 func closeGroups(groups []*group) {
@@ -198,6 +200,9 @@ func (s *session) encrypt(ctx context.Context, sub submission, g *group) error {
 	}
 	g.spool = message.NewSpool(s.server.c.Spool)
 	g.body = g.spool
+	if g.early {
+		s.beginEarly(ctx, sub, g)
+	}
 	return pgp.Protect(ctx, g.spool, sub.src, p)
 }
 

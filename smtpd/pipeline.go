@@ -30,6 +30,8 @@ func (s *session) submit(ctx context.Context, sub submission) error {
 	if err != nil {
 		return s.protectFault(err)
 	}
+	groups[0].early = mayBeginEarly(sub, groups)
+	defer s.withdraw(groups)
 	defer s.fallBack()
 	if err := s.runAhead(sub, groups); err != nil {
 		return s.fault("handing the message to the mail server", err)

@@ -34,6 +34,7 @@ type session struct {
 	account *Account  // nil before AUTH
 	up      *client   // our upstream connection, nil without
 	env     *envelope // nil outside a transaction
+	came    func()    // ends queue.Expect; nil before the first message
 
 	nominees []nominee // the RCPTs that wait for their replies
 }

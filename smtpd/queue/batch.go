@@ -12,6 +12,7 @@ type write struct {
 	f     func(store.Tx, *page) (int64, error) // page: of the daybook, nil without one
 	grown int64
 	done  func(error)
+	taken bool // it is being written, or was; Queue.mu guards it
 }
 
 // lazyWrites is how long a write that nobody waits for may wait itself.
@@ -22,13 +23,11 @@ const lazyWrites = 100 * time.Millisecond
 const idleWriter = 5 * time.Second
 
 // write runs f in a synced transaction, together with others that wait at the
-// same time. Whether ctx ends or not, it says what happened. begins is the entry
-// of a session that nobody has to wait for any more; nil for others.
-func (q *Queue) write(ctx context.Context, begins *Entry, f func(store.Tx, *page) (int64, error)) error {
+// same time. Whether the context ends or not, it says what happened.
+func (q *Queue) write(_ context.Context, f func(store.Tx, *page) (int64, error)) error {
 	done := make(chan error, 1)
 	q.mu.Lock()
 	q.pending = append(q.pending, &write{f: f, done: func(err error) { done <- err }})
-	q.came(begins)
 	q.urgent()
 	q.mu.Unlock()
 	return <-done
@@ -100,6 +99,9 @@ func (q *Queue) writeBatch() {
 	q.mu.Lock()
 	batch := q.pending
 	q.pending, q.hurry = nil, false
+	for _, w := range batch {
+		w.taken = true
+	}
 	q.mu.Unlock()
 	if err := q.run(batch); err != nil && len(batch) > 1 {
 		// One bad write must not spoil the others.

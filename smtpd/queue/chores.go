@@ -140,7 +140,7 @@ func (q *Queue) tidyBook(ctx context.Context, before time.Time) error {
 	if q.book == nil {
 		return nil
 	}
-	err := q.write(ctx, nil, func(_ store.Tx, p *page) (int64, error) {
+	err := q.write(ctx, func(_ store.Tx, p *page) (int64, error) {
 		p.close = p.close || p.now.Sub(q.book.opened).Abs() > q.c.Remember/8
 		return 0, nil
 	})

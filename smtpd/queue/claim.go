@@ -15,7 +15,6 @@ type claim struct {
 	submission string
 	recipients []string // address.Keys
 	seen       []string // IDs of the entries that Earlier has given
-	begun      bool     // its session has come to Begin
 }
 
 // Claim takes a submission for those recipients (address.Key) for one session
@@ -33,7 +32,6 @@ func (q *Queue) Claim(key string, recipients ...string) (release func(), ok bool
 	}
 	c := &claim{submission: key, recipients: recipients}
 	q.claims[key] = append(q.claims[key], c)
-	q.coming++
 	return sync.OnceFunc(func() { q.unclaim(c) }), true
 }
 
@@ -44,7 +42,6 @@ func overlap(a, b []string) bool {
 func (q *Queue) unclaim(c *claim) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.begun(c)
 	left := slices.DeleteFunc(q.claims[c.submission], func(o *claim) bool { return o == c })
 	if q.claims[c.submission] = left; len(left) == 0 {
 		delete(q.claims, c.submission)

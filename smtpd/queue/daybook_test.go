@@ -555,39 +555,3 @@ func TestAStoreFromBeforeTheDaybook(t *testing.T) {
 		t.Error("an older program opens it, and doesn't see what the daybook has")
 	}
 }
-
-// TestSessionsThatComeShareASync: the first waits for those that have claimed
-// something, however long that is allowed to take, and for nobody who has gone.
-func TestSessionsThatComeShareASync(t *testing.T) {
-	j := newJournal(t, queue.Config{Gather: time.Hour})
-	var es []queue.Entry
-	var releases []func()
-	for i := range 17 {
-		e := j.letter(fmt.Sprintf("<%d@x>", i))
-		release, ok := j.q.Claim(e.Submission, "bob@example.org")
-		if !ok {
-			t.Fatal("not claimed")
-		}
-		es, releases = append(es, e), append(releases, release)
-	}
-	begun := make(chan error)
-	for _, e := range es[:16] {
-		go func() { begun <- j.begin(e) }()
-	}
-	releases[16]() // refused, say
-	for range 16 {
-		if err := <-begun; err != nil {
-			t.Error(err)
-		}
-	}
-	if n := j.number(`SELECT COUNT(*) FROM queue_page`); n != 1 {
-		t.Errorf("%d pages", n)
-	}
-	for i, release := range releases {
-		release()
-		if i < 16 {
-			j.q.SettleLater([]queue.Change{{Entry: in(es[i], queue.Sent, "so"), Bare: true}})
-		}
-	}
-	j.send("<alone@x>") // and doesn't wait
-}

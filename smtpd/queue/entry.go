@@ -52,7 +52,7 @@ type Entry struct {
 	Submission string `json:",omitempty"` // what the client submitted: see Key; "" is never matched
 	From       string // reverse-path; "" is the null one
 	MessageID  string `json:",omitempty"` // for reports; "" without
-	Date       string `json:",omitempty"` // of the message, for reports; "" without
+	Date       string `json:",omitempty"` // of the message, as it has it: nobody has read it; "" without
 	Recipients []Recipient
 	Clear      bool      `json:",omitempty"` // the policy let it go unencrypted
 	Report     bool      `json:",omitempty"` // a notification of our own: never reported upon

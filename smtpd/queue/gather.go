@@ -1,14 +1,34 @@
 package queue
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // enoughGathered is how many writes wait for no more.
 const enoughGathered = 64
 
-// gather waits, before a batch is written, for the sessions that have claimed a
-// submission and not begun it: a sync for each would cost the processors more than
-// all else that the journal does. Meanwhile messages are on their way to the
-// upstream. Who is alone doesn't wait.
+// Expect tells that a session reads a message of which it will soon begin an
+// entry, so that who begins one now may wait for it, and share its sync; see
+// Config.Gather. The function returned says that it has, or won't. It may be
+// called twice.
+func (q *Queue) Expect() (came func()) {
+	q.mu.Lock()
+	q.coming++
+	q.mu.Unlock()
+	return sync.OnceFunc(func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.coming--; q.here != nil && q.gathered() {
+			close(q.here)
+			q.here = nil
+		}
+	})
+}
+
+// gather waits, before a batch is written, for the sessions that are expected: a
+// sync costs the processors as much as half of all else that a submission does,
+// and until they come these sessions keep them busy. Who is alone doesn't wait.
 func (q *Queue) gather() {
 	q.mu.Lock()
 	if q.book == nil || q.gathered() {
@@ -32,28 +52,3 @@ func (q *Queue) gather() {
 
 // gathered tells whether nobody is to be waited for. The caller holds mu.
 func (q *Queue) gathered() bool { return q.coming <= 0 || len(q.pending) >= enoughGathered }
-
-// came notes that a session has come to Begin. The caller holds mu.
-func (q *Queue) came(with *Entry) {
-	if with == nil {
-		return
-	}
-	for _, c := range q.claims[with.Submission] {
-		if overlap(c.recipients, keysOf(*with)) {
-			q.begun(c)
-		}
-	}
-}
-
-// begun notes that the session of a claim doesn't keep others waiting any longer.
-// The caller holds mu.
-func (q *Queue) begun(c *claim) {
-	if !c.begun {
-		c.begun = true
-		q.coming--
-	}
-	if q.here != nil && q.gathered() {
-		close(q.here)
-		q.here = nil
-	}
-}

@@ -51,10 +51,10 @@ func (q *Queue) Begin(ctx context.Context, changes []Change) error {
 	}
 	first := &changes[0].Entry
 	if !q.c.Shared || first.Submission == "" {
-		return q.settle(ctx, first, changes)
+		return q.Settle(ctx, changes)
 	}
 	apply := q.apply(changes)
-	return q.write(ctx, first, func(tx store.Tx, p *page) (int64, error) {
+	return q.write(ctx, func(tx store.Tx, p *page) (int64, error) {
 		if err := q.alone(tx, first.Submission, changes); err != nil {
 			return 0, err
 		}
@@ -66,12 +66,7 @@ func (q *Queue) Begin(ctx context.Context, changes []Change) error {
 // that became Unknown after the client had left them to us, are reported to the
 // sender by a new entry in the same sync, once.
 func (q *Queue) Settle(ctx context.Context, changes []Change) error {
-	return q.settle(ctx, nil, changes)
-}
-
-// settle is Settle for who begins an entry, or nil.
-func (q *Queue) settle(ctx context.Context, begins *Entry, changes []Change) error {
-	err := q.write(ctx, begins, q.apply(changes))
+	err := q.write(ctx, q.apply(changes))
 	if err == nil {
 		q.waiting(changes)
 	}

@@ -158,7 +158,7 @@ func (q *Queue) inherit(ctx context.Context, node string) error {
 // inheritOne takes one entry of a dead node over, unless somebody else did.
 func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 	var changes []Change
-	err := q.write(ctx, nil, func(tx store.Tx, p *page) (int64, error) {
+	err := q.write(ctx, func(tx store.Tx, p *page) (int64, error) {
 		changes = nil
 		n, err := tx.Exec(`UPDATE queue_item SET node = ? WHERE id = ? AND node = ?`, q.c.Node, id, node)
 		if n == 0 || err != nil {

@@ -67,7 +67,7 @@ type Config struct {
 	// much is read at start. 0 means 2 MiB.
 	Volume int
 	// Gather is how long a write waits at most for sessions that are about to write
-	// too; 0 means a millisecond.
+	// too; 0 means three milliseconds.
 	Gather time.Duration
 	// Workers send at one time; 0 means 16. At most PerAccount of them (8 if 0)
 	// send for one account, that is to one upstream; PerDomain (4 if 0) to one
@@ -110,7 +110,7 @@ type Queue struct {
 	hurry    bool                // somebody waits for what is pending
 	writing  bool                // there is a writer
 	claims   map[string][]*claim // by submission: what sessions work on
-	coming   int                 // claims whose sessions are about to write
+	coming   int                 // sessions that are expected to write soon
 	here     chan struct{}       // closed when none is coming; nil if nobody waits
 	settled  map[string]Entry    // by ID: what SettleLater has not written yet
 	reserved int64               // bytes that sessions may still put in
@@ -150,7 +150,7 @@ func New(c Config) (*Queue, error) {
 	c.MaxBytes = cmp.Or(c.MaxBytes, 4<<30)
 	c.MinFree = cmp.Or(c.MinFree, 256<<20)
 	c.Volume = cmp.Or(c.Volume, 2<<20)
-	c.Gather = cmp.Or(c.Gather, time.Millisecond)
+	c.Gather = cmp.Or(c.Gather, 3*time.Millisecond)
 	c.Workers = cmp.Or(c.Workers, 16)
 	c.PerAccount = cmp.Or(c.PerAccount, 8)
 	c.PerDomain = cmp.Or(c.PerDomain, 4)

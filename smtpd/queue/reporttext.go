@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"net/mail"
 	"strings"
 	"time"
 )
@@ -105,8 +106,8 @@ func (k kind) text(e *Entry, rs []Recipient, now time.Time) []byte {
 	if e.MessageID != "" {
 		b.line("Message-ID: %s", e.MessageID)
 	}
-	if e.Date != "" {
-		b.line("Date: %s", e.Date)
+	if t, err := mail.ParseDate(e.Date); err == nil {
+		b.line("Date: %s", t.Format(time.RFC1123Z))
 	}
 	b.line("")
 	b.line("--%s--", boundary)

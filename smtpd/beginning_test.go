@@ -1,0 +1,53 @@
+package smtpd_test
+
+import (
+	"strings"
+	"testing"
+
+	"letterlock.org/letterlock/smtpd"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// TestWhatBeganAndCouldNotBeMadeIsForgotten: the journal has an entry before its
+// copy is made, by another's sync, and then the copy can't be made.
+func TestWhatBeganAndCouldNotBeMadeIsForgotten(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u)
+	list := func() []queue.Entry {
+		es, err := b.queue.List(t.Context(), "", 100)
+		if err != nil {
+			t.Error(err)
+		}
+		return es
+	}
+	during := -1
+	defer smtpd.SetFailpoint(func(step string) {
+		if step != "prepared" {
+			return
+		}
+		other := queue.Entry{ID: queue.NewID(), State: queue.Sending, Recipients: []queue.Recipient{{Address: "b@x", State: queue.Sending}}}
+		if err := b.queue.Begin(t.Context(), []queue.Change{{Entry: other, Bare: true}}); err != nil {
+			t.Error(err)
+		}
+		if err := b.queue.Settle(t.Context(), []queue.Change{{Entry: other, Bare: true, Forget: true}}); err != nil {
+			t.Error(err)
+		}
+		during = len(list())
+		panic("the copy can't be made")
+	})()
+	k := b.login()
+	k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250\nC: DATA\nS: 354")
+	k.send(wired(letter("1", "bob@example.net")) + ".\r\n")
+	if got := k.reply(); !strings.HasPrefix(got, "4") && !strings.HasPrefix(got, "5") {
+		t.Errorf("the answer is %q", got)
+	}
+	if during != 1 {
+		t.Errorf("the journal had %d entries while the copy was made", during)
+	}
+	if es := list(); len(es) != 0 {
+		t.Errorf("the journal still has %+v", es)
+	}
+	if n := len(u.received()); n != 0 {
+		t.Errorf("%d messages came", n)
+	}
+}

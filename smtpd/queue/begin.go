@@ -1,0 +1,70 @@
+package queue
+
+import (
+	"context"
+	"slices"
+)
+
+// Beginning is a Begin that goes with a sync which somebody else wants, if one
+// comes before it is hurried: while a session makes its copy, others reach their
+// final dots. A sync for each would cost the processors more than all else that
+// the journal does. For use by one goroutine.
+type Beginning struct {
+	q       *Queue
+	ctx     context.Context
+	changes []Change
+	w       *write     // nil until something can be written
+	done    chan error // of w
+}
+
+// Prepare prepares Begin of those entries, which must be given as to Begin. What
+// it returns is waited for, or withdrawn.
+func (q *Queue) Prepare(ctx context.Context, changes ...Change) *Beginning {
+	b := &Beginning{q: q, ctx: ctx, changes: changes, done: make(chan error, 1)}
+	if q.book == nil { // what Begin looks at may be another node's a moment later
+		return b
+	}
+	for i := range changes {
+		changes[i].Known = false
+	}
+	b.w = &write{f: q.apply(changes), done: func(err error) { b.done <- err }}
+	q.mu.Lock()
+	q.pending = append(q.pending, b.w)
+	q.mu.Unlock()
+	return b
+}
+
+// Hurry has it synced now, if it isn't already, or about to be.
+func (b *Beginning) Hurry() {
+	if b.w == nil {
+		b.w = &write{taken: true}
+		go func() { b.done <- b.q.Begin(b.ctx, b.changes) }()
+		return
+	}
+	b.q.mu.Lock()
+	defer b.q.mu.Unlock()
+	if !b.w.taken {
+		b.q.urgent()
+	}
+}
+
+// Wait is Begin's return, once.
+func (b *Beginning) Wait() error {
+	b.Hurry()
+	return <-b.done
+}
+
+// Withdraw undoes what was never waited for. It tells whether the journal has it,
+// or may have it, so that it has to be settled.
+func (b *Beginning) Withdraw() (begun bool) {
+	if b.w == nil {
+		return false
+	}
+	b.q.mu.Lock()
+	taken := b.w.taken
+	if !taken {
+		b.q.pending = slices.DeleteFunc(b.q.pending, func(w *write) bool { return w == b.w })
+	}
+	b.q.mu.Unlock()
+	return taken && <-b.done == nil
+}
