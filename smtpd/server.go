@@ -173,16 +173,23 @@ func (s *Server) working(k *conn, busy bool) {
 	}
 }
 
+// hurryTime is how long the store may take to say what waits for an account.
+const hurryTime = 20 * time.Second
+
 // remember keeps the account of a login for the queue.
 func (s *Server) remember(a *Account) {
 	s.mu.Lock()
 	first := s.accounts[a.key()] == nil
 	s.accounts[a.key()] = a
 	s.mu.Unlock()
-	if first {
-		if err := s.c.Queue.Hurry(s.ctx, a.key()); err != nil {
-			s.c.Logger.Error("queue not read", "err", err)
-		}
+	if first { // the login doesn't wait for it: another node that stands still may hold the rows
+		s.sessions.Go(func() {
+			ctx, cancel := context.WithTimeout(s.ctx, hurryTime)
+			defer cancel()
+			if err := s.c.Queue.Hurry(ctx, a.key()); err != nil {
+				s.c.Logger.Error("queue not hurried", "err", err)
+			}
+		})
 	}
 }
 
