@@ -31,6 +31,9 @@ func (r *Rules) Message(m Message, each []Decision) []Decision {
 	}
 	for i := range out {
 		if !out[i].Served {
+			if m.AnswersDecrypted { // RFC 9788, Section 6.1: its subject repeats what was confidential
+				out[i].all.SubjectVisible = false
+			}
 			out[i].Options = out[i].all.of(out[i].Action)
 		}
 		if each[i].made() {

@@ -106,7 +106,8 @@ const (
 // copy have equal ones.
 type Options struct {
 	SignAs SignAs
-	// SubjectVisible: the subject of an encrypted copy stands outside too.
+	// SubjectVisible: the subject of an encrypted copy stands outside too, unless
+	// it answers a message that we showed decrypted.
 	SubjectVisible bool
 	// Strip is the word of a trigger that is taken off the subject, "" for none;
 	// letters of any case.
@@ -169,7 +170,7 @@ type Message struct {
 	// Recipient decided, the stricter of what the rules say of both holds.
 	From address.Address
 	// AnswersDecrypted: it replies to or forwards a message that we showed
-	// decrypted; it is never sent in clear.
+	// decrypted; it is never sent in clear, its subject neither.
 	AnswersDecrypted bool
 	// Sealed: already PGP/MIME or S/MIME encrypted; Covers tells, per
 	// recipient key (address.Key), whether its session-key packets cover the

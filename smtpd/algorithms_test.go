@@ -123,3 +123,24 @@ func TestHeaderProtectionByRule(t *testing.T) {
 		t.Errorf("%d copies", n)
 	}
 }
+
+// TestAnAnswersSubjectIsAsConfidential: the subject of an answer repeats that of a
+// letter which came encrypted, so that no rule leaves it readable.
+func TestAnAnswersSubjectIsAsConfidential(t *testing.T) {
+	u := newUpstream(t)
+	rules := policy.Config{Default: policy.Require, Settings: policy.Settings{Headers: policy.HeadersSubject}}
+	b := newBridge(t, u, withRules(rules), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) { a.Opened = opened{"<secret@example.net>"} })
+	for _, about := range []string{"In-Reply-To: <secret@example.net>", "In-Reply-To: <other@example.net>"} {
+		if got := b.login().submit(wired(crlf("From: alice@example.org\nTo: bob@example.net\nSubject: Re: the merger\n"+about+"\n\ntext\n")), "bob@example.net"); !strings.HasPrefix(got, "250") {
+			t.Fatalf("reply %q", got)
+		}
+		got := u.received()
+		last := got[len(got)-1].data
+		if outside := strings.Contains(last, "the merger"); outside != strings.Contains(about, "other") {
+			t.Errorf("%s: the subject stands outside: %v", about, outside)
+		}
+		if inner := readNotice(t, key(t, "bob@example.net"), last); !strings.Contains(inner, "Subject: Re: the merger") {
+			t.Errorf("%s: inside:\n%s", about, inner)
+		}
+	}
+}
