@@ -83,7 +83,7 @@ func (l *Library) WasOpened(ctx context.Context, messageID string) (was bool, er
 func (l *Library) SentClear(ctx context.Context, messageIDs ...string) error {
 	err := l.c.Store.Update(ctx, func(tx store.Tx) error {
 		for _, id := range messageIDs {
-			if err := l.mark(tx, sentClear, id); err != nil {
+			if err := l.mark(tx, anyAccount, sentClear, id); err != nil {
 				return err
 			}
 		}
@@ -103,22 +103,28 @@ const (
 	sentClear    = "index sent clear" // sent by this account, readable by anyone
 )
 
+// anyAccount stands in the place of an account for what is known to all.
+const anyAccount = ""
+
+// known tells whether something is known of a message to this account, or to all.
 func (l *Library) known(tx store.Tx, what, id string) (bool, error) {
-	var one int64
-	err := tx.Row(`SELECT 1 FROM index_opened WHERE account = ? AND message_id = ?`, []any{l.c.Account, l.idKey(what, id)}, &one)
-	if errors.Is(err, store.ErrNoRow) {
-		return false, nil
+	for _, account := range []string{l.c.Account, anyAccount} {
+		var one int64
+		err := tx.Row(`SELECT 1 FROM index_opened WHERE account = ? AND message_id = ?`, []any{account, l.idKey(account, what, id)}, &one)
+		if !errors.Is(err, store.ErrNoRow) {
+			return err == nil, err
+		}
 	}
-	return err == nil, err
+	return false, nil
 }
 
-func (l *Library) idKey(what, id string) []byte {
+func (l *Library) idKey(account, what, id string) []byte {
 	if uid, ok := strings.CutPrefix(id, calendarPrefix); ok {
 		id = calendarPrefix + strings.TrimSpace(uid)
 	} else if ids := message.MessageIDs(id); len(ids) > 0 {
 		id = ids[0]
 	}
-	return l.c.Store.MAC(what, []byte(l.c.Account), []byte(id))
+	return l.c.Store.MAC(what, []byte(account), []byte(id))
 }
 
 // calendarPrefix stands before the UID of an invitation, where others have a
@@ -128,10 +134,10 @@ const calendarPrefix = "ical:"
 // canonicalID is a Message-ID without white space and brackets around it.
 func canonicalID(id string) string { return strings.Trim(strings.TrimSpace(id), "<>") }
 
-// mark remembers something of a message.
-func (l *Library) mark(tx store.Tx, what, messageID string) error {
+// mark remembers something of a message for an account, or for anyAccount.
+func (l *Library) mark(tx store.Tx, account, what, messageID string) error {
 	_, err := tx.Exec(`INSERT INTO index_opened (account, message_id) VALUES (?, ?) ON CONFLICT (account, message_id) DO NOTHING`,
-		l.c.Account, l.idKey(what, messageID))
+		account, l.idKey(account, what, messageID))
 	return err
 }
 

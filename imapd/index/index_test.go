@@ -420,6 +420,50 @@ func TestWhatWasSentInClearIsNoSecret(t *testing.T) {
 	}
 }
 
+// TestLettersAreSecretForAllAccounts: who has two accounts reads a letter with one
+// and answers it from the other. What was put into a mailbox here and sealed only
+// then may have come to the others in clear, and doesn't count for them.
+func TestLettersAreSecretForAllAccounts(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	alice, err := address.Parse("alice@example.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.c.Own = []address.Address{alice}
+	f.reopen()
+	m := f.mailbox("INBOX", 1)
+	f.add(m, 1, []byte(lock+"From: bob@example.test\r\nMessage-ID: <letter@x>\r\nContent-Type: text/calendar\r\n\r\nBEGIN:VEVENT\r\nUID:event@x\r\nEND:VEVENT\r\n"))
+	f.verdict.Sealed = true
+	for i, id := range []string{"<sent@x>", "<clear@x>", "<clear-by-other@x>"} {
+		f.add(m, uint32(i+2), []byte(lock+"From: Alice@example.test\r\nX-Packet: "+id+"\r\nMessage-ID: "+id+"\r\n\r\nsecret of "+id+"\r\n"))
+	}
+	f.add(m, 9, []byte(lock+"From: bob@example.test\r\nX-Packet: uploaded\r\nMessage-ID: <uploaded@x>\r\n\r\nold mail\r\n"))
+	c := f.c
+	c.Account, c.Own = "alice@home.test", nil
+	other, err := index.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := errors.Join(f.lib.SentClear(ctx, "<clear@x>"), other.SentClear(ctx, "<clear-by-other@x>")); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		id          string
+		here, there bool
+	}{
+		{"<letter@x>", true, true}, {"ical:event@x", true, true}, {"<sent@x>", true, true}, {"<uploaded@x>", true, false},
+		{"<clear@x>", false, false}, {"<clear-by-other@x>", false, false}, {"<never@x>", false, false},
+	} {
+		here, err := f.lib.WasOpened(ctx, tt.id)
+		there, err1 := other.WasOpened(ctx, tt.id)
+		if here != tt.here || there != tt.there || err != nil || err1 != nil {
+			t.Errorf("%s was opened: %v, want %v; for the other account %v, want %v; %v %v", tt.id, here, tt.here, there, tt.there, err, err1)
+		}
+	}
+}
+
 // TestOddMessageIDsAreRemembered: who writes a letter writes its Message-ID, and
 // each mail program names it in its own way in the answer.
 func TestOddMessageIDsAreRemembered(t *testing.T) {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/imapd/search"
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
@@ -188,16 +190,25 @@ func (m *Mailbox) write(tx store.Tx, e entry, o *judged) error {
 			return err
 		}
 	}
-	what := openedLetter
+	what, account := openedLetter, anyAccount
 	if o.opened.Verdict.Sealed {
-		what = openedSealed
+		// Of somebody else's mail, which was put into a mailbox here, the others
+		// may have copies that came in clear.
+		if what = openedSealed; !m.lib.own(o.opened.From) {
+			account = m.lib.c.Account
+		}
 	}
 	for _, id := range o.ids {
-		if err := m.lib.mark(tx, what, id); err != nil {
+		if err := m.lib.mark(tx, account, what, id); err != nil {
 			return err
 		}
 	}
 	return o.ticket.write(tx)
+}
+
+// own tells whether an address is of the account.
+func (l *Library) own(a address.Address) bool {
+	return slices.ContainsFunc(l.c.Own, a.Equal)
 }
 
 // repliedTo is what a reply to a message would name: each Message-ID that a mail
