@@ -59,6 +59,10 @@ func (s *session) idle(c *wire.Command) error {
 			if p.refused() {
 				return errors.New("upstream refuses to IDLE again")
 			}
+		case <-s.recheck:
+			if s.gone() {
+				return s.expel()
+			}
 		case <-s.relay.done:
 			return s.relay.failure()
 		}

@@ -45,6 +45,8 @@ type session struct {
 
 	expunges expungedOnes // of the responder
 
+	recheck chan struct{} // Server.Recheck was called
+
 	endOnce sync.Once
 	// listening is set while another goroutine waits for the end of IDLE: the
 	// writer to the upstream is not its own.
@@ -61,7 +63,7 @@ const (
 var errLogout = errors.New("client logged out")
 
 func newSession(srv *Server, conn net.Conn) *session {
-	s := &session{srv: srv, since: time.Now()}
+	s := &session{srv: srv, since: time.Now(), recheck: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.log = srv.c.Logger.With("client", conn.RemoteAddr().String())
 	_, s.tls = conn.(*tls.Conn)
@@ -184,6 +186,10 @@ func (s *session) refuse(c *wire.Command, err error) error {
 
 // command carries out one command.
 func (s *session) command(c *wire.Command) error {
+	if c.Name != "LOGOUT" && s.gone() {
+		_ = s.relay.barrier() // what was begun before has its answer
+		return s.expel()
+	}
 	switch c.Name {
 	case "CAPABILITY", "NOOP", "ID", "LOGOUT":
 		if done, err := s.anyState(c); done {
@@ -209,13 +215,19 @@ func (s *session) local(tag, answer string) {
 	s.out.line(answer)
 }
 
-// bye tells the client that it is over. It may be called at any time.
+// bye tells the client that it is over, unless a response is under way, which BYE
+// must not cut. It may be called at any time.
 func (s *session) bye(code, text string) {
+	s.farewell(func(o *output) bool { return o.TryLock() }, code, text)
+}
+
+// farewell is bye with its own way to lock the output, which may wait.
+func (s *session) farewell(lock func(*output) bool, code, text string) {
 	s.endOnce.Do(func() {
 		s.mu.Lock()
 		conn, out := s.conn, s.out
 		s.mu.Unlock()
-		if out.TryLock() { // else a response is under way that BYE must not cut
+		if lock(out) {
 			conn.write.Store(int64(5 * time.Second))
 			_, _ = out.w.WriteString("* BYE [" + code + "] " + clean(text) + "\r\n")
 			_ = out.w.Flush()

@@ -1,8 +1,46 @@
 package imapd
 
+import (
+	"errors"
+	"time"
+)
+
 // Sessions is how many clients are connected.
 func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions)
+}
+
+// Recheck has sessions that wait in IDLE ask whether their account is gone; others
+// ask at their next command. It doesn't wait for them.
+func (s *Server) Recheck() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ses := range s.sessions {
+		select {
+		case ses.recheck <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
+
+var errGone = errors.New("account is not served any more")
+
+// gone tells whether the session's account is not served any more. Only run by the
+// command goroutine.
+func (s *session) gone() bool {
+	return s.account != nil && s.account.Gone != nil && s.account.Gone()
+}
+
+// byeTime is how long BYE waits for a response that is under way.
+const byeTime = 10 * time.Second
+
+// expel tells the client that its account is gone, behind whatever is being written
+// to it, and ends the session.
+func (s *session) expel() error {
+	late := time.AfterFunc(byeTime, s.cut)
+	defer late.Stop()
+	s.farewell(func(o *output) bool { o.Lock(); return true }, "CONTACTADMIN", "this account is not served here any more")
+	return errGone
 }

@@ -35,6 +35,10 @@ type bridges struct {
 	indexers  map[string]*index.Indexer // by address key; set by start alone
 
 	shown atomic.Pointer[map[int]*tls.Config] // at listeners, by port
+
+	// Set by start alone: who is told of a reload.
+	imapServers []*imapd.Server
+	reloads     []chan struct{} // of what keeps an indexer running
 }
 
 func newBridges(s *state) *bridges {
@@ -163,11 +167,33 @@ func (b *bridges) imap(account address.Address) (*imapd.Account, error) {
 		Name: br.Account.Key(), User: br.UpstreamUser, Dial: br.IMAP.Server.Dial,
 		Library: library, Append: imapd.AppendMode(br.Append), SearchUpstream: br.SearchUpstream, Spool: b.spool(),
 		Seal: func(ctx context.Context, w io.Writer, src message.Source) error { return b.seal(ctx, br, w, src) },
+		Gone: func() bool { return !b.servesIMAP(account) },
 	}
 	if br.IMAP.Server.Security == endpoint.STARTTLS {
 		a.StartTLS = br.IMAP.Server.TLSConfig()
 	}
 	return a, nil
+}
+
+// servesIMAP tells whether the configuration that holds now has an account's mail
+// read.
+func (b *bridges) servesIMAP(account address.Address) bool {
+	br, err := b.s.find(account)
+	return err == nil && br.IMAP != nil
+}
+
+// reloaded has those who wait look at the configuration that holds now: clients in
+// IDLE, and indexers.
+func (b *bridges) reloaded() {
+	for _, srv := range b.imapServers {
+		srv.Recheck()
+	}
+	for _, c := range b.reloads {
+		select {
+		case c <- struct{}{}:
+		default: // told already
+		}
+	}
 }
 
 // seal seals a message for its owner.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 
 	"github.com/emersion/go-imap/v2/imapclient"
 
 	"letterlock.org/letterlock/imapd/index"
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/login"
 )
@@ -25,13 +27,42 @@ func (s *state) startIndexers(ctx context.Context, r *roles, cfg *config.Config)
 			return err
 		}
 		s.bridges.indexers[b.Account.Key()] = x
-		r.work.Go(func() {
-			if err := x.Run(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("indexer ended", "account", b.Account.Key(), "error", err)
-			}
-		})
+		reloads := make(chan struct{}, 1)
+		s.bridges.reloads = append(s.bridges.reloads, reloads)
+		r.work.Go(func() { s.keepIndexing(ctx, b.Account, x, reloads) })
 	}
 	return nil
+}
+
+// keepIndexing runs an account's indexer whenever the configuration has the account.
+func (s *state) keepIndexing(ctx context.Context, account address.Address, x *index.Indexer, reloads <-chan struct{}) {
+	for ctx.Err() == nil {
+		inner, cancel := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		if s.bridges.servesIMAP(account) {
+			running.Go(func() {
+				if err := x.Run(inner); err != nil && inner.Err() == nil {
+					s.log.Error("indexer ended", "account", account.Key(), "error", err)
+				}
+			})
+			for s.bridges.servesIMAP(account) && told(ctx, reloads) {
+			}
+		} else {
+			told(ctx, reloads)
+		}
+		cancel()
+		running.Wait()
+	}
+}
+
+// told tells whether something was said on c before ctx ended.
+func told(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (s *state) indexer(b *config.Bridge) (*index.Indexer, error) {

@@ -46,6 +46,7 @@ func (s *state) reloadFrom(ctx context.Context, file string) error {
 	s.login.Replace(logins(next))
 	s.cfg.Store(next)
 	relayed()
+	s.bridges.reloaded()
 	if s.level != nil {
 		s.level.Set(next.LogLevel())
 	}

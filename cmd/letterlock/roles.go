@@ -153,6 +153,7 @@ func (s *state) startIMAP(ctx context.Context, r *roles, listeners []*opened, ce
 			continue
 		}
 		srv := imapd.New(imapd.Config{Login: s.bridges.imapLogin(o.at), TLS: certs, Logger: s.log})
+		s.bridges.imapServers = append(s.bridges.imapServers, srv)
 		r.run("imap", func() error { return srv.Serve(ctx, o.Listener, o.at.Security == endpoint.TLS) })
 		r.stops = append(r.stops, srv.Shutdown)
 		r.sessions["imap"] = append(r.sessions["imap"], srv.Sessions)

@@ -155,7 +155,7 @@ func (x *Indexer) update(f func(*Status)) {
 }
 
 // Run indexes until ctx ends, and returns its error. It waits longer after each
-// failure, up to a quarter of an hour. Call it once.
+// failure, up to a quarter of an hour. Only one Run may be under way.
 func (x *Indexer) Run(ctx context.Context) error {
 	const least, most = 10 * time.Second, 15 * time.Minute
 	pause := least
