@@ -24,14 +24,20 @@ const (
 	// Sending is written before the final dot, where records are required. One
 	// that no other outcome follows is a message whose fate only the upstream
 	// knows.
-	Sending  Outcome = "sending"
-	Sent     Outcome = "sent"     // the upstream answered 250
-	Queued   Outcome = "queued"   // the client has its 250, we try on
-	Held     Outcome = "held"     // it waits for a certificate or a person
-	Refused  Outcome = "refused"  // 5xx to the client: nothing was taken
-	Deferred Outcome = "deferred" // 4xx to the client: nothing was taken
-	Unknown  Outcome = "unknown"  // the answer to the final dot was lost
-	Failed   Outcome = "failed"   // given up after the client had its 250
+	Sending Outcome = "sending"
+	Sent    Outcome = "sent"   // the upstream answered 250
+	Queued  Outcome = "queued" // the client has its 250, we try on
+	Held    Outcome = "held"   // it waits for a certificate or a person
+	// Refused and Deferred are a 5xx and a 4xx to the client, by us or passed on from
+	// the upstream, to the recipient or to the message: nothing was taken in this
+	// attempt. A client may try again, with the same message or without having given
+	// one: then there is another record, of that attempt, and neither contradicts the
+	// other. An attempt has one record for each recipient, at its end.
+	Refused  Outcome = "refused"
+	Deferred Outcome = "deferred"
+	Unknown  Outcome = "unknown" // the answer to the final dot was lost
+	Failed   Outcome = "failed"  // given up after the client had its 250
+	Dropped  Outcome = "dropped" // given up by a person, who took it out of the queue
 )
 
 // Record is what became of one message for one recipient at one moment. One
@@ -45,7 +51,8 @@ type Record struct {
 	// Recipient is given as an address; the Book keeps a keyed hash of its key
 	// (address.Address.Key) or its text, as it is configured.
 	Recipient string
-	// Message is given as the Message-ID with its brackets; kept as a keyed hash.
+	// Message is given as the Message-ID with its brackets; kept as a keyed hash. ""
+	// also where everybody was refused before the client gave the message.
 	Message string
 	Entry   string // the queue's ID of the transaction; "" before there is one
 	Decided
@@ -62,7 +69,8 @@ type Record struct {
 type Decided struct {
 	Rule   string `json:"rule,omitempty"`   // the name of the rule that decided, "default" for none
 	Action string `json:"action,omitempty"` // what it said: encrypt, sign, cleartext, sealed, refuse, …
-	// Certificates are those that the recipient's copy is encrypted to.
+	// Certificates are those that the recipient's copy is encrypted to; none where no
+	// copy was about to leave.
 	Certificates []pgp.Fingerprint `json:"certificates,omitempty"`
 	// SignedAs is the certificate that signed; "" for none.
 	SignedAs pgp.Fingerprint `json:"signed_as,omitempty"`

@@ -14,6 +14,7 @@ import (
 
 // commit sends the final dots and settles what came of them.
 func (d *delivery) commit(ctx context.Context) error {
+	d.sending()
 	if err := d.s.server.c.Audit.Before(ctx, d.records(d.open)...); err != nil {
 		d.abort()
 		d.forget()
@@ -60,7 +61,7 @@ func (d *delivery) overtaken(from int, cause error) error {
 		return d.s.fault("before the end of the message", cause)
 	}
 	d.s.log.Warn("submission", "outcome", "overtaken", "recipients", d.sent, "err", cause)
-	d.s.server.c.Audit.Append(d.records(d.open[:from])...)
+	d.record(d.open[:from]...)
 	d.leave()
 	return d.notKept()
 }
@@ -99,7 +100,7 @@ func (d *delivery) failed(ctx context.Context, r reply, err error) error {
 		d.s.server.c.Count("upstream-refused")
 		return upstreamReply(r)
 	}
-	d.s.server.c.Audit.Append(d.records(d.open[:1])...)
+	d.record(first)
 	changes := []queue.Change{{Entry: first.entry, Known: true}}
 	for _, f := range append(d.open[1:], d.later...) {
 		c := queue.Change{Entry: f.entry, Forget: true, Known: f.about == first.g}
@@ -177,11 +178,12 @@ func (d *delivery) done(ctx context.Context) error {
 			q.SettleLater(d.known())
 		}
 		if waiting+failed+len(d.later) > 0 {
+			d.record(slices.DeleteFunc(slices.Clone(d.open), func(f *flight) bool { return !f.out() })...)
 			return d.notKept()
 		}
 	}
 	failpoint("settled")
-	d.record()
+	d.record(append(d.open[:len(d.open):len(d.open)], d.later...)...)
 	d.toldClear(ctx)
 	d.log(waiting, failed, held)
 	if len(d.unknown) > 0 {

@@ -78,7 +78,11 @@ func (s *session) chunk(args string) error {
 	}
 	if size > s.maxSize() {
 		s.over = true // it isn't worth being read
-		return permanent(552, "5.3.4", "the message is too large")
+		large := permanent(552, "5.3.4", "the message is too large")
+		if in != nil {
+			s.ended(large)
+		}
+		return large
 	}
 	defer s.expect()()
 	if err := s.readChunk(size, in); err != nil {
@@ -138,6 +142,13 @@ func (s *session) lost(err error) error {
 func (s *session) whole(in *intake, bare bool) error {
 	defer s.reset()
 	defer in.close()
+	reply := s.replyTo(in, bare)
+	s.ended(reply)
+	return reply
+}
+
+// replyTo sends a message that was read, if it is one, and returns the reply.
+func (s *session) replyTo(in *intake, bare bool) error {
 	switch {
 	case in.err != nil:
 		return s.fault("reading the message", in.err)
@@ -188,7 +199,7 @@ func (s *session) read(in *intake) (sub submission, err error) {
 		return sub, permanent(550, "5.7.1", "without a sender address only read receipts and other reports are sent")
 	}
 	if id := sub.root.Header.Get("Message-ID"); strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && len(message.MessageIDs(id)) == 1 {
-		sub.messageID = id
+		sub.messageID, s.env.messageID = id, id
 	}
 	sub.key = queue.Key(s.account.key(), sub.messageID, in.sum())
 	return sub, nil

@@ -51,7 +51,8 @@ func TestEveryFaultTimesEveryNumberOfGroups(t *testing.T) {
 					u := newUpstream(t)
 					u.user = "alice"
 					clock := &clock{now: time.Now()}
-					b := newBridge(t, u, clock.set)
+					log := &ledger{}
+					b := newBridge(t, u, clock.set, log.set)
 					hit := false
 					u.failWith(func(step string, n int, _ string) fault {
 						if step == k.step && n == nth {
@@ -72,6 +73,8 @@ func TestEveryFaultTimesEveryNumberOfGroups(t *testing.T) {
 					wasHit := hit
 					u.mu.Unlock()
 					check(t, u, b, all[:groups], wasHit && k.ambiguous, told)
+					b.stop()
+					log.check(t, u, all[:groups])
 				})
 			}
 		}

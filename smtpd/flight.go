@@ -30,6 +30,8 @@ type nominee struct {
 	taken   bool  // with reply, which is a 250 then
 	finding keydir.Finding
 	err     error // of looking for the certificate
+	// considered: recipient.named is set.
+	considered bool
 }
 
 // nominate has a RCPT wait, and settles all that wait unless the client's next
@@ -66,6 +68,7 @@ func (s *session) elect() {
 	}
 	s.probe(asked)
 	for _, n := range ns {
+		s.asked(&n)
 		if n.taken {
 			s.env.rcpts = append(s.env.rcpts, n.recipient)
 		}
@@ -144,7 +147,7 @@ func (s *session) name(n *nominee, d policy.Decision) {
 		at = len(s.env.named)
 		s.env.named = append(s.env.named, d)
 	}
-	s.env.named[at], n.named = d, at // a second try counts
+	s.env.named[at], n.named, n.considered = d, at, true // a second try counts
 }
 
 func (n *nominee) take() { n.reply, n.taken = accepted(), true }

@@ -97,7 +97,7 @@ func (d *delivery) hold(ctx context.Context) error {
 		return d.s.fault("writing the journal", err)
 	}
 	failpoint("held")
-	d.record()
+	d.record(d.later...)
 	n := d.held()
 	d.s.server.c.Count("held")
 	d.s.log.Info("submission", "outcome", "held", "held", n, "reason", d.later[0].entry.LastError)

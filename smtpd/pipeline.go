@@ -87,9 +87,11 @@ func (s *session) notYetSent(ctx context.Context, sub *submission) (rest []recip
 		switch state[r.address.Key()] {
 		case "":
 			rest = append(rest, r)
+			continue
 		case queue.Unknown, queue.Sending:
 			unknown = append(unknown, r.address.String())
 		}
+		s.toldOf([]recipient{r})
 	}
 	return rest, unknown, nil
 }

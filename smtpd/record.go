@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"letterlock.org/letterlock/audit"
-	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/queue"
 )
 
@@ -35,13 +34,10 @@ func (d *delivery) records(fs []*flight) (rs []audit.Record) {
 	return rs
 }
 
-// record tells the audit log what has become of everything.
-func (d *delivery) record() {
-	d.s.server.c.Audit.Append(append(d.records(d.open), d.records(d.later)...)...)
-}
-
-// notTaken tells the audit log of a recipient whose mail was not taken.
-func (s *session) notTaken(dec policy.Decision, outcome audit.Outcome, code int, status string) {
-	s.server.c.Audit.Append(audit.Record{Account: s.account.key(), Sender: s.envelopeFrom(), Recipient: dec.Recipient.String(),
-		Decided: *decided(dec, &group{}), Outcome: outcome, Code: code, Status: status})
+// record tells the audit log what has become of some flights.
+func (d *delivery) record(fs ...*flight) {
+	d.s.server.c.Audit.Append(d.records(fs)...)
+	for _, f := range fs {
+		d.s.toldOf(f.g.rcpts)
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/wire"
@@ -55,12 +54,15 @@ type envelope struct {
 	started time.Time
 	rcpts   []recipient       // those we answered 250
 	named   []policy.Decision // of every recipient that was named, in order
+	fates   []fate            // of the first of named, for the audit log
 	// probe are the keys of the recipients that the open transaction of
 	// session.up has taken; nil if none is open.
 	probe []string
 	// chunks are what BDAT has brought so far; nil before the first.
 	chunks *intake
 	checks wire.LineCheck // of chunks
+	// messageID is the message's, once it was read; "" for none.
+	messageID string
 }
 
 // recipient is one envelope recipient.
@@ -87,6 +89,7 @@ func (s *session) reset() {
 	if s.env.chunks != nil {
 		s.env.chunks.close()
 	}
+	s.tellFates()
 	s.env, s.peer.Forwarded = nil, Forwarded{}
 	s.server.working(s.conn, false)
 }
@@ -220,12 +223,10 @@ func (s *session) denied(d policy.Decision) error {
 		return nil
 	}
 	if d.Action == policy.Defer {
-		s.notTaken(d, audit.Deferred, 451, "4.4.3")
 		s.server.c.Count("deferred")
 		s.log.Info("submission", "outcome", "deferred", "recipient", d.Recipient.String(), "reason", d.Reason)
 		return temporary("4.4.3", d.Reason+". "+d.Hint)
 	}
-	s.notTaken(d, audit.Refused, 550, "5.7.1")
 	s.server.c.Count("refused")
 	s.log.Info("submission", "outcome", "refused", "recipient", d.Recipient.String(), "reason", d.Reason)
 	return permanent(550, "5.7.1", d.Reason+". "+d.Hint)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/store"
 )
 
@@ -107,14 +108,23 @@ func (q *Queue) Show(ctx context.Context, id string) (Entry, error) {
 // Drop gives up what waits, is held or is unknown: nothing more is sent, nobody
 // is told, and the client's repetition of it counts as delivered.
 func (q *Queue) Drop(ctx context.Context, id string) error {
-	return q.change(ctx, id, func(r *Recipient, _ bool) { r.State = Sent; r.Text = "dropped by hand" }, Waiting, Held, Unknown)
+	var dropped []Recipient
+	e, err := q.change(ctx, id, func(r *Recipient, _ bool) {
+		r.State, r.Text = Sent, "dropped by hand"
+		dropped = append(dropped, *r)
+	}, Waiting, Held, Unknown)
+	if err == nil {
+		q.c.Audit.Append(records(e, Entry{Recipients: dropped}, audit.Dropped)...)
+	}
+	return err
 }
 
 // Retry sends what waits now, and what is Unknown again, knowing that it may
 // arrive twice. An unknown entry without body can only be sent by the client:
 // its repetition is then accepted.
 func (q *Queue) Retry(ctx context.Context, id string) error {
-	return q.change(ctx, id, again, Waiting, Unknown)
+	_, err := q.change(ctx, id, again, Waiting, Unknown)
+	return err
 }
 
 // Release decides now about what is held, and returns who stays held and why.
@@ -142,20 +152,21 @@ func again(r *Recipient, body bool) {
 	}
 }
 
-// change sets the recipients of an entry that are in one of the states.
-func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, body bool), states ...State) error {
+// change sets the recipients of an entry that are in one of the states, and returns
+// the entry as it is then.
+func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, body bool), states ...State) (Entry, error) {
 	if ok, err := q.own(ctx, id); err != nil {
-		return err
+		return Entry{}, err
 	} else if !ok {
 		if _, err := q.row(ctx, id); err != nil {
-			return err
+			return Entry{}, err
 		}
-		return ErrWorking
+		return Entry{}, ErrWorking
 	}
 	defer q.disown(id)
 	r, err := q.row(ctx, id)
 	if err != nil {
-		return err
+		return Entry{}, err
 	}
 	e, found := r.Entry, false
 	var left []Recipient
@@ -172,7 +183,7 @@ func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, bo
 		}
 	}
 	if !found {
-		return fmt.Errorf("%w: it is %s", ErrNoEntry, e.State)
+		return Entry{}, fmt.Errorf("%w: it is %s", ErrNoEntry, e.State)
 	}
 	e.Recipients, e.Next = left, q.c.Now()
 	e.State = Overall(left)
@@ -180,7 +191,7 @@ func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, bo
 		e.Expires = e.Next.Add(q.c.Lifetime) // a person wants it tried
 	}
 	q.c.Logger.Info("queue changed by hand", "entry", id, "account", e.Account, "was", r.State, "is", e.State)
-	return q.Settle(ctx, []Change{{Entry: e, Forget: len(left) == 0}})
+	return e, q.Settle(ctx, []Change{{Entry: e, Forget: len(left) == 0}})
 }
 
 // Hurry has what waits for an account tried now, such as after its first login.
