@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"encoding/base64"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +15,9 @@ import (
 // seals tells whether an upload is sealed. Under AppendPrivate that is what lies in
 // a mailbox for drafts, templates or what was sent, as far as anyone can tell: by
 // what the upstream says of the mailbox, by what a client made it for, or by its
-// name; and what says of itself that it is a draft.
+// name; what says of itself that it is a draft; and, wherever it is put, what came
+// encrypted or is about something that did: programs move mail by uploading it
+// again, and file answers beside what they answer.
 func (s *session) seals(args []wire.Token, up *upload) (bool, error) {
 	switch s.account.Append {
 	case AppendNone:
@@ -23,6 +26,9 @@ func (s *session) seals(args []wire.Token, up *upload) (bool, error) {
 		name := args[0].Text()
 		if len(args) > 1 && hasFlag(args[1], `\Draft`) || isDraft(up) || s.hasPrivateName(name) || s.srv.made.has(s.account.Name, name) {
 			return true, nil
+		}
+		if letter, err := s.ofLetter(up); letter || err != nil {
+			return letter, err
 		}
 		return s.special(name)
 	}
@@ -38,6 +44,37 @@ func hasFlag(t wire.Token, flag string) bool {
 func isDraft(up *upload) bool {
 	h, err := message.ReadHeader(up.Spool, 0)
 	return err == nil && h.Has("X-Mozilla-Draft-Info")
+}
+
+// maxNamed bounds the messages that an upload may name before it is taken to be
+// about one that came encrypted.
+const maxNamed = 2000
+
+// ofLetter tells whether an upload is a message that was shown decrypted, or says
+// in its header that it is about one.
+func (s *session) ofLetter(up *upload) (bool, error) {
+	h, err := message.ReadHeader(up.Spool, 0)
+	if err != nil && !errors.Is(err, message.ErrLimit) {
+		return false, err
+	}
+	if slices.ContainsFunc(h.All("Letterlock-Status"), func(f message.Field) bool { return strings.HasPrefix(strings.TrimSpace(f.Value()), "encrypted;") }) {
+		return true, nil
+	}
+	var ids []string
+	for _, name := range []string{"Message-ID", "In-Reply-To", "References", "X-Forwarded-Message-Id", "Resent-Message-ID"} {
+		for _, f := range h.All(name) {
+			ids = append(ids, message.MessageIDs(f.Value())...)
+		}
+	}
+	if len(ids) > maxNamed {
+		return true, nil
+	}
+	for _, id := range ids {
+		if was, err := s.account.Library.WasOpened(s.ctx, id); was || err != nil {
+			return was, err
+		}
+	}
+	return false, nil
 }
 
 func (s *session) hasPrivateName(mailbox string) bool {

@@ -67,6 +67,46 @@ func TestWhatIsPrivate(t *testing.T) {
 	}
 }
 
+// TestLettersStayPrivate: append = "private" seals what came encrypted wherever it
+// is put, since programs move mail between mailboxes and accounts by uploading what
+// they were shown, and so it does with what answers it: some file that beside it.
+func TestLettersStayPrivate(t *testing.T) {
+	d := peer.Dovecot(t)
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, func(_ *imapd.Config, a *imapd.Account) { a.Append = imapd.AppendPrivate })
+	encrypted := encrypt(t, b.key, []byte("From: alice@example.test\r\nSubject: x\r\nMessage-ID: <letter@x>\r\n\r\nletter canary\r\n"))
+	c := login(t, d.Addr, peer.Alice, peer.AlicePassword)
+	c.ok("CREATE Projects")
+	c.upload("INBOX", "", encrypted)
+	c.conn.Close()
+	c = login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	shown := fmt.Sprint(c.fetch("FETCH * (UID BODY.PEEK[])"))
+	if !strings.Contains(shown, "letter canary") {
+		t.Fatalf("not decrypted: %.500q", shown)
+	}
+	for _, tt := range []struct {
+		name, header string
+		seals        bool
+	}{
+		{"what was shown", "From: bob@example.test\r\nLetterlock-Status: encrypted; signature=none; identity=none; signer=none\r\n", true},
+		{"what was shown, without our field", "From: bob@example.test\r\nMessage-ID: <letter@x>\r\n", true},
+		{"an answer", "From: alice@example.test\r\nMessage-ID: <1@x>\r\nIn-Reply-To: <letter@x>\r\n", true},
+		{"an answer to an answer", "From: alice@example.test\r\nReferences: <0@x>\r\n <letter@x> <1@x>\r\n", true},
+		{"what forwards it", "From: alice@example.test\r\nX-Forwarded-Message-Id: <letter@x>\r\n", true},
+		{"an answer that names very many", "From: alice@example.test\r\nReferences: " + strings.Repeat("<a@x>\r\n <b@x> ", 1100) + "\r\n", false},
+		{"anything else", "From: alice@example.test\r\nIn-Reply-To: <other@x>\r\nLetterlock-Status: signed\r\n", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			raw := []byte(tt.header + "Subject: x\r\n\r\nletter canary\r\n")
+			c.upload("Projects", "", raw)
+			got := stored(t, d, "Projects")
+			if sealed := !strings.Contains(got, "letter canary") && strings.Contains(got, "multipart/encrypted"); sealed != tt.seals {
+				t.Errorf("sealed: %v, want %v: %.300q", sealed, tt.seals, got)
+			}
+		})
+	}
+}
+
 // TestOnlyWhatIsEncryptedIsNotSealed: an upload that only says that it is
 // encrypted is sealed like any other.
 func TestOnlyWhatIsEncryptedIsNotSealed(t *testing.T) {
