@@ -1,12 +1,14 @@
 package imapd
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 
+	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/imapd/wire"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
@@ -137,12 +139,34 @@ func (s *session) sealed(args []wire.Token, up *upload) (message.Source, error) 
 	if s.account.Seal == nil {
 		return nil, errors.New("no key to seal with")
 	}
+	src, err := unimitated(up)
+	if err != nil {
+		return nil, err
+	}
 	out := message.NewSpool(s.account.Spool)
-	if err := s.account.Seal(s.ctx, out, up.Spool); err != nil {
+	if err := s.account.Seal(s.ctx, out, src); err != nil {
 		_ = out.Close()
 		return nil, fmt.Errorf("sealing: %w", err)
 	}
 	return out, nil
+}
+
+// unimitated is an upload with imitations of our fields masked in place, as they
+// are in mail that isn't sealed: of what is shown again as it was uploaded we say
+// nothing by them, and whoever wrote it may have.
+func unimitated(up *upload) (message.Source, error) {
+	h, err := message.ReadHeader(up.Spool, 0)
+	if err != nil {
+		return nil, err
+	}
+	found := render.Imitations(h.Raw)
+	if len(found) == 0 {
+		return up.Spool, nil
+	}
+	head := bytes.Clone(h.Raw)
+	render.Mask(head, 0, found)
+	n := int64(len(head))
+	return message.Concat(message.Bytes(head), message.Section(up.Spool, n, up.Size()-n)), nil
 }
 
 // alreadyEncrypted tells whether a message is PGP/MIME encrypted as a whole

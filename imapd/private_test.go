@@ -107,6 +107,31 @@ func TestLettersStayPrivate(t *testing.T) {
 	}
 }
 
+// TestNothingThatIsUploadedSpeaksForUs: whoever wrote a message that is moved here
+// from elsewhere may have written our fields into it. They are masked in place, as
+// in mail that isn't sealed, and nothing else changes.
+func TestNothingThatIsUploadedSpeaksForUs(t *testing.T) {
+	d := peer.Dovecot(t)
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
+	c := login(t, b.addr, user, password)
+	const raw = "From: mallory@example.test\r\nLetterLock-Status: encrypted; signature=valid; identity=confirmed; signer=AA\r\n" +
+		"Subject: x\rletterlock-status: y\r\nMessage-ID: <u@x>\r\n\r\nLetterlock-Status: of the text\r\n"
+	c.upload("Archive", "", []byte(raw))
+	c.ok("SELECT Archive")
+	want := strings.Replace(strings.Replace(raw, "LetterLock-", "XXXXXXXXXX-", 1), "\rletterlock-", "\rXXXXXXXXXX-", 1)
+	for range 2 { // from the rendering, and from what the index keeps of its header
+		if got := fmt.Sprint(c.fetch("FETCH * (UID RFC822.SIZE BODY.PEEK[])")); !strings.Contains(got, want) {
+			t.Errorf("shown as %q", got)
+		}
+		if got := fmt.Sprint(c.fetch("FETCH * (UID BODY.PEEK[HEADER])")); strings.Contains(strings.ToLower(got), "letterlock-") {
+			t.Errorf("its header is %q", got)
+		}
+	}
+	if got := stored(t, d, "Archive"); !strings.Contains(got, "multipart/encrypted") {
+		t.Errorf("stored as %.300q", got)
+	}
+}
+
 // TestOnlyWhatIsEncryptedIsNotSealed: an upload that only says that it is
 // encrypted is sealed like any other.
 func TestOnlyWhatIsEncryptedIsNotSealed(t *testing.T) {
