@@ -58,7 +58,11 @@ func newSoakPlan(seed uint64) *soakPlan {
 	r := rand.New(rand.NewPCG(seed, 0x50a4))
 	p := &soakPlan{Seed: seed, Nodes: pick(r, 1, 1, 1, 2), TLS: r.IntN(6) == 0, Slow: r.IntN(12) == 0, Learn: r.IntN(2) == 0}
 	for range pick(r, 1, 1, 1, 2, 2, 3) {
-		p.Messages = append(p.Messages, newSoakMessage(r, len(p.Messages)))
+		m := newSoakMessage(r, len(p.Messages))
+		if m.ID == "" && slices.ContainsFunc(p.Messages, func(o *soakMessage) bool { return o.ID == "" }) {
+			m.ID = fmt.Sprintf("<m%d@example.org>", len(p.Messages)) // nobody could tell their copies apart
+		}
+		p.Messages = append(p.Messages, m)
 	}
 	for range pick(r, 0, 1, 1, 1, 2, 3) {
 		p.Faults = append(p.Faults, p.fault(r))
