@@ -3,7 +3,7 @@
 // An [Address] that exists is well formed: [Parse] and [ParseList] are the only
 // ways to one, and what they refuse can reach no envelope, no lookup and no log
 // line. Domains are kept as A-labels in lower case; local parts as they were
-// spelled, and compared without regard to ASCII case.
+// spelled, and compared without regard to case and to how letters are composed.
 package address
 
 import (
@@ -181,26 +181,15 @@ func (a Address) IsASCII() bool {
 	return true
 }
 
-// Key is the form under which addresses are stored and compared: ASCII letters
-// of the local part in lower case, the domain as A-labels in lower case.
-func (a Address) Key() string { return Address{lowerASCII(a.Local), a.Domain}.String() }
-
-func lowerASCII(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' }) < 0 {
-		return s
-	}
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
-}
+// Key is the form under which addresses are stored and compared: the local part
+// in lower case and composed (RFC 6532, Section 3.1: NFC), the domain as A-labels
+// in lower case. Mail servers take spellings that differ so little for one mailbox,
+// and what is known of a person must not be missed for it.
+func (a Address) Key() string { return Address{compared(a.Local), a.Domain}.String() }
 
 // Equal tells whether a and b have one Key.
 func (a Address) Equal(b Address) bool {
-	return a == b || a.Domain == b.Domain && len(a.Local) == len(b.Local) && lowerASCII(a.Local) == lowerASCII(b.Local)
+	return a == b || a.Domain == b.Domain && compared(a.Local) == compared(b.Local)
 }
 
 // Match tells whether a matches pattern: "user@domain", "*@domain",

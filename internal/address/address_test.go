@@ -24,7 +24,14 @@ func TestParse(t *testing.T) {
 		{"U-labels become A-labels", "a@bücher.example", "a@xn--bcher-kva.example", "a@xn--bcher-kva.example"},
 		{"upper case U-labels too", "a@BÜCHER.example", "a@xn--bcher-kva.example", "a@xn--bcher-kva.example"},
 		{"A-labels stay", "a@XN--bcher-kva.example", "a@xn--bcher-kva.example", "a@xn--bcher-kva.example"},
-		{"UTF-8 local part, only ASCII letters are folded", "JÖRG@example.org", "JÖRG@example.org", "jÖrg@example.org"},
+		{"a UTF-8 local part stays too, and its key is in lower case", "JÖRG@example.org", "JÖRG@example.org", "jörg@example.org"},
+		{"a letter in two pieces", "Jo\u0308rg@example.org", "Jo\u0308rg@example.org", "jörg@example.org"},
+		{"a capital letter in two pieces", "JO\u0308RG@example.org", "JO\u0308RG@example.org", "jörg@example.org"},
+		{"Greek and Cyrillic", "ΑΛΙΚΗ.Алиса@example.org", "ΑΛΙΚΗ.Алиса@example.org", "αλικη.алиса@example.org"},
+		{"the Kelvin sign is no k", "\u212Aelly@example.org", "\u212Aelly@example.org", "\u212Aelly@example.org"},
+		{"a capital I with a dot is no i", "\u0130da@example.org", "\u0130da@example.org", "\u0130da@example.org"},
+		{"a Greek question mark is no semicolon", "a\u037e@example.org", "a\u037e@example.org", "a\u037e@example.org"},
+		{"letters that grow when they are folded", strings.Repeat("Ⱥ", 64) + "@b.org", strings.Repeat("Ⱥ", 64) + "@b.org", strings.Repeat("Ⱥ", 64) + "@b.org"},
 		{"a host without dots", "alice@localhost", "alice@localhost", "alice@localhost"},
 		{"an IPv4 literal", "a@[192.0.2.1]", "a@[192.0.2.1]", "a@[192.0.2.1]"},
 		{"an IPv6 literal", "a@[ipv6:2001:DB8:0::1]", "a@[IPv6:2001:db8::1]", "a@[IPv6:2001:db8::1]"},
@@ -92,6 +99,8 @@ func TestMatch(t *testing.T) {
 		{"a@b.org", "a@b.org", true},
 		{"A@b.org", "a@B.org", true},
 		{"a@b.org", "c@b.org", false},
+		{"JÖRG@b.org", "jo\u0308rg@b.org", true},
+		{"\u212Aelly@b.org", "kelly@b.org", false},
 		{"a@b.org", "*@b.org", true},
 		{"a@x.b.org", "*@b.org", false},
 		{"a@x.b.org", "*@*.b.org", true},
@@ -230,7 +239,7 @@ func checkAddress(t *testing.T, a address.Address) {
 	}
 	for _, form := range []string{s, a.Key()} {
 		b, err := address.Parse(form)
-		if err != nil || !a.Equal(b) {
+		if err != nil || !a.Equal(b) || a.Key() != b.Key() {
 			t.Fatalf("%q parsed again: %q, %v", form, b, err)
 		}
 	}
