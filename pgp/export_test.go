@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
 	"letterlock.org/letterlock/internal/message"
 )
 
@@ -42,3 +44,6 @@ func Payload(ctx context.Context, w io.Writer, src message.Source, p Protection)
 	defer c.free()
 	return c.write(w)
 }
+
+// Checks is how many signatures of a key are verified at most in a certificate.
+func Checks(key *packet.PublicKey) int { return maxSelfChecks / checkCost(key) }
