@@ -27,7 +27,7 @@ func (q *Queue) Prepare(ctx context.Context, changes ...Change) *Beginning {
 	for i := range changes {
 		changes[i].Known = false
 	}
-	b.w = &write{f: q.apply(changes), done: func(err error) { b.done <- err }}
+	b.w = &write{f: q.apply(changes), done: func(err error) { b.done <- q.orForget(changes, err) }}
 	q.mu.Lock()
 	q.pending = append(q.pending, b.w)
 	q.mu.Unlock()
@@ -54,8 +54,8 @@ func (b *Beginning) Wait() error {
 	return <-b.done
 }
 
-// Withdraw undoes what was never waited for. It tells whether the journal has it,
-// or may have it, so that it has to be settled.
+// Withdraw undoes what was never waited for. It tells whether the journal has it, so
+// that it has to be settled.
 func (b *Beginning) Withdraw() (begun bool) {
 	if b.w == nil {
 		return false

@@ -1,11 +1,14 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
 	"time"
 
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/smtpd/queue"
 )
 
@@ -129,5 +132,82 @@ func TestAStoreThatFailsWhileOthersSync(t *testing.T) {
 	}
 	if goes.Withdraw() {
 		t.Error("it has begun")
+	}
+}
+
+// losing is a store that loses the answers to its commits, for a while.
+type losing struct {
+	store.Store
+	shared, lost bool
+}
+
+func (l *losing) Shared() bool { return l.shared }
+
+func (l *losing) Update(ctx context.Context, f func(store.Tx) error) error {
+	err := l.Store.Update(ctx, f)
+	if err == nil && l.lost {
+		return store.ErrUnsettled
+	}
+	return err
+}
+
+// TestWhatMayHaveBegunIsForgotten: nothing is sent after Begin has failed, so that
+// nobody must find it under way for as long as this process lives.
+func TestWhatMayHaveBegunIsForgotten(t *testing.T) {
+	for _, shared := range []bool{true, false} {
+		for name, begin := range map[string]func(*journal, queue.Entry) error{
+			"waited for": func(j *journal, e queue.Entry) error { return j.begin(e) },
+			"prepared":   func(j *journal, e queue.Entry) error { return j.prepare(e).Wait() },
+			"withdrawn": func(j *journal, e queue.Entry) error {
+				b := j.prepare(e)
+				err := j.begin(j.letter("<other@x>"))
+				if b.Withdraw() {
+					t.Error("it has begun for certain")
+				}
+				return err
+			},
+			"with a body": func(j *journal, e queue.Entry) error {
+				return j.q.Begin(t.Context(), []queue.Change{{Entry: in(e, queue.Prepared, ""), Body: message.Bytes([]byte("text"))}})
+			},
+		} {
+			j := newJournal(t, queue.Config{})
+			st := &losing{Store: j.st, shared: shared}
+			j.open(st)
+			e := j.letter("<1@x>")
+			st.lost = true
+			if err := begin(j, e); !errors.Is(err, store.ErrUnsettled) {
+				t.Errorf("%s, shared %v: %v", name, shared, err)
+			}
+			st.lost = false
+			j.send("<next@x>")
+			if err := j.q.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if es, err := j.q.List(t.Context(), "", 10); err != nil || len(es) > 0 {
+				t.Errorf("%s, shared %v: the journal still has %+v, %v", name, shared, es, err)
+			}
+			if n := j.number(`SELECT COUNT(*) FROM queue_piece`); n > 0 {
+				t.Errorf("%s, shared %v: %d pieces of its body", name, shared, n)
+			}
+		}
+	}
+}
+
+// TestWhatMayBeHeldStays: the client may have been told that it is.
+func TestWhatMayBeHeldStays(t *testing.T) {
+	j := newJournal(t, queue.Config{})
+	st := &losing{Store: j.st, shared: true}
+	j.open(st)
+	e := in(j.letter("<1@x>"), queue.Held, "")
+	st.lost = true
+	if err := j.q.Begin(t.Context(), []queue.Change{{Entry: e, Body: message.Bytes([]byte("text"))}}); !errors.Is(err, store.ErrUnsettled) {
+		t.Error(err)
+	}
+	st.lost = false
+	if err := j.q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := j.known(e); got != queue.Held {
+		t.Errorf("it is %q", got)
 	}
 }
