@@ -25,6 +25,7 @@ func (d *delivery) commit(ctx context.Context) error {
 		if err := d.s.server.c.Queue.Still(ctx, f.entry, d.term); err != nil {
 			return d.overtaken(i, err)
 		}
+		f.dotted = true
 		r, err := d.final(f)
 		failpoint("committed " + strconv.Itoa(i))
 		switch {

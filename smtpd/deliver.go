@@ -28,20 +28,22 @@ var failpoint = func(step string) {}
 type delivery struct {
 	s       *session
 	sub     submission
-	groups  []*group  // to be sent
-	open    []*flight // held open, in the order of groups
-	later   []*flight // for the queue
-	unknown []string  // recipients of whom nobody knows
-	sent    int       // recipients
+	groups  []*group         // to be sent
+	open    []*flight        // held open, in the order of groups
+	begun   *queue.Beginning // of the only one; nil where there are more
+	later   []*flight        // for the queue
+	unknown []string         // recipients of whom nobody knows
+	sent    int              // recipients
 	term    queue.Term
 }
 
 // flight is a group on its way.
 type flight struct {
-	g     *group
-	c     *client // its transaction, open; nil for the queue
-	entry queue.Entry
-	body  message.Source // what the queue needs of it
+	g      *group
+	c      *client // its transaction, open; nil for the queue
+	entry  queue.Entry
+	body   message.Source // what the queue needs of it
+	dotted bool           // its final dot may have been sent
 	// after is what becomes of one of the queue as soon as another is committed.
 	after queue.State
 	about *group // whose notice it is; nil for what isn't one
@@ -82,6 +84,7 @@ func (d *delivery) run(ctx context.Context) error {
 		return d.hold(ctx)
 	}
 	defer d.finish()
+	defer d.rescue()
 	if len(d.groups) == 1 && len(d.later) == 0 {
 		return d.single(ctx)
 	}
@@ -107,11 +110,11 @@ func (d *delivery) single(ctx context.Context) error {
 	g := d.groups[0]
 	f := &flight{g: g}
 	d.open = []*flight{f}
-	begun := d.begin(ctx, f)
+	d.begun = d.begin(ctx, f)
 	d.s.came()
-	begun.Hurry()
+	d.begun.Hurry()
 	c, err := d.s.open(ctx, g, true)
-	jerr := begun.Wait()
+	jerr := d.begun.Wait()
 	f.c = c
 	if err != nil || jerr != nil {
 		d.abort()
@@ -200,6 +203,26 @@ func (d *delivery) abort() {
 			f.c.close()
 		}
 	}
+}
+
+// rescue settles what a panic leaves under way, which nobody else does as long as
+// the process lives. What was surely not sent is left to the client.
+func (d *delivery) rescue() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	d.abort()
+	if d.begun != nil { // what it wrote after us would stay
+		d.begun.Wait()
+	}
+	for _, f := range d.open {
+		if f.dotted && f.entry.State == queue.Sending {
+			f.set(queue.Unknown, reply{Code: 451, Status: "4.4.2", Text: "letterlock failed while the mail server was answering"})
+		}
+	}
+	d.s.settleSurely(d.known())
+	panic(p)
 }
 
 // finish gives connections back.

@@ -93,6 +93,7 @@ func (s *session) holdFor(g *group) time.Duration {
 func (d *delivery) hold(ctx context.Context) error {
 	failpoint("holding")
 	d.settleLater()
+	d.s.came()
 	if err := d.s.server.c.Queue.Begin(ctx, d.changes()); err != nil {
 		return d.s.fault("writing the journal", err)
 	}

@@ -15,6 +15,8 @@ type Beginning struct {
 	changes []Change
 	w       *write     // nil until something can be written
 	done    chan error // of w
+	over    bool       // err is what done said
+	err     error
 }
 
 // Prepare prepares Begin of those entries, which must be given as to Begin. What
@@ -48,10 +50,13 @@ func (b *Beginning) Hurry() {
 	}
 }
 
-// Wait is Begin's return, once.
+// Wait is Begin's return.
 func (b *Beginning) Wait() error {
-	b.Hurry()
-	return <-b.done
+	if !b.over {
+		b.Hurry()
+		b.err, b.over = <-b.done, true
+	}
+	return b.err
 }
 
 // Withdraw undoes what was never waited for. It tells whether the journal has it, so
@@ -66,5 +71,5 @@ func (b *Beginning) Withdraw() (begun bool) {
 		b.q.pending = slices.DeleteFunc(b.q.pending, func(w *write) bool { return w == b.w })
 	}
 	b.q.mu.Unlock()
-	return taken && <-b.done == nil
+	return taken && b.Wait() == nil
 }
