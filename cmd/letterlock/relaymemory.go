@@ -36,6 +36,10 @@ var inboundSchema = store.Schema{Name: "inbound", Steps: []string{
 // as anybody could care.
 const rememberedFor = 20 * 365 * 24 * time.Hour
 
+// born is before anybody had a Letterlock: what was seen earlier was noted by a clock
+// that did not know the date.
+var born = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
 const (
 	pruneEvery = 6 * time.Hour
 	pruneBatch = 1000 // rows in a transaction
@@ -97,15 +101,18 @@ func (m *inboundMemory) WasOpened(ctx context.Context, id string) (bool, error) 
 }
 
 // prune removes what is too old, in pieces that don't keep others from writing. What
-// has no date yet gets that of now.
+// has no date that can be right gets that of now.
 func (m *inboundMemory) prune(ctx context.Context) (removed int64, err error) {
 	now := m.now()
+	if now.Before(born) {
+		return 0, nil
+	}
 	for _, step := range []struct {
 		query string
 		args  []any
 	}{
-		{`UPDATE inbound_packet SET seen = ? WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen = 0 LIMIT ?)`, []any{now.Unix(), pruneBatch}},
-		{`UPDATE inbound_opened SET seen = ? WHERE message IN (SELECT message FROM inbound_opened WHERE seen = 0 LIMIT ?)`, []any{now.Unix(), pruneBatch}},
+		{`UPDATE inbound_packet SET seen = ? WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen < ? LIMIT ?)`, []any{now.Unix(), born.Unix(), pruneBatch}},
+		{`UPDATE inbound_opened SET seen = ? WHERE message IN (SELECT message FROM inbound_opened WHERE seen < ? LIMIT ?)`, []any{now.Unix(), born.Unix(), pruneBatch}},
 		{`DELETE FROM inbound_packet WHERE packet IN (SELECT packet FROM inbound_packet WHERE seen < ? LIMIT ?)`, []any{now.Add(-rememberedFor).Unix(), pruneBatch}},
 		{`DELETE FROM inbound_opened WHERE message IN (SELECT message FROM inbound_opened WHERE seen < ? LIMIT ?)`, []any{now.Add(-rememberedFor).Unix(), pruneBatch}},
 	} {

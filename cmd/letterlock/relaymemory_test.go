@@ -82,3 +82,31 @@ func TestWhatAGatewayRemembersIsPruned(t *testing.T) {
 		was("<c>", true)
 	})
 }
+
+// TestWhatWasSeenInTheSeventies: a machine that doesn't know the date yet opens mail
+// all the same. What it notes then isn't forgotten as soon as it does.
+func TestWhatWasSeenInTheSeventies(t *testing.T) {
+	storetest.Each(t, []store.Schema{main.InboundSchema}, func(t *testing.T, s store.Store) {
+		now, ctx := time.Unix(3600, 0), t.Context()
+		m := main.NewInboundMemory(s, func() time.Time { return now })
+		bob := address.Address{Local: "bob", Domain: "example.org"}
+		if _, err := m.Replayed(ctx, bob, 1, "ann@example.net", "<a>"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Remember(ctx, "<a>"); err != nil {
+			t.Fatal(err)
+		}
+		for _, now = range []time.Time{now.Add(6 * time.Hour), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), time.Date(2046, 11, 1, 0, 0, 0, 0, time.UTC)} {
+			if n, err := m.Prune(ctx); err != nil || n != 0 {
+				t.Errorf("in %d: %d removed, %v", now.Year(), n, err)
+			}
+			if was, err := m.WasOpened(ctx, "<a>"); err != nil || !was {
+				t.Errorf("in %d: an answer may go in clear, %v", now.Year(), err)
+			}
+		}
+		now = now.AddDate(1, 0, 0)
+		if n, err := m.Prune(ctx); err != nil || n != 2 {
+			t.Errorf("in %d: %d removed, %v", now.Year(), n, err)
+		}
+	})
+}
