@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +20,12 @@ import (
 // reading his answer touches no network, and then it is too late. The directory is
 // told nothing that it doesn't know.
 type gateways struct {
-	s  *state
-	of smtpd.Finder
+	of   smtpd.Finder
+	look func(context.Context, address.Address) (keydir.Finding, error)
+	now  func() time.Time
+	log  *slog.Logger
+	ctx  context.Context // ends with close
+	end  context.CancelFunc
 
 	mu    sync.Mutex // guards what follows
 	asked map[string]time.Time
@@ -38,7 +44,9 @@ const (
 )
 
 func newGateways(s *state) *gateways {
-	return &gateways{s: s, of: s.finder(), asked: map[string]time.Time{}}
+	g := &gateways{of: s.finder(), look: s.resolver.Find, now: s.now, log: s.log, asked: map[string]time.Time{}}
+	g.ctx, g.end = context.WithCancel(context.Background())
+	return g
 }
 
 // Find implements smtpd.Finder.
@@ -49,14 +57,25 @@ func (g *gateways) Find(ctx context.Context, a address.Address) (keydir.Finding,
 	if err == nil && asked && f.Outcome == keydir.Found && !a.Equal(gateway) && g.due(a.Domain) {
 		g.work.Go(func() {
 			defer g.done()
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gatewayTime)
-			defer cancel()
-			if _, err := g.s.resolver.Find(ctx, gateway); err != nil {
-				g.s.log.Debug("gateway not looked up", "domain", a.Domain, "error", err)
+			if err := g.ask(gateway); err != nil {
+				g.log.Debug("gateway not looked up", "domain", a.Domain, "error", err)
 			}
 		})
 	}
 	return f, err
+}
+
+// ask looks up one gateway. A panic is its error: nobody waits for it who could end.
+func (g *gateways) ask(a address.Address) (err error) {
+	ctx, cancel := context.WithTimeout(g.ctx, gatewayTime)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	_, err = g.look(ctx, a)
+	return err
 }
 
 // due tells whether a domain's gateway should be asked for now, and notes that; then
@@ -64,8 +83,8 @@ func (g *gateways) Find(ctx context.Context, a address.Address) (keydir.Finding,
 func (g *gateways) due(domain string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := g.s.now()
-	if at, ok := g.asked[domain]; ok && now.Sub(at) < gatewayEvery || g.busy >= gatewayBusy {
+	now := g.now()
+	if at, ok := g.asked[domain]; ok && now.Sub(at).Abs() < gatewayEvery || g.busy >= gatewayBusy {
 		return false
 	}
 	g.busy++
@@ -82,8 +101,9 @@ func (g *gateways) done() {
 	g.mu.Unlock()
 }
 
-// close waits for what is being looked up.
+// close ends what is being looked up.
 func (g *gateways) close() error {
+	g.end()
 	g.work.Wait()
 	return nil
 }

@@ -80,8 +80,9 @@ func (s *state) tellRules(ctx context.Context) error {
 			ON CONFLICT (node) DO UPDATE SET seen = excluded.seen, rules = excluded.rules,
 			since = CASE WHEN noderules_node.rules = excluded.rules THEN noderules_node.since ELSE excluded.since END`,
 			s.node, rulesVersion(s.cfg.Load()), now, now)
-		if err == nil {
-			_, err = tx.Exec(`DELETE FROM noderules_node WHERE seen < ?`, now-int64(nodeGone/time.Second))
+		if err == nil { // one that died when its clock was ahead too; who lives comes back
+			gone := int64(nodeGone / time.Second)
+			_, err = tx.Exec(`DELETE FROM noderules_node WHERE seen < ? OR seen > ?`, now-gone, now+gone)
 		}
 		return err
 	})
