@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -45,6 +46,40 @@ func (e *env) json(v any) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// jsonList writes one list, element by element, as json would write it whole. It has
+// to be ended.
+func (e *env) jsonList() *jsonList { return &jsonList{e: e} }
+
+type jsonList struct {
+	e    *env
+	some bool
+}
+
+func (l *jsonList) put(v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("  ", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	start := "[\n  "
+	if l.some {
+		start = ",\n  "
+	}
+	l.some = true
+	_, err := fmt.Fprintf(l.e.stdout, "%s%s", start, bytes.TrimRight(b.Bytes(), "\n"))
+	return err
+}
+
+func (l *jsonList) end() {
+	if l.some {
+		l.e.printf("\n]\n")
+	} else {
+		l.e.printf("[]\n")
+	}
 }
 
 func (e *env) printf(format string, args ...any) { fmt.Fprintf(e.stdout, format, args...) }

@@ -12,7 +12,7 @@ import (
 )
 
 type queueCmd struct {
-	List    queueList    `cmd:"" help:"Mail that is not sent yet, is held, was given up, or whose fate is unknown."`
+	List    queueList    `cmd:"" help:"Mail that is not sent yet, is held, was given up, or whose fate is unknown; the oldest first."`
 	Show    queueShow    `cmd:"" help:"Everything about one entry, but its content."`
 	Retry   queueRetry   `cmd:"" help:"Try now what waits; and once more what may have been delivered: it may arrive twice."`
 	Drop    queueDrop    `cmd:"" help:"Give up what waits, is held or is unknown. Nobody is told."`
@@ -65,34 +65,41 @@ func describeEntry(q queue.Entry) queueJSON {
 }
 
 func (c *queueList) runState(ctx context.Context, e *env, s *state) error {
-	entries, err := s.queue.List(ctx, queue.State(c.State), c.Limit)
-	if err != nil {
-		return err
-	}
-	out := []queueJSON{}
-	for _, q := range entries {
-		out = append(out, describeEntry(q))
-	}
+	put := func(j queueJSON) error { c.print(e, j); return nil }
+	list := e.jsonList()
 	if c.JSON {
-		return e.json(out)
+		put = func(j queueJSON) error { return list.put(j) }
 	}
-	for _, q := range out {
-		e.printf("%s  %s  %s  %d tries  %v", q.ID, q.State, q.Account, q.Attempts, q.Recipients)
-		if q.Next != nil {
-			e.printf("  next %s UTC", q.Next.Format(time.DateTime))
+	n, enough := 0, errors.New("enough")
+	err := s.queue.Each(ctx, queue.State(c.State), func(q queue.Entry) error {
+		if n == c.Limit {
+			return enough
 		}
-		if q.LastError != "" {
-			e.printf("  %s", q.LastError)
-		}
-		e.printf("\n")
-	}
-	switch len(out) {
-	case 0:
+		n++
+		return put(describeEntry(q))
+	})
+	switch {
+	case err != nil && err != enough:
+		return err
+	case c.JSON:
+		list.end()
+	case err == enough:
+		e.printf("These are the first %d, the oldest; --limit shows more.\n", c.Limit)
+	case n == 0:
 		e.printf("Nothing is waiting.\n")
-	case c.Limit:
-		e.printf("These are the first %d; --limit shows more.\n", c.Limit)
 	}
 	return nil
+}
+
+func (c *queueList) print(e *env, q queueJSON) {
+	e.printf("%s  %s  %s  %d tries  %v", q.ID, q.State, q.Account, q.Attempts, q.Recipients)
+	if q.Next != nil {
+		e.printf("  next %s UTC", q.Next.Format(time.DateTime))
+	}
+	if q.LastError != "" {
+		e.printf("  %s", q.LastError)
+	}
+	e.printf("\n")
 }
 
 type queueShow struct {
