@@ -231,12 +231,22 @@ func (j *fetchJob) answer(k *kept) {
 	}
 	defer r.Close()
 	if r.Class != pgp.Encrypted {
+		if j.box.headers.wasRendered(k.uid) {
+			j.swapped(k.uid)
+			return
+		}
 		j.mu.Lock()
 		j.asIs = append(j.asIs, k.uid)
 		j.mu.Unlock()
 		return
 	}
 	j.write(k, r.Row, r.Message)
+}
+
+// swapped ends a session whose client would put two messages together.
+func (j *fetchJob) swapped(uid uint32) {
+	j.s.log.Warn("the upstream gives another message under a UID than it gave", "uid", uid)
+	j.s.cut()
 }
 
 // failed notes that a message cannot be opened for now. Its ciphertext is not
@@ -391,8 +401,7 @@ func (j *fetchJob) write(k *kept, row *index.Row, m *render.Message) {
 		return // expunged meanwhile
 	}
 	if row != nil && !j.box.headers.rendered(k.uid, row.Raw) {
-		j.s.log.Warn("the upstream gives another message under a UID than it gave", "uid", k.uid)
-		j.s.cut()
+		j.swapped(k.uid)
 		return
 	}
 	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, uid: k.uid, class: pgp.Encrypted, o: o}

@@ -89,6 +89,14 @@ func (h *headerPrints) rendered(uid uint32, raw [32]byte) (same bool) {
 	return !known || was == raw
 }
 
+// wasRendered tells whether something of a rendering was shown.
+func (h *headerPrints) wasRendered(uid uint32) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, known := h.raw[uid]
+	return known
+}
+
 // print is what was shown of a header, and up to where it must have ended.
 func (h *headerPrints) print(of piecesOf) (p headerPrint, limit int64) {
 	h.mu.Lock()

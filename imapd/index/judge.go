@@ -156,6 +156,9 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 	if same && o.opened.Class != pgp.Encrypted {
 		return ErrChanged
 	}
+	if before != nil && before.lends(o.row) {
+		return ErrSwapped
+	}
 	if same && before.Size == o.row.Size && m.entry(uid).state == o.state {
 		return nil // opened again after its rendering was evicted
 	}

@@ -17,6 +17,12 @@ import (
 // says what was told to clients, so it is not shown otherwise.
 var ErrChanged = errors.New("a message that was opened before cannot be opened any more")
 
+// ErrSwapped means that the upstream gives another message under a UID than it gave
+// before, and that what was shown of the first says who signed it: clients keep
+// that, and would show the other one's text below. UIDs name one message for ever
+// (RFC 3501, Section 2.3.1.1). What is known of the first stays.
+var ErrSwapped = errors.New("the upstream server gives another message under its number than before, which was signed")
+
 // Rendering is a message as a client sees it. It is shared; the caller closes
 // it, and may use it from several goroutines until then.
 type Rendering struct {

@@ -1,14 +1,17 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
 )
@@ -34,6 +37,21 @@ type Row struct {
 	From address.Address
 	// Sent is the rendering's Date, zero if it has none.
 	Sent time.Time
+}
+
+// lends tells whether what clients were shown of a message says of its signature
+// what isn't so of another one that the upstream gives now. Of servers that write
+// fields of their own into a message later it is the same one.
+func (r *Row) lends(now *Row) bool {
+	if r.Class != pgp.Encrypted || r.Raw == now.Raw {
+		return false
+	}
+	status := message.ParseHeader(r.Header).Get(pgp.StatusField) // as it was frozen
+	if !r.Verdict.Signature.Good() && !strings.Contains(status, "signature="+string(pgp.SignatureValid)) && !strings.Contains(status, "signature="+string(pgp.SignatureGateway)) {
+		return false
+	}
+	return now.Class != pgp.Encrypted || now.Verdict.Signature != r.Verdict.Signature || now.Verdict.Signer != r.Verdict.Signer ||
+		!bytes.Equal(now.Envelope, r.Envelope) || !bytes.Equal(now.BodyStructure, r.BodyStructure)
 }
 
 const rowColumns = `uid, class, raw, transform, size, sent, sender, signer, message_id, header, envelope, body, structure, verdict, mac`
