@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 
+	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/endpoint"
@@ -46,12 +47,33 @@ func (i *inbound) open(ctx context.Context, to address.Address, src message.Sour
 		log.Info("inbound", "outcome", "passed", "reason", opened.Reason)
 		return masked(src), nil, nil
 	}
-	if err := i.memory.remember(ctx, opened.MessageID); err != nil {
+	ids, err := repliedTo(opened.Rendering)
+	if err == nil {
+		err = i.memory.remember(ctx, ids...)
+	}
+	if err != nil {
 		opened.Rendering.Close()
 		return nil, nil, err
 	}
 	log.Info("inbound", "outcome", "decrypted", "signature", opened.Verdict.Signature, "identity", opened.Verdict.Identity)
 	return opened.Rendering, opened.Rendering, nil
+}
+
+// repliedTo is what an answer to a decrypted message would name.
+func repliedTo(src message.Source) ([]string, error) {
+	m, err := render.New(src, message.Limits{})
+	if errors.Is(err, message.ErrLimit) { // then its header has to do
+		var ids []string
+		h, err := message.ReadHeader(src, message.Limits{}.Header)
+		for _, f := range h.All("Message-ID") {
+			ids = append(ids, message.MessageIDs(f.Value())...)
+		}
+		return ids, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return index.RepliedTo(m)
 }
 
 // masked is src with the names of header fields that imitate ours overwritten.

@@ -98,6 +98,25 @@ wkd_override = { "example.org" = "http://%[3]s", "example.com" = "http://%[3]s",
 	if err := send(0, known, relayMail(known, unknown, ""), unknown); err != nil {
 		t.Errorf("another letter: %v", err)
 	}
+	// However mail programs spell what the answer names.
+	const event = "MIME-Version: 1.0\nContent-Type: text/calendar; method=%s\n\nBEGIN:VCALENDAR\nBEGIN:VEVENT\nUID:Event-1@X\nEND:VEVENT\nEND:VCALENDAR\n"
+	for _, odd := range []struct{ letter, answer string }{
+		{"Message-ID: <AM0PR04MB@EURPRD04.PROD.Example.ORG>\n\nx\n", "In-Reply-To: <AM0PR04MB@EURPRD04.PROD.Example.ORG>\n\nx\n"},
+		{"Message-ID:\n <folded and (commented)@example.org> (by us)\n\nx\n", "References: <foldedand(commented)@example.org>\n\nx\n"},
+		{"Message-ID: <invitation@example.org>\n" + fmt.Sprintf(event, "REQUEST"), fmt.Sprintf(event, "REPLY")},
+	} {
+		before, sealed := len(world.Received()), world.Received()
+		if err := handOver(out.ready[0].Listen, "ann@example.org", []byte(strings.ReplaceAll("From: ann@example.org\nTo: "+known+"\n"+odd.letter, "\n", "\r\n")), known); err != nil {
+			t.Fatal(err)
+		}
+		if sealed = world.Await(t, before+1); len(inside(sealed[before].Raw, known)) != 1 {
+			t.Fatal("the letter is lost")
+		}
+		answer := strings.ReplaceAll("From: "+known+"\nTo: "+unknown+"\nMessage-ID: <answer@example.net>\n"+odd.answer, "\n", "\r\n")
+		if err := send(0, known, []byte(answer), unknown); err == nil || len(world.Received()) != before+1 {
+			t.Errorf("an answer to %.40q went in clear: %v", odd.letter, err)
+		}
+	}
 	noCanaryIn(t, w)
 }
 

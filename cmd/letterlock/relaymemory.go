@@ -76,15 +76,21 @@ func (m *inboundMemory) replayed(ctx context.Context, to address.Address, conten
 	return !bytes.Equal(first, origin), err
 }
 
-// remember notes that a message was opened.
-func (m *inboundMemory) remember(ctx context.Context, id string) error {
-	if id == "" {
+// remember notes that a message was opened: all by which an answer may name it, as
+// index.RepliedTo has them.
+func (m *inboundMemory) remember(ctx context.Context, ids ...string) error {
+	if len(ids) == 0 {
 		return nil
 	}
 	return m.store.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO inbound_opened (message, seen) VALUES (?, ?) ON CONFLICT (message) DO UPDATE SET seen = excluded.seen`,
-			m.hash("message", id), m.now().Unix())
-		return err
+		for _, id := range ids {
+			_, err := tx.Exec(`INSERT INTO inbound_opened (message, seen) VALUES (?, ?) ON CONFLICT (message) DO UPDATE SET seen = excluded.seen`,
+				m.hash("message", id), m.now().Unix())
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

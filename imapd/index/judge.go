@@ -110,7 +110,7 @@ func (l *Library) describe(ctx context.Context, o *judged) error {
 			if o.texts, o.whole, err = search.Extract(m); err != nil {
 				return err
 			}
-			if o.ids, err = repliedTo(m); err != nil {
+			if o.ids, err = RepliedTo(m); err != nil {
 				return err
 			}
 		}
@@ -214,10 +214,10 @@ func (l *Library) own(a address.Address) bool {
 	return slices.ContainsFunc(l.c.Own, a.Equal)
 }
 
-// repliedTo is what a reply to a message would name: each Message-ID that a mail
-// program may take for its own and, as "ical:" and its UID, every event that it
-// invites to.
-func repliedTo(m *render.Message) ([]string, error) {
+// RepliedTo is what a reply to a message would name, as message.MessageIDs spells
+// it: each Message-ID that a mail program may take for its own and, as "ical:" and
+// its UID, every event that it invites to.
+func RepliedTo(m *render.Message) ([]string, error) {
 	var ids []string
 	for _, f := range message.ParseHeader(m.Header()).All("Message-ID") {
 		ids = append(ids, message.MessageIDs(f.Value())...)
