@@ -134,26 +134,29 @@ var errReplaced = errors.New("something else is published now")
 // renew publishes what an offer has that is new, unless something else took its
 // place meanwhile: what is not confirmed replaces nothing and brings nothing back.
 func (d *Directory) renew(ctx context.Context, a address.Address, published, offered *pgp.Certificate) error {
-	m, err := pgp.Merge(published, offered)
-	if err != nil {
-		return err
-	}
-	if m, err = d.minimal(m, a); err != nil {
-		return err
-	}
-	if slices.Equal(m.Bytes(), published.Bytes()) {
-		return nil
-	}
-	r, err := d.row(a, m)
-	if err != nil {
+	approved := d.approvedFor(a)
+	m, err := d.renewed(a, published, offered, approved)
+	if err != nil || slices.Equal(m.Bytes(), published.Bytes()) {
 		return err
 	}
 	err = d.update(ctx, func(tx store.Tx, version int64) error {
-		var f string
-		err := tx.Row("SELECT fingerprint FROM keydirserver_cert WHERE address = ? AND gone = 0", []any{a.Key()}, &f)
-		if errors.Is(err, store.ErrNoRow) || err == nil && f != string(m.Fingerprint()) {
+		now := row{}
+		if err := tx.Row(selectRows+" WHERE address = ? AND gone = 0", []any{a.Key()}, now.dest()...); errors.Is(err, store.ErrNoRow) {
+			return errReplaced
+		} else if err != nil {
+			return err
+		}
+		e, err := now.entry(d.store)
+		if errors.Is(err, store.ErrTampered) || err == nil && e.Certificate.Fingerprint() != offered.Fingerprint() {
 			return errReplaced
 		}
+		if err == nil { // it may have more by now than when it was looked at
+			m, err = d.renewed(a, e.Certificate, offered, approved)
+		}
+		if err != nil {
+			return err
+		}
+		r, err := d.rowBy(a, m, approved)
 		if err != nil {
 			return err
 		}
@@ -163,6 +166,15 @@ func (d *Directory) renew(ctx context.Context, a address.Address, published, off
 		return fmt.Errorf("publishing the certificate of %s: %w", a, err)
 	}
 	return nil
+}
+
+// renewed is what is published with what an offer has that is new.
+func (d *Directory) renewed(a address.Address, published, offered *pgp.Certificate, approved []*pgp.Certificate) (*pgp.Certificate, error) {
+	m, err := pgp.Merge(published, offered)
+	if err != nil {
+		return nil, err
+	}
+	return d.minimalBy(m, a, approved)
 }
 
 // Way is how a submission proves that it comes from the address. A token is good

@@ -543,7 +543,7 @@ func TestARenewalReplacesNothingElse(t *testing.T) {
 			}
 			asked := 0
 			d.Approved = func(address.Address) []*pgp.Certificate {
-				if asked++; asked == 2 { // after the last look, before the transaction
+				if asked++; asked == 1 { // after the last look, before the transaction
 					if err := tt.meanwhile(d, next); err != nil {
 						t.Error(err)
 					}
@@ -565,6 +565,46 @@ func TestARenewalReplacesNothingElse(t *testing.T) {
 				t.Errorf("renewed %v", done)
 			}
 		})
+	}
+}
+
+// Nor does it lose what came to the same certificate meanwhile.
+func TestRenewalsAtOneTimeAllCount(t *testing.T) {
+	d, _ := directory(t)
+	now := today.Add(time.Hour)
+	d.Now = func() time.Time { return now }
+	a, k := addr(t, "joe.doe@example.org"), key(t, "joe.doe@example.org")
+	if err := d.Add(ctx, a, k.Certificate()); err != nil {
+		t.Fatal(err)
+	}
+	offer := func(at time.Time) server.Offer {
+		t.Helper()
+		longer, err := pgp.Extend(k, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		offers, err := d.Offers(longer.Certificate().Bytes(), ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return offers[0]
+	}
+	earlier, later := offer(now.Add(-time.Minute)), offer(now)
+	asked := false
+	d.Approved = func(address.Address) []*pgp.Certificate {
+		if !asked {
+			asked = true
+			if done, err := d.Take(ctx, later); err != nil || len(done) != 1 {
+				t.Errorf("the later one: %v, %v", done, err)
+			}
+		}
+		return nil
+	}
+	if done, err := d.Take(ctx, earlier); err != nil || len(done) != 1 {
+		t.Errorf("the earlier one: %v, %v", done, err)
+	}
+	if got := served(t, d); len(got) != 1 || !got[0].Expires().Equal(later.Certificate.Expires()) {
+		t.Errorf("it is served until %v, want %s", got[0].Expires(), later.Certificate.Expires())
 	}
 }
 
