@@ -98,6 +98,8 @@ type call struct {
 	Command
 	options  map[string][]string
 	operands []string
+	// err is the first error of what the call reads; see input.go.
+	err error
 }
 
 var subcommands = map[string]subcommand{

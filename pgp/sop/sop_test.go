@@ -176,7 +176,7 @@ func TestFaultsHaveTheDraftsCodes(t *testing.T) {
 	cert, _ := ours(t, dir, key, "extract-cert")
 	signer, _ := ours(t, dir, "", "generate-key", "--signing-only", "S")
 	signing, _ := ours(t, dir, signer, "extract-cert")
-	for name, content := range map[string]string{"key": key, "cert": cert, "signing": signing, "there": ""} {
+	for name, content := range map[string]string{"key": key, "cert": cert, "signing": signing, "there": "", "bytes": "\xff"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -215,6 +215,15 @@ func TestFaultsHaveTheDraftsCodes(t *testing.T) {
 		{"armor without end", "-----BEGIN PGP MESSAGE-----\n\nAAAA\n", 41, []string{"dearmor"}},
 		{"armored with both options", text, 83, []string{"sign", "--armor", "--no-armor", "./key"}},
 		{"an encrypted message to verify", sealed, 41, []string{"inline-verify", "./cert"}},
+		{"several faults, of which the profile comes first", "\xff", 89, []string{"encrypt", "--profile=none", "--as=text", "./none"}},
+		{"several faults, of which the password comes first", text, 61, []string{"generate-key", "--with-key-password=./none"}},
+		{"a certificate that is missing, and text that is none", "\xff", 61, []string{"encrypt", "--as=text", "./none"}},
+		{"two to sign", text, 37, []string{"encrypt", "--sign-with=./key", "--sign-with=./key", "./cert"}},
+		{"a missing password for a key to revoke", key, 61, []string{"revoke-key", "--with-key-password=./none"}},
+		{"a missing password for junk", "junk", 61, []string{"change-key-password", "--old-key-password=./none"}},
+		{"a new password that nobody can read", key, 31, []string{"change-key-password", "--new-key-password=./bytes"}},
+		{"a date that is none, before a key that is missing", sealed, 37, []string{"decrypt", "--verify-not-before=noon", "./none"}},
+		{"a signature without certificate", text, 19, []string{"verify", "./there"}},
 	} {
 		if _, code := ours(t, dir, tt.stdin, tt.args...); code != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, code, tt.want)
