@@ -99,6 +99,9 @@ func (r *Resolver) stored(ctx context.Context, a address.Address, now time.Time)
 	}
 	f, ask = p.finding(a, now)
 	f.Strengths = strengths(f.Certificates, now)
+	if !f.Known && f.Problem == "" {
+		f.Plain = r.plain(ctx, a, now)
+	}
 	source := "stored"
 	if f.Source == sourceImport || f.Source == sourceAccepted {
 		source = "pinned"
@@ -126,6 +129,25 @@ func (r *Resolver) ours(a address.Address, now time.Time) (Finding, bool) {
 	}
 	return Finding{Address: a, Outcome: Found, Certificates: certs, Strengths: strengths(certs, now), Source: "own", Identity: pgp.Confirmed, Known: true, Fetched: now,
 		Attempts: []Attempt{{Source: "own", Outcome: Found}}}, true
+}
+
+// plain is the address without its tag, if a certificate of that is at hand.
+func (r *Resolver) plain(ctx context.Context, a address.Address, now time.Time) address.Address {
+	plain, tagged := a.Untagged()
+	if !tagged {
+		return address.Address{}
+	}
+	if _, ok := r.ours(plain, now); ok {
+		return plain
+	}
+	p, _, err := r.load(ctx, plain)
+	if err != nil { // whoever asks for that one is told
+		return address.Address{}
+	}
+	if f, _ := p.finding(plain, now); len(f.Certificates) == 0 {
+		return address.Address{}
+	}
+	return plain
 }
 
 // holds is until when a finding is right: until its source should be asked

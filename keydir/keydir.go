@@ -133,8 +133,14 @@ type Finding struct {
 	// along is nobody that the address knows of. A person may take it over
 	// ([Resolver.Accept]).
 	Introduction *Introduction
-	Detail       string // for a person; a Found without Problem has one only where there is something to tell
-	Attempts     []Attempt
+	// Plain is the address without its tag (bob@ of bob+shop@, RFC 5233), where a
+	// certificate of that is stored or our own and none is known of this one; zero
+	// if not. It is told, and nothing is encrypted to it: only the domain knows
+	// whether both are one mailbox. Nobody is asked for it, and it may be some
+	// minutes old.
+	Plain    address.Address
+	Detail   string // for a person; a Found without Problem has one only where there is something to tell
+	Attempts []Attempt
 }
 
 // Successor is the one certificate (one for each version of OpenPGP key) that a

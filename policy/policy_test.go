@@ -50,6 +50,7 @@ func TestRecipient(t *testing.T) {
 	stale.Stale, stale.Detail = true, "kept from 2026-03-01"
 	absent.Detail = "its directory answered 404"
 	conflict := found(bob, pgp.Conflict)
+	tagged := keydir.Finding{Address: address.Address{Local: "bob+shop", Domain: bob.Domain}, Outcome: keydir.Absent, Plain: bob}
 	tests := []struct {
 		name string
 		mode policy.Mode
@@ -70,6 +71,9 @@ func TestRecipient(t *testing.T) {
 		{"prefer sends in clear to who has none", policy.Prefer, absent, policy.SendClear, "has no certificate: no directory has one (its directory answered 404)"},
 		{"prefer sends in clear where there is no directory", policy.Prefer, noDirectory, policy.SendClear, "no key directory"},
 		{"prefer defers while the directory is down", policy.Prefer, down, policy.Defer, "could not be asked"},
+		{"an address whose plain one has a certificate is told of that", policy.Require, tagged, policy.RefuseMessage, "bob@partner.example, the address without its tag, has one"},
+		{"and what to do", policy.Require, tagged, policy.RefuseMessage, "Write to bob@partner.example instead, or ask for a certificate that names bob+shop@partner.example"},
+		{"and nothing else becomes of it", policy.Prefer, tagged, policy.SendClear, "has one, and the rule prefers"},
 		{"a contact who had a certificate doesn't silently lose it", policy.Prefer, known, policy.RefuseMessage, "letterlock cert forget bob@partner.example"},
 		{"nor with the whole directory", policy.Prefer, knownNone, policy.RefuseMessage, "once had"},
 		{"expired is never cleartext", policy.Prefer, trouble(keydir.ProblemExpired), policy.RefuseMessage, "cert import"},

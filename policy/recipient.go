@@ -200,6 +200,11 @@ func (c *choice) absent(d *Decision, f keydir.Finding) {
 	if f.Detail != "" {
 		reason += " (" + f.Detail + ")"
 	}
+	hint := "Ask for a certificate, then `letterlock cert import FILE`"
+	if !f.Plain.IsZero() {
+		reason += fmt.Sprintf("; %s, the address without its tag, has one", f.Plain)
+		hint = fmt.Sprintf("Write to %s instead, or ask for a certificate that names %s, then `letterlock cert import FILE`", f.Plain, a)
+	}
 	if c.mode == Prefer && c.then[missing] == ThenClear {
 		d.Cause, d.Action = CauseMissing, readable(c.sign)
 		d.Reason = reason + ", and the rule prefers encryption without requiring it"
@@ -208,7 +213,7 @@ func (c *choice) absent(d *Decision, f keydir.Finding) {
 	if c.mode == Require {
 		reason += ", and the rule requires one"
 	}
-	c.step(d, missing, reason, fmt.Sprintf("Ask for a certificate, then `letterlock cert import FILE`; or write a rule for %s with mode = \"prefer\".", a))
+	c.step(d, missing, reason, fmt.Sprintf("%s; or write a rule for %s with mode = \"prefer\".", hint, a))
 }
 
 // readable is how a copy goes for want of a certificate.

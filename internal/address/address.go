@@ -192,6 +192,17 @@ func (a Address) Equal(b Address) bool {
 	return a == b || a.Domain == b.Domain && compared(a.Local) == compared(b.Local)
 }
 
+// Untagged is the address without what stands behind the first "+" of its local part
+// (RFC 5233, Section 4); ok tells whether there is such. That both are one mailbox is
+// usual, and nothing but the domain's own word says so.
+func (a Address) Untagged() (plain Address, ok bool) {
+	local, _, tagged := strings.Cut(a.Local, "+")
+	if !tagged || checkLocal(local) != nil {
+		return Address{}, false
+	}
+	return Address{local, a.Domain}, true
+}
+
 // Match tells whether a matches pattern: "user@domain", "*@domain",
 // "*@*.domain" or "*". Case is ignored; a domain in the pattern may be written
 // with U-labels. "*.domain" is every domain below, not domain itself. The zero

@@ -231,6 +231,32 @@ func FuzzParseList(f *testing.F) {
 
 // checkAddress fails unless a is safe in an envelope and survives its own
 // spelling.
+func TestUntagged(t *testing.T) {
+	for _, tt := range []struct{ name, in, want string }{ // want is "" for none
+		{"a tag", "bob+shop@example.org", "bob@example.org"},
+		{"two of them", "bob+shop+2@example.org", "bob@example.org"},
+		{"an empty one", "bob+@example.org", "bob@example.org"},
+		{"the spelling stays", "Bob+Shop@example.org", "Bob@example.org"},
+		{"what needs quotes then", "bob.+shop@example.org", `"bob."@example.org`},
+		{"no tag", "bob@example.org", ""},
+		{"nothing before it", "+shop@example.org", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, err := address.Parse(tt.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, ok := a.Untagged()
+			if plain.String() != tt.want || ok != (tt.want != "") {
+				t.Errorf("got %q, %v, want %q", plain, ok, tt.want)
+			}
+			if ok {
+				checkAddress(t, plain)
+			}
+		})
+	}
+}
+
 func checkAddress(t *testing.T, a address.Address) {
 	t.Helper()
 	s := a.String()
