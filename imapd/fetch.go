@@ -84,6 +84,14 @@ func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 			return nil
 		}
 		uids := j.box.view.resolve(parsed, j.uid)
+		if slices.ContainsFunc(j.items, nearHeader) {
+			j.reads = uids
+			if s.relay.readsAny(uids) { // what these are shown is to be compared with
+				if err := s.relay.barrier(); err != nil {
+					return err
+				}
+			}
+		}
 		j.headerEnd, j.shown = j.furthestHeader(lib, uids)
 		j.fresh = lib.Unclassified(uids)
 		j.encrypted = lib.Encrypted(uids)

@@ -299,6 +299,12 @@ func (j *fetchJob) fetchShort() error {
 	slices.Sort(uids)
 	uids = slices.Compact(uids)
 	j.by, j.picks = byHeader, nil
+	for _, i := range j.items {
+		if nearHeader(i) { // more than was seen of it, to know whether it ends within an imitation
+			j.shown = max(j.shown, i.Partial.Offset+i.Partial.Count+int64(len(ours)))
+			j.names, j.cuts = nil, nil
+		}
+	}
 	items := slices.Concat(j.withUID(), j.classItems(), j.requests())
 	return j.again(uids, "("+strings.Join(items, " ")+")", j.response)
 }

@@ -34,6 +34,7 @@ type fetchJob struct {
 	all              int      // messages that the set means
 	fresh, encrypted []uint32 // of these, ascending
 	headerEnd        int64    // of the longest header among them, as far as it is known and matters
+	reads            []uint32 // that pieces near the header are asked of, ascending
 	shown            int64    // how much has to be read of those that are read in pieces
 
 	by        classBy         // set where fresh is not empty

@@ -80,6 +80,11 @@ func (j *fetchJob) cutByUs(i wire.FetchItem) bool {
 		i.Partial.Offset+i.Partial.Count < j.shown)
 }
 
+// nearHeader tells whether an item is a piece that most headers reach into.
+func nearHeader(i wire.FetchItem) bool {
+	return i.Partial != nil && i.Section != nil && beginsWithHeader(i.Section) && i.Partial.Offset < reach
+}
+
 // far tells whether an item is a piece from so far on that only a long header
 // reaches there.
 func far(i wire.FetchItem) bool {
@@ -101,6 +106,14 @@ func pickedHeader(sec *wire.Section) bool {
 		return len(sec.Part) == 1 && sec.Part[0] == 1 // of a message that has one part
 	}
 	return false
+}
+
+// readsAny tells whether a command under way asks for pieces near the header of one
+// of uids, which are ascending.
+func (r *relay) readsAny(uids []uint32) bool {
+	return slices.ContainsFunc(r.jobs(), func(j *fetchJob) bool {
+		return slices.ContainsFunc(j.reads, func(uid uint32) bool { _, is := slices.BinarySearch(uids, uid); return is })
+	})
 }
 
 // pieces gives the client's items that are cut from one answer, or nil.

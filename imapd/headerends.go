@@ -115,9 +115,13 @@ func (j *fetchJob) furthestHeader(lib *index.Mailbox, uids []uint32) (end, shown
 	if !slices.ContainsFunc(j.items, func(i wire.FetchItem) bool { return i.Partial != nil }) {
 		return 0, 0
 	}
+	ahead := int64(0)
 	for _, uid := range uids {
 		masks, _ := lib.Masks(uid)
 		end = max(end, masks.Header)
+		if len(masks.Ranges) >= index.MaxRanges {
+			ahead = int64(len(ours)) // tells whether a piece ends within an imitation
+		}
 		for _, header := range []bool{false, true} {
 			p, _ := j.box.headers.print(piecesOf{uid, header})
 			if end, shown = max(end, p.n), max(shown, p.n); !p.over && p.n >= reach {
@@ -133,6 +137,9 @@ func (j *fetchJob) furthestHeader(lib *index.Mailbox, uids []uint32) (end, shown
 			}
 			first = max(first, i.Partial.Offset+i.Partial.Count)
 		}
+	}
+	if ahead > 0 && near > 0 {
+		shown = max(shown, first+ahead)
 	}
 	return end, shown
 }

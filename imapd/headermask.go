@@ -78,11 +78,14 @@ func (m *headerMask) flush() error {
 	if len(m.held) == 0 {
 		return nil
 	}
-	goesOn := len(m.ranges) >= index.MaxRanges || slices.ContainsFunc(m.ranges, func(r render.Range) bool { return r.Off == m.at })
-	if goesOn { // as an imitation
+	known := slices.ContainsFunc(m.ranges, func(r render.Range) bool { return r.Off == m.at })
+	// Beyond the last range that was kept it may be one. How that goes on is seen
+	// with the next piece, which isn't compared with a guess.
+	guess := len(m.ranges) >= index.MaxRanges && m.at > m.ranges[len(m.ranges)-1].Off
+	if known || guess { // it goes on as an imitation
 		render.Mask(m.held, 0, []render.Range{{Len: int64(len(ours) - 1)}})
 	}
-	if m.print != nil && !m.over {
+	if m.print != nil && !m.over && !guess {
 		if err := m.print.add(m.held, false); err != nil {
 			return err
 		}
