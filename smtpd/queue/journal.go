@@ -39,53 +39,6 @@ type Change struct {
 	due time.Time
 }
 
-// Begin syncs entries before the first final dot: Sending ones without body,
-// Prepared ones with it. After an error nothing may be sent; ErrBusy means that
-// another node has the same submission.
-func (q *Queue) Begin(ctx context.Context, changes []Change) error {
-	if len(changes) == 0 {
-		return nil
-	}
-	return q.orForget(changes, q.tryBegin(ctx, changes))
-}
-
-func (q *Queue) tryBegin(ctx context.Context, changes []Change) error {
-	for i := range changes {
-		changes[i].Known = false
-	}
-	first := &changes[0].Entry
-	if !q.c.Shared || first.Submission == "" {
-		return q.Settle(ctx, changes)
-	}
-	apply := q.apply(changes)
-	return q.write(ctx, func(tx store.Tx, p *page) (int64, error) {
-		if err := q.alone(tx, first.Submission, changes); err != nil {
-			return 0, err
-		}
-		return apply(tx, p)
-	})
-}
-
-// orForget returns err, the outcome of beginning. Where that is unknown, what may
-// have begun is forgotten as soon as the store answers again: as long as this node
-// lives, nobody else settles it. What is Held stays, since another node may have told
-// the client by now that it is.
-func (q *Queue) orForget(changes []Change, err error) error {
-	if !errors.Is(err, store.ErrUnsettled) {
-		return err
-	}
-	var forget []Change
-	for _, c := range changes {
-		if c.Entry.State == Sending || c.Entry.State == Prepared {
-			forget = append(forget, Change{Entry: c.Entry, Bare: c.Bare, Forget: true, IfOpen: true})
-		}
-	}
-	if len(forget) > 0 {
-		q.SettleLater(forget)
-	}
-	return err
-}
-
 // Settle syncs what became of entries. Recipients that are Failed, and those
 // that became Unknown after the client had left them to us, are reported to the
 // sender by a new entry in the same sync, once.
