@@ -8,7 +8,11 @@ import (
 	"testing"
 	"time"
 
+	main "letterlock.org/letterlock/cmd/letterlock"
+	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/mailtest/peer"
+	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/internal/store/storetest"
 )
 
 // TestNodesWithDifferentRulesAreTold: a relay that has not had the reload that the
@@ -54,4 +58,29 @@ func TestNodesWithDifferentRulesAreTold(t *testing.T) {
 	if log, _ := os.ReadFile(two.log); !strings.Contains(string(log), "nodes of this store go by different rules") {
 		t.Error("the log has nothing of it")
 	}
+}
+
+// TestANodeThatDiedAheadIsForgotten: its clock was years ahead, so that it would be
+// told of as one that lives for as long.
+func TestANodeThatDiedAheadIsForgotten(t *testing.T) {
+	storetest.Each(t, []store.Schema{main.NodeSchema}, func(t *testing.T, st store.Store) {
+		ctx, now := t.Context(), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+		clock := func() time.Time { return now }
+		one := main.NewNode(st, "one", clock, &config.Config{Relay: &config.Relay{DomainKey: "a@example.org"}})
+		two := main.NewNode(st, "two", clock, &config.Config{Relay: &config.Relay{DomainKey: "b@example.org"}})
+		ahead := main.NewNode(st, "ahead", func() time.Time { return now.AddDate(3, 0, 0) }, &config.Config{})
+		for _, n := range []main.Node{ahead, two, one} {
+			if err := n.Tell(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		odd, err := one.Others(ctx)
+		if err != nil || len(odd) != 1 || !strings.HasPrefix(odd[0], "two has ") {
+			t.Errorf("others are %q, %v", odd, err)
+		}
+		now = now.Add(5 * time.Minute)
+		if odd, err = one.Others(ctx); err != nil || len(odd) > 0 {
+			t.Errorf("five minutes later others are %q, %v", odd, err)
+		}
+	})
 }
