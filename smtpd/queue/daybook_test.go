@@ -331,7 +331,6 @@ func TestSubmissionsAreRecognisedInClosedVolumes(t *testing.T) {
 		t.Errorf("a new one is known: %v, %v", es, err)
 	}
 	j.later(6 * 24 * time.Hour)
-	recognised("")
 	for range 2 { // the first closes the open volume
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -347,11 +346,30 @@ func TestSubmissionsAreRecognisedInClosedVolumes(t *testing.T) {
 		<-done
 		j.later(6 * 24 * time.Hour)
 	}
+	recognised("")
 	if n := j.number(`SELECT COUNT(*) FROM queue_page`) + j.number(`SELECT COUNT(*) FROM queue_found`); n > 4 {
 		t.Errorf("%d pages and indexes of what is forgotten", n)
 	}
 	if j.send("<after@x>"); j.number(`SELECT COUNT(*) FROM queue_page`) == 0 {
 		t.Error("nothing is written any more")
+	}
+}
+
+// TestWhatAClockBehindSentIsRecognised: a client that repeats itself when the clock
+// was set right meanwhile sends nothing twice.
+func TestWhatAClockBehindSentIsRecognised(t *testing.T) {
+	j := newJournal(t, queue.Config{})
+	j.later(-30 * 24 * time.Hour)
+	e := j.send("<1@x>")
+	j.later(30 * 24 * time.Hour)
+	for range 4 {
+		if got := j.known(e); got != queue.Sent {
+			t.Errorf("%v on it is %q", j.now(), got)
+		}
+		if err := j.q.Tidy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		j.later(24 * time.Hour)
 	}
 }
 

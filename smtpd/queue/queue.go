@@ -55,7 +55,7 @@ type Config struct {
 	// Recheck is how often a held message is decided again, give or take a
 	// quarter; 0 means an hour.
 	Recheck time.Duration
-	// Remember is how long sent submissions are recognised; 0 means five days.
+	// Remember is how long sent submissions are recognised at least; 0 means five days.
 	Remember time.Duration
 	// MaxBytes of bodies in all; 0 means 4 GiB. Beyond it is ErrFull.
 	MaxBytes int64

@@ -3,7 +3,6 @@ package queue
 import (
 	"errors"
 	"slices"
-	"time"
 
 	"letterlock.org/letterlock/internal/store"
 )
@@ -115,7 +114,8 @@ func (q *Queue) searchID(tx store.Tx, r *recollection, id string) error {
 }
 
 // reread adds to es what r has of the daybook, where want says so and es has no
-// entry of that ID: what left the daybook has its row.
+// entry of that ID: what left the daybook has its row. However old a page says that it
+// is, it counts as long as it is there: the clock may have been wrong then.
 func (q *Queue) reread(tx store.Tx, r recollection, es []row, want func(*Entry) bool) ([]row, error) {
 	known := map[string]bool{}
 	for _, e := range es {
@@ -127,7 +127,6 @@ func (q *Queue) reread(tx store.Tx, r recollection, es []row, want func(*Entry) 
 			es = append(es, row{Entry: e, node: node})
 		}
 	}
-	since := q.c.Now().Add(-q.c.Remember)
 	slices.Sort(r.pages)
 	for _, seq := range slices.Compact(r.pages) {
 		var data []byte
@@ -139,8 +138,7 @@ func (q *Queue) reread(tx store.Tx, r recollection, es []row, want func(*Entry) 
 			return nil, err
 		}
 		var sent []Entry
-		var at time.Time
-		at, err = q.readPage(seq, data, func(e Entry) {
+		_, err = q.readPage(seq, data, func(e Entry) {
 			if e.State == Sent {
 				sent = append(sent, e)
 			}
@@ -149,9 +147,7 @@ func (q *Queue) reread(tx store.Tx, r recollection, es []row, want func(*Entry) 
 			return nil, err
 		}
 		for _, e := range sent {
-			if !at.Before(since) {
-				add(e, "")
-			}
+			add(e, "")
 		}
 	}
 	for _, e := range r.live {
