@@ -56,6 +56,9 @@ func answered(src message.Source, root *message.Part) []string {
 			ids = append(ids, message.MessageIDs(f.Value())...)
 		}
 	}
+	if len(ids) == 0 { // as some mail programs forward
+		ids = quotedLetters(src, root)
+	}
 	if resent(root.Header) {
 		ids = append(ids, ownIDs(root.Header)...)
 	}

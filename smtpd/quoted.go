@@ -3,8 +3,12 @@ package smtpd
 import (
 	"bytes"
 	"html"
+	"io"
 	"strings"
 
+	"github.com/emersion/go-message/charset"
+
+	"letterlock.org/letterlock/internal/letters"
 	"letterlock.org/letterlock/internal/message"
 )
 
@@ -30,19 +34,70 @@ func quotedIDs(text []byte, isHTML bool) (ids []string) {
 		}
 		switch strings.ToLower(strings.TrimRight(name, " *\t")) {
 		case "message-id":
-			if i+1 < len(lines) && strings.TrimSpace(value) == "" { // folded
-				value = strings.TrimLeft(lines[i+1], ">|* \t")
-			}
+			value = foldedOn(value, lines[i+1:])
 			if strings.ContainsRune(value, '<') {
 				ids = append(ids, message.MessageIDs(value)...)
 			}
 		case "letterlock-status":
-			if strings.HasPrefix(strings.TrimLeft(value, " \t\u00a0"), "encrypted; signature=") {
+			if strings.HasPrefix(strings.TrimLeft(foldedOn(value, lines[i+1:]), " \t\u00a0"), "encrypted; signature=") {
 				ids = append(ids, openedID)
 			}
 		}
 	}
 	return ids
+}
+
+// foldedOn is a field's value, or what stands on one of the next lines where it is
+// empty: cells of a table in HTML are lines apart.
+func foldedOn(value string, next []string) string {
+	for i := 0; i < min(len(next), 5) && strings.Trim(value, "* \t\u00a0") == ""; i++ {
+		value = strings.TrimLeft(next[i], ">|* \t\u00a0")
+	}
+	return value
+}
+
+// maxTexts bounds the parts in which letters are looked for.
+const maxTexts = 8
+
+// quotedLetters are the letters that the text of a message may quote, where nothing
+// in its header names one.
+func quotedLetters(src message.Source, root *message.Part) (ids []string) {
+	subject, texts := "", 0
+	if all := root.Header.All("Subject"); len(all) > 0 {
+		subject = all[0].Text()
+	}
+	for p := range root.All() {
+		if !p.Is("text/plain") && !p.Is("text/html") || texts == maxTexts || lacks(src, p, '@') {
+			continue
+		}
+		texts++
+		ids = append(ids, letters.Quoted(readable(p, content(src, p, maxPartBytes)), subject)...)
+	}
+	return ids
+}
+
+// readable is the text of a part as it is read: in UTF-8, without the tags of HTML.
+func readable(p *message.Part, b []byte) string {
+	if r, err := charset.Reader(p.Params["charset"], bytes.NewReader(b)); err == nil && p.Params["charset"] != "" {
+		b, _ = io.ReadAll(io.LimitReader(r, 2*maxPartBytes)) // what could be decoded counts
+	}
+	if p.Subtype == "html" {
+		return withoutTags(string(b))
+	}
+	return string(b)
+}
+
+// lacks tells of a text in which a character isn't, where that is seen without
+// decoding or copying it.
+func lacks(src message.Source, p *message.Part, c byte) (lacking bool) {
+	if isEncoded(p) || strings.HasPrefix(strings.ToLower(p.Params["charset"]), "utf-") && !strings.EqualFold(p.Params["charset"], "utf-8") {
+		return false
+	}
+	_, _ = message.InMemory(src, p.Body, min(p.End, p.Body+maxPartBytes), func(b []byte) error {
+		lacking = bytes.IndexByte(b, c) < 0
+		return nil
+	})
+	return lacking
 }
 
 // quotesHeader tells whether one of the names that quotedIDs looks for is in text.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/letters"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/policy"
@@ -54,6 +56,12 @@ var answering = map[string]string{
 	"an ID in a phrase that opens a bracket": "In-Reply-To: (a <b) <secret@example.net>\n\nquoting\n",
 	"an ID without brackets":                 "In-Reply-To: secret@example.net\n\nquoting\n",
 	"an ID amid a thousand others":           "References: " + strings.Repeat("<x@y>\n <z@y>\n ", 600) + "<secret@example.net>\n " + strings.Repeat("<v@y>\n <w@y>\n ", 600) + "<u@y>\n\nquoting\n",
+	"forwarded as a table, by Thunderbird":   "MIME-Version: 1.0\nContent-Type: text/html\n\n<table>\n<tr><th align=\"RIGHT\">Message-ID:\n   </th>\n   <td>\n    <a href=\"x\">&lt;secret@example.net&gt;</a></td></tr></table>x\n",
+	"our word for it in a table":             "MIME-Version: 1.0\nContent-Type: text/html\n\n<tr>\n <th>Letterlock-Status:\n </th>\n <td>encrypted; signature=valid; identity=directory; signer=AA</td></tr>\n",
+	"forwarded inline by mutt":               "Subject: [bob@example.net: Re: Die Größe]\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n----- Forwarded message from Bob <bob@example.net> -----\n\nFrom: Bob <bob@example.net>\nTo: alice@example.org\nSubject: Re: Die Größe\n\nx\n",
+	"forwarded inline in Latin 1":            "Subject: Fwd: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: quoted-printable\n\nFrom: Bob <Bob@example.net>\nSubject: Die Gr=F6=DFe\n\nx\n",
+	"forwarded inline as a table":            "Subject: Fwd: x\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n\n<tr>\n <th>Betreff:\n </th>\n <td>Die Größe</td></tr>\n<tr>\n <th>Von:\n </th>\n <td>Bob <a href=\"mailto:bob@example.net\">&lt;bob@example.net&gt;</a></td></tr>\n",
+	"an answer that names nothing":           "Subject: =?utf-8?q?Aw:_Die_Gr=C3=B6=C3=9Fe?=\n\nBob <bob@example.net> wrote:\n> x\n",
 	"resent":                                 "Resent-From: alice@example.org\nResent-To: nobody@example.com\nMessage-ID: <secret@example.net>\n\nas it came\n",
 	"an answer to an invitation": "MIME-Version: 1.0\nContent-Type: text/calendar; method=REPLY\nContent-Transfer-Encoding: base64\n\n" +
 		base64.StdEncoding.EncodeToString([]byte("BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nBEGIN:VEVENT\r\nUID;X=1:event-\r\n 1@example.net\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n")) + "\n",
@@ -64,7 +72,11 @@ var answering = map[string]string{
 // TestTheReplyRule: whatever the rules say, what answers a decrypted message
 // never goes in clear; encrypted it goes.
 func TestTheReplyRule(t *testing.T) {
-	record := opened{"<secret@example.net>", smtpd.CalendarID("event-1@example.net")}
+	bob, err := address.Parse("bob@example.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := opened{"<secret@example.net>", smtpd.CalendarID("event-1@example.net"), letters.ID(bob, "Die Größe")}
 	for name, msg := range answering {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t)

@@ -147,8 +147,9 @@ type Finder interface {
 
 // OpenedRecord remembers the Message-IDs of messages that were decrypted.
 type OpenedRecord interface {
-	// WasOpened tells whether the message with that ID (with angle brackets)
-	// was ever shown decrypted. An error makes the submission wait.
+	// WasOpened tells whether the message with that ID (with angle brackets), the
+	// event of that CalendarID, or a letter of that letters.ID was ever shown
+	// decrypted. An error makes the submission wait.
 	WasOpened(ctx context.Context, messageID string) (bool, error)
 }
 

@@ -103,6 +103,7 @@ wkd_override = { "example.org" = "http://%[3]s", "example.com" = "http://%[3]s",
 	for _, odd := range []struct{ letter, answer string }{
 		{"Message-ID: <AM0PR04MB@EURPRD04.PROD.Example.ORG>\n\nx\n", "In-Reply-To: <AM0PR04MB@EURPRD04.PROD.Example.ORG>\n\nx\n"},
 		{"Message-ID:\n <folded and (commented)@example.org> (by us)\n\nx\n", "References: <foldedand(commented)@example.org>\n\nx\n"},
+		{"Message-ID: <quoted@example.org>\nSubject: our plan\n\nx\n", "Subject: [our plan]\n\n- Forwarded message from <ann@example.org> -\nFrom: ann@example.org\nSubject: Our plan\n\nx\n"},
 		{"Message-ID: <invitation@example.org>\n" + fmt.Sprintf(event, "REQUEST"), fmt.Sprintf(event, "REPLY")},
 	} {
 		before, sealed := len(world.Received()), world.Received()

@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/letters"
 	"letterlock.org/letterlock/internal/store"
 )
 
@@ -60,6 +62,15 @@ func (m *inboundMemory) hash(parts ...string) []byte {
 	return h.Sum(nil)
 }
 
+// message is how what an answer names is kept. A letter's subject could be guessed
+// from a hash that everyone can make, an ID hardly.
+func (m *inboundMemory) message(id string) []byte {
+	if strings.HasPrefix(id, letters.Prefix) {
+		return m.store.MAC("inbound letter", []byte(id))
+	}
+	return m.hash("message", id)
+}
+
 // replayed notes where an encrypted packet came first, and tells whether that
 // was elsewhere.
 func (m *inboundMemory) replayed(ctx context.Context, to address.Address, content [32]byte, from, id string) (bool, error) {
@@ -85,7 +96,7 @@ func (m *inboundMemory) remember(ctx context.Context, ids ...string) error {
 	return m.store.Update(ctx, func(tx store.Tx) error {
 		for _, id := range ids {
 			_, err := tx.Exec(`INSERT INTO inbound_opened (message, seen) VALUES (?, ?) ON CONFLICT (message) DO UPDATE SET seen = excluded.seen`,
-				m.hash("message", id), m.now().Unix())
+				m.message(id), m.now().Unix())
 			if err != nil {
 				return err
 			}
@@ -98,7 +109,7 @@ func (m *inboundMemory) remember(ctx context.Context, ids ...string) error {
 func (m *inboundMemory) WasOpened(ctx context.Context, id string) (bool, error) {
 	var one []byte
 	err := m.store.View(ctx, func(tx store.Tx) error {
-		return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{m.hash("message", id)}, &one)
+		return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{m.message(id)}, &one)
 	})
 	if errors.Is(err, store.ErrNoRow) {
 		return false, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"letterlock.org/letterlock/internal/letters"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
@@ -57,7 +58,7 @@ func (l *Library) freeze(tx store.Tx, raw [32]byte, v pgp.Verdict) error {
 }
 
 // WasOpened tells whether a message with this Message-ID (one of those that
-// message.MessageIDs finds in References) was ever shown decrypted, and is no
+// message.MessageIDs finds in References), or another ID of RepliedTo's, was ever shown decrypted, and is no
 // secret all the same: a copy that we ourselves sealed of what the account sent
 // in clear tells nothing that had not been told. The answer outlives the message.
 func (l *Library) WasOpened(ctx context.Context, messageID string) (was bool, err error) {
@@ -121,6 +122,8 @@ func (l *Library) known(tx store.Tx, what, id string) (bool, error) {
 func (l *Library) idKey(account, what, id string) []byte {
 	if uid, ok := strings.CutPrefix(id, calendarPrefix); ok {
 		id = calendarPrefix + strings.TrimSpace(uid)
+	} else if strings.HasPrefix(id, letters.Prefix) {
+		// as it is
 	} else if ids := message.MessageIDs(id); len(ids) > 0 {
 		id = ids[0]
 	}

@@ -17,6 +17,7 @@ import (
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/search"
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/letters"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
@@ -376,15 +377,20 @@ func TestWhatWasOpenedIsRemembered(t *testing.T) {
 	f := newFixture(t)
 	ctx := context.Background()
 	m := f.mailbox("INBOX", 1)
+	bob, err := address.Parse("bob@example.test")
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.add(m, 1, letter("<opened@x>", "secret"))
-	f.add(m, 2, []byte("Message-ID: <plain@x>\r\n\r\nhello"))
+	f.add(m, 2, []byte("Subject: about <plain@x>\r\nFrom: bob@example.test\r\nMessage-ID: <plain@x>\r\n\r\nhello"))
 	raw := []byte(lock + "Message-ID: <invitation@x>\r\nContent-Type: text/calendar\r\n\r\nBEGIN:VEVENT\r\nUID;X=y:event-\r\n 1@x\r\nEND:VEVENT\r\n")
 	f.add(m, 3, raw)
 	if err := m.Expunged(ctx, []uint32{1, 2, 3}); err != nil {
 		t.Fatal(err)
 	}
 	f.reopen()
-	for id, want := range map[string]bool{"<opened@x>": true, " <opened@x> ": true, "opened@x": true, "<plain@x>": false, "": false, "<invitation@x>": true, "ical:event-1@x": true, "ical:event-": false} {
+	for id, want := range map[string]bool{"<opened@x>": true, " <opened@x> ": true, "opened@x": true, "<plain@x>": false, "": false, "<invitation@x>": true, "ical:event-1@x": true, "ical:event-": false,
+		letters.ID(bob, "Fwd: About <opened@x>"): true, letters.ID(bob, "About"): false, letters.ID(bob, "about <plain@x>"): false} {
 		if got, err := f.lib.WasOpened(ctx, id); err != nil || got != want {
 			t.Errorf("%q was opened: %v, %v", id, got, err)
 		}

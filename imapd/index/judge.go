@@ -11,6 +11,7 @@ import (
 	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/imapd/search"
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/letters"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
@@ -215,14 +216,16 @@ func (l *Library) own(a address.Address) bool {
 }
 
 // RepliedTo is what a reply to a message would name, as message.MessageIDs spells
-// it: each Message-ID that a mail program may take for its own and, as "ical:" and
-// its UID, every event that it invites to.
+// it: each Message-ID that a mail program may take for its own; as "ical:" and its
+// UID, every event that it invites to; and, for answers that name nothing, whose
+// letter it is about what (package letters).
 func RepliedTo(m *render.Message) ([]string, error) {
 	var ids []string
-	for _, f := range message.ParseHeader(m.Header()).All("Message-ID") {
+	h := message.ParseHeader(m.Header())
+	for _, f := range h.All("Message-ID") {
 		ids = append(ids, message.MessageIDs(f.Value())...)
 	}
-	ids = ids[:min(len(ids), maxIDs)]
+	ids = append(ids[:min(len(ids), maxIDs)], lettersOf(h)...)
 	uids, err := search.CalendarUIDs(m)
 	for _, uid := range uids {
 		ids = append(ids, calendarPrefix+uid)
@@ -230,5 +233,26 @@ func RepliedTo(m *render.Message) ([]string, error) {
 	return ids, err
 }
 
-// maxIDs bounds the Message-IDs that one message may have.
-const maxIDs = 1000
+// Bounds on the Message-IDs that one message may have, and on its senders.
+const (
+	maxIDs     = 1000
+	maxSenders = 8
+)
+
+// lettersOf are the letters that an answer to a message may quote without naming it.
+func lettersOf(h message.Header) (ids []string) {
+	for _, from := range h.All("From") {
+		list, err := address.ParseList(from.Value())
+		if err != nil {
+			continue
+		}
+		for _, m := range list {
+			for _, subject := range h.All("Subject") {
+				if id := letters.ID(m.Address, subject.Text()); id != "" && len(ids) < maxSenders {
+					ids = append(ids, id)
+				}
+			}
+		}
+	}
+	return ids
+}
