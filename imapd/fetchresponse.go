@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
@@ -327,7 +328,12 @@ func (w *responseWriter) throughMask(out io.Writer, asked wire.FetchItem, from f
 	if !picked && asked.Partial != nil {
 		m.print = w.box.headers.printing(w.piecesOf(asked))
 	}
-	err := from(m)
+	var err error
+	if w.class == pgp.Signed && isWhole(asked) {
+		err = w.compared(m, from)
+	} else {
+		err = from(m)
+	}
 	if err == nil {
 		err = m.flush()
 	}
@@ -339,6 +345,33 @@ func (w *responseWriter) throughMask(out io.Writer, asked wire.FetchItem, from f
 		w.box.headers.saw(w.piecesOf(asked), shown)
 	}
 	return err
+}
+
+// isWhole tells whether an item is the message to its end.
+func isWhole(i wire.FetchItem) bool {
+	return i.Name == "RFC822" || i.Section != nil && i.Partial == nil && len(i.Section.Part) == 0 && i.Section.Kind == ""
+}
+
+// compared passes on a signed message. If it is another one than that whose signature
+// was looked at, nothing is said of its signature any more until that is looked at.
+func (w *responseWriter) compared(out io.Writer, from func(io.Writer) error) error {
+	lib := w.box.lib.Load()
+	if lib == nil || !lib.Settled(w.uid) {
+		return from(out)
+	}
+	sum := sha256.New()
+	if err := from(io.MultiWriter(sum, out)); err != nil {
+		return err
+	}
+	changed, err := lib.Compare(w.s.ctx, w.uid, [32]byte(sum.Sum(nil)))
+	if err != nil {
+		w.s.log.Warn("a signed message could not be compared", "uid", w.uid, "reason", reason(err))
+	}
+	if changed {
+		w.s.log.Warn("the upstream gives another message under a UID than it gave", "uid", w.uid)
+		w.s.account.Library.News(lib.Name())
+	}
+	return nil
 }
 
 // inText tells whether an item is a piece that begins where no header is any more,

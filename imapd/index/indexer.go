@@ -130,12 +130,17 @@ func (x *Indexer) tell(mailbox string) {
 	}
 }
 
-// told takes the mailboxes that there is news of.
+// told takes the mailboxes that there is news of. Only run by Run.
 func (x *Indexer) told() map[string]bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	news := x.news
 	x.news = map[string]bool{}
+	for name := range x.seen { // news may be of what was there already
+		if news[canonical(name)] {
+			delete(x.seen, name)
+		}
+	}
 	return news
 }
 
