@@ -142,15 +142,21 @@ func (s *session) store(c *wire.Command) error {
 		return nil
 	}
 	o := (&wire.Out{}).String(c.Name + " ").Text(set)
-	for _, a := range c.Args[1:] {
-		o.String(" ").Token(withoutOurs(a))
-	}
-	if last := c.Args[len(c.Args)-1]; last.Kind == wire.Atom && index.IsOurs(last.Text()) {
-		o = (&wire.Out{}).String(c.Name + " ").Text(set)
-		for _, a := range c.Args[1 : len(c.Args)-1] {
+	item := 1 + slices.IndexFunc(c.Args[1:], wire.Token.IsString) // behind modifiers
+	var flags []wire.Token
+	for i, a := range c.Args[1:] {
+		switch {
+		case i+1 <= item:
 			o.String(" ").Token(a)
+		case a.Kind == wire.List || !index.IsOurs(a.Text()): // RFC 3501, Section 6.4.6: they may stand without parentheses
+			flags = append(flags, withoutOurs(a))
 		}
-		o.String(" ()")
+	}
+	if len(flags) == 0 {
+		flags = []wire.Token{wire.ListToken()}
+	}
+	for _, f := range flags {
+		o.String(" ").Token(f)
 	}
 	return s.relay.forward(c.Tag, o, &pending{quiet: !uid})
 }

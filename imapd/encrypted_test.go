@@ -188,8 +188,10 @@ func TestKeywordsAreOurs(t *testing.T) {
 	}
 	c.ok("UID STORE 1 +FLAGS ($LetterlockSigned other)")
 	c.ok("UID STORE 1 +FLAGS $LetterlockSigned")
+	c.ok("UID STORE 1 +FLAGS $LetterlockSigned another")
+	c.ok("UID STORE 1 +FLAGS third $LetterlockSigned $LetterlockVerified")
 	for _, r := range up.ok("UID FETCH 1 (FLAGS)") {
-		if strings.Contains(r, "$LetterlockSigned") || !strings.Contains(r, "other") {
+		if strings.Contains(r, "$LetterlockSigned") || !strings.Contains(r, " other") || !strings.Contains(r, "another third") {
 			t.Errorf("stored upstream: %s", r)
 		}
 	}
