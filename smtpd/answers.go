@@ -82,7 +82,7 @@ func ownIDs(h message.Header) (ids []string) {
 // encoded are read to a depth of encoded.
 func inside(src message.Source, p *message.Part, encoded int) (ids []string) {
 	switch p.Type + "/" + p.Subtype {
-	case "message/disposition-notification": // RFC 8098, Section 3.2.5
+	case "message/disposition-notification", "message/global-disposition-notification": // RFC 8098, Section 3.2.5; RFC 6533, Section 5
 		h := message.ParseHeader(content(src, p, maxPartBytes))
 		for _, f := range h.All("Original-Message-ID") {
 			ids = append(ids, message.MessageIDs(f.Value())...)
@@ -101,8 +101,9 @@ func inside(src message.Source, p *message.Part, encoded int) (ids []string) {
 		text := p.Is("text/plain") || p.Is("text/html")
 		if len(p.Children) == 0 && p.Embedded == nil && !text {
 			ids = append(ids, ownIDs(message.ParseHeader(content(src, p, maxBeginning)))...)
-		} else if text && !quotesNothing(src, p) {
-			ids = append(ids, quotedIDs(content(src, p, maxPartBytes), p.Subtype == "html")...)
+		}
+		if p.Type == "text" && !quotesNothing(src, p) { // Markdown and the like too
+			ids = append(ids, quotedIDs(content(src, p, maxPartBytes), strings.Contains(p.Subtype, "html"))...)
 		}
 	}
 	if p.Embedded != nil {

@@ -38,6 +38,9 @@ var answering = map[string]string{
 		"From: bob@example.net\nMessage-ID: <secret@example.net>\n\nits text\n--x--\n",
 	"a read receipt": "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=disposition-notification; boundary=x\n\n--x\n\nread\n--x\n" +
 		"Content-Type: message/disposition-notification\n\nReporting-UA: x\nOriginal-Message-ID: <secret@example.net>\nDisposition: manual-action/MDN-sent-manually; displayed\n\n--x--\n",
+	"a read receipt in UTF-8": "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=disposition-notification; boundary=x\n\n--x\n\nread\n--x\n" +
+		"Content-Type: message/global-disposition-notification\n\nReporting-UA: x\nOriginal-Message-ID: <secret@example.net>\nDisposition: manual-action/MDN-sent-manually; displayed\n\n--x--\n",
+	"quoted with its header, in Markdown": "MIME-Version: 1.0\nContent-Type: text/markdown\n\nsee:\n\n> From: bob@example.net\n> Message-ID: <secret@example.net>\n>\n> x\n",
 	"the header of the original": "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=x; boundary=x\n\n--x\n\nread\n--x\n" +
 		"Content-Type: text/rfc822-headers\n\nSubject: x\nMessage-ID: <secret@example.net>\n\n--x--\n",
 	"a forwarded message in base64": "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\nsee\n--x\nContent-Type: message/rfc822\n" +

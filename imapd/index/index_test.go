@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -385,11 +386,13 @@ func TestWhatWasOpenedIsRemembered(t *testing.T) {
 	f.add(m, 2, []byte("Subject: about <plain@x>\r\nFrom: bob@example.test\r\nMessage-ID: <plain@x>\r\n\r\nhello"))
 	raw := []byte(lock + "Message-ID: <invitation@x>\r\nContent-Type: text/calendar\r\n\r\nBEGIN:VEVENT\r\nUID;X=y:event-\r\n 1@x\r\nEND:VEVENT\r\n")
 	f.add(m, 3, raw)
-	if err := m.Expunged(ctx, []uint32{1, 2, 3}); err != nil {
+	f.add(m, 4, []byte(lock+"Message-ID: <attached@x>\r\nX-Packet: 4\r\nContent-Type: application/ics; name=invite.ics\r\nContent-Transfer-Encoding: base64\r\n\r\n"+
+		base64.StdEncoding.EncodeToString([]byte("BEGIN:VEVENT\r\nUID:event-2@x\r\nEND:VEVENT\r\n"))+"\r\n"))
+	if err := m.Expunged(ctx, []uint32{1, 2, 3, 4}); err != nil {
 		t.Fatal(err)
 	}
 	f.reopen()
-	for id, want := range map[string]bool{"<opened@x>": true, " <opened@x> ": true, "opened@x": true, "<plain@x>": false, "": false, "<invitation@x>": true, "ical:event-1@x": true, "ical:event-": false,
+	for id, want := range map[string]bool{"<opened@x>": true, " <opened@x> ": true, "opened@x": true, "<plain@x>": false, "": false, "<invitation@x>": true, "ical:event-1@x": true, "ical:event-": false, "ical:event-2@x": true,
 		letters.ID(bob, "Fwd: About <opened@x>"): true, letters.ID(bob, "About"): false, letters.ID(bob, "about <plain@x>"): false} {
 		if got, err := f.lib.WasOpened(ctx, id); err != nil || got != want {
 			t.Errorf("%q was opened: %v, %v", id, got, err)

@@ -15,12 +15,12 @@ const (
 	maxUIDs     = 100
 )
 
-// CalendarUIDs is the UID of each event in the text/calendar parts of a message
-// (RFC 5545, Section 3.8.4.7): all that the answer to an invitation names.
+// CalendarUIDs is the UID of each event in the calendar parts of a message, attached
+// ones included (RFC 5545, Section 3.8.4.7): all that the answer to an invitation names.
 func CalendarUIDs(m *render.Message) ([]string, error) {
 	var uids []string
 	for p := range m.Root.All() {
-		if !p.Is("text/calendar") {
+		if !p.Is("text/calendar") && !p.Is("application/ics") {
 			continue
 		}
 		body := message.Reader(message.Section(m.Source, p.Body, p.End-p.Body))
