@@ -36,7 +36,7 @@ func (i *inbound) open(ctx context.Context, to address.Address, src message.Sour
 	opened, err := pgp.Open(ctx, src, pgp.Opening{
 		Keys: keys, Certificates: i.s.resolver, Own: []address.Address{to}, Now: i.s.now(), Spool: i.s.bridges.spool(),
 		Replayed: func(ctx context.Context, packet [32]byte, from, id string) (bool, error) {
-			return i.memory.replayed(ctx, to, packet, from, id)
+			return i.memory.replayed(ctx, to, fingerprints(keys), packet, from, id)
 		},
 	})
 	if err != nil {
@@ -57,6 +57,13 @@ func (i *inbound) open(ctx context.Context, to address.Address, src message.Sour
 	}
 	log.Info("inbound", "outcome", "decrypted", "signature", opened.Verdict.Signature, "identity", opened.Verdict.Identity)
 	return opened.Rendering, opened.Rendering, nil
+}
+
+func fingerprints(keys pgp.Decrypter) (all []pgp.Fingerprint) {
+	for _, c := range keys.Certificates() {
+		all = append(all, c.Fingerprint())
+	}
+	return all
 }
 
 // repliedTo is what an answer to a decrypted message would name.

@@ -12,6 +12,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/letters"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
 )
 
 // inboundSchema is what the gateway remembers of mail that it decrypted. Both
@@ -72,19 +73,48 @@ func (m *inboundMemory) message(id string) []byte {
 }
 
 // replayed notes where an encrypted packet came first, and tells whether that
-// was elsewhere.
-func (m *inboundMemory) replayed(ctx context.Context, to address.Address, content [32]byte, from, id string) (bool, error) {
-	packet, origin := m.hash("packet", to.Key(), string(content[:])), m.hash("origin", from, id)
-	var first []byte
-	err := m.store.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO inbound_packet (packet, origin, seen) VALUES (?, ?, ?) ON CONFLICT (packet) DO UPDATE SET seen = excluded.seen`,
-			packet, origin, m.now().Unix())
-		if err != nil {
-			return err
+// was elsewhere: to this mailbox, or to another that has one of its keys.
+func (m *inboundMemory) replayed(ctx context.Context, to address.Address, keys []pgp.Fingerprint, content [32]byte, from, id string) (other bool, err error) {
+	packets := [][]byte{m.hash("packet", to.Key(), string(content[:]))}
+	for _, k := range keys {
+		packets = append(packets, m.hash("packet of key", string(k), string(content[:])))
+	}
+	origin := m.hash("origin", from, id)
+	err = m.store.Update(ctx, func(tx store.Tx) error {
+		for _, p := range packets {
+			if _, err := tx.Exec(`UPDATE inbound_packet SET seen = ? WHERE packet = ?`, m.now().Unix(), p); err != nil {
+				return err
+			}
 		}
-		return tx.Row(`SELECT origin FROM inbound_packet WHERE packet = ?`, []any{packet}, &first)
+		if other, err = elsewhere(tx, packets, origin); other || err != nil {
+			return err // what comes in a thief's name is noted nowhere
+		}
+		for _, p := range packets {
+			_, err := tx.Exec(`INSERT INTO inbound_packet (packet, origin, seen) VALUES (?, ?, ?) ON CONFLICT (packet) DO UPDATE SET seen = excluded.seen`,
+				p, origin, m.now().Unix())
+			if err != nil {
+				return err
+			}
+		}
+		other, err = elsewhere(tx, packets, origin) // another node may have been faster
+		return err
 	})
-	return !bytes.Equal(first, origin), err
+	return other, err
+}
+
+// elsewhere tells whether one of packets is known to have come in another message.
+func elsewhere(tx store.Tx, packets [][]byte, origin []byte) (bool, error) {
+	for _, p := range packets {
+		var first []byte
+		err := tx.Row(`SELECT origin FROM inbound_packet WHERE packet = ?`, []any{p}, &first)
+		if err != nil && !errors.Is(err, store.ErrNoRow) {
+			return false, err
+		}
+		if err == nil && !bytes.Equal(first, origin) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // remember notes that a message was opened: all by which an answer may name it, as

@@ -6,6 +6,7 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
 )
 
 // InboundSchema and NewInboundMemory are for the test of what a gateway remembers.
@@ -18,7 +19,10 @@ func NewInboundMemory(s store.Store, now func() time.Time) InboundMemory {
 }
 
 func (m InboundMemory) Replayed(ctx context.Context, to address.Address, packet byte, from, id string) (bool, error) {
-	return m.replayed(ctx, to, [32]byte{packet}, from, id)
+	return m.replayed(ctx, to, nil, [32]byte{packet}, from, id)
+}
+func (m InboundMemory) ReplayedTo(ctx context.Context, to address.Address, keys []pgp.Fingerprint, packet byte, from, id string) (bool, error) {
+	return m.replayed(ctx, to, keys, [32]byte{packet}, from, id)
 }
 func (m InboundMemory) Remember(ctx context.Context, id string) error { return m.remember(ctx, id) }
 func (m InboundMemory) Prune(ctx context.Context) (int64, error)      { return m.prune(ctx) }

@@ -9,6 +9,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/internal/store/storetest"
+	"letterlock.org/letterlock/pgp"
 )
 
 // TestWhatAGatewayRemembersIsPruned: nothing is forgotten before twenty years after it
@@ -107,6 +108,31 @@ func TestWhatWasSeenInTheSeventies(t *testing.T) {
 		now = now.AddDate(1, 0, 0)
 		if n, err := m.Prune(ctx); err != nil || n != 2 {
 			t.Errorf("in %d: %d removed, %v", now.Year(), n, err)
+		}
+	})
+}
+
+// TestAPacketIsReplayedToAnotherMailbox: mailboxes that share a key share what was
+// opened by it, and a thief who comes between keeps no letter from its reader.
+func TestAPacketIsReplayedToAnotherMailbox(t *testing.T) {
+	storetest.Each(t, []store.Schema{main.InboundSchema}, func(t *testing.T, s store.Store) {
+		m := main.NewInboundMemory(s, func() time.Time { return time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) })
+		sales, support, bob := address.Address{Local: "sales", Domain: "example.org"}, address.Address{Local: "support", Domain: "example.org"}, address.Address{Local: "bob", Domain: "example.org"}
+		for i, tt := range []struct {
+			to   address.Address
+			keys []pgp.Fingerprint
+			from string
+			want bool
+		}{
+			{sales, []pgp.Fingerprint{"K"}, "ann@example.net", false},
+			{support, []pgp.Fingerprint{"L", "K"}, "eve@example.net", true},
+			{support, []pgp.Fingerprint{"L", "K"}, "ann@example.net", false},
+			{support, []pgp.Fingerprint{"M"}, "eve@example.net", true},
+			{bob, []pgp.Fingerprint{"N"}, "eve@example.net", false},
+		} {
+			if got, err := m.ReplayedTo(t.Context(), tt.to, tt.keys, 1, tt.from, "<a>"); got != tt.want || err != nil {
+				t.Errorf("%d: to %s from %s: replayed %v, %v", i, tt.to, tt.from, got, err)
+			}
 		}
 	})
 }

@@ -161,9 +161,40 @@ type claim struct {
 // ticket is what one opening learned of its packet. Only used by that opening.
 type ticket struct {
 	lib    *Library
+	keys   []pgp.Fingerprint // that may open it
 	packet [32]byte
 	origin []byte // nil if there is nothing to store
 	claim  *claim // nil if another opening of the same message holds it
+}
+
+// errReplayed: another account has opened the packet under another name meanwhile.
+var errReplayed = errors.New("this ciphertext is being opened in another message")
+
+// record is where the origin of a packet is kept.
+type record struct {
+	account string
+	key     []byte
+}
+
+// records are those of the ticket's packet: the account's own, and for all accounts
+// one of each key that may open it, since who has a letter's ciphertext may send it
+// to another account of the same person.
+func (t *ticket) records(packet [32]byte) []record {
+	mac := t.lib.c.Store.MAC
+	rs := []record{{t.lib.c.Account, mac("index packet", []byte(t.lib.c.Account), packet[:])}}
+	for _, k := range t.keys {
+		rs = append(rs, record{anyAccount, mac("index packet of key", []byte(k), packet[:])})
+	}
+	return rs
+}
+
+// origin is what a record says, nil if there is none.
+func (r record) origin(tx store.Tx) (origin []byte, err error) {
+	err = tx.Row(`SELECT origin FROM index_packet WHERE account = ? AND packet = ?`, []any{r.account, r.key}, &origin)
+	if errors.Is(err, store.ErrNoRow) {
+		return nil, nil
+	}
+	return origin, err
 }
 
 // replayed is pgp.Opening.Replayed: it tells whether the packet was opened
@@ -175,15 +206,24 @@ func (t *ticket) replayed(ctx context.Context, packet [32]byte, from, messageID 
 		return false, err
 	}
 	defer l.replays.mu.Unlock()
-	var stored []byte
+	known, other := true, false
 	err := l.c.Store.View(ctx, func(tx store.Tx) error {
-		return tx.Row(`SELECT origin FROM index_packet WHERE account = ? AND packet = ?`, []any{l.c.Account, l.packetKey(packet)}, &stored)
+		known, other = true, false
+		for _, r := range t.records(packet) {
+			stored, err := r.origin(tx)
+			if err != nil {
+				return err
+			}
+			known = known && stored != nil
+			other = other || stored != nil && !hmac.Equal(stored, origin)
+		}
+		return nil
 	})
-	if err == nil {
-		return !hmac.Equal(stored, origin), nil
-	}
-	if !errors.Is(err, store.ErrNoRow) {
+	if err != nil {
 		return false, fmt.Errorf("reading the record of opened packets: %w", err)
+	}
+	if known || other {
+		return other, nil
 	}
 	t.packet, t.origin = packet, origin
 	if t.claim == nil && l.replays.pending[packet] == nil {
@@ -211,18 +251,31 @@ func (r *replays) lock(ctx context.Context, packet [32]byte, origin []byte) erro
 	}
 }
 
-func (l *Library) packetKey(packet [32]byte) []byte {
-	return l.c.Store.MAC("index packet", []byte(l.c.Account), packet[:])
-}
-
 // write stores the packet in the transaction that stores the opening.
 func (t *ticket) write(tx store.Tx) error {
 	if t.origin == nil {
 		return nil
 	}
-	_, err := tx.Exec(`INSERT INTO index_packet (account, packet, origin) VALUES (?, ?, ?) ON CONFLICT (account, packet) DO NOTHING`,
-		t.lib.c.Account, t.lib.packetKey(t.packet), t.origin)
-	return err
+	for _, r := range t.records(t.packet) {
+		n, err := tx.Exec(`INSERT INTO index_packet (account, packet, origin) VALUES (?, ?, ?) ON CONFLICT (account, packet) DO NOTHING`, r.account, r.key, t.origin)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		if stored, err := r.origin(tx); err != nil || !hmac.Equal(stored, t.origin) {
+			return firstError(err, errReplayed)
+		}
+	}
+	return nil
+}
+
+func firstError(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
 }
 
 // end lets go of the claim, after write has been committed or has failed.

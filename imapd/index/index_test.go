@@ -50,7 +50,13 @@ func (f *fixture) Identity(context.Context, address.Address, pgp.Fingerprint) (p
 	return f.identity, nil
 }
 
-type noKeys struct{ pgp.Decrypter }
+// noKeys opens what only claims to be locked; certs are whose.
+type noKeys struct {
+	pgp.Decrypter
+	certs []*pgp.Certificate
+}
+
+func (k noKeys) Certificates() []*pgp.Certificate { return k.certs }
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
@@ -371,6 +377,93 @@ func TestAReplayedPacketStaysClosed(t *testing.T) {
 	all, err := f.lib.Unopened(context.Background())
 	if err != nil || len(all) != 2 || all[0] != (index.Unopened{Mailbox: "INBOX", Reason: "replayed", Count: 1}) {
 		t.Errorf("unopened: %v, %v", all, err)
+	}
+}
+
+// slow are certificates about whose signers one has to wait.
+type slow struct {
+	*fixture
+	asked, go_ chan struct{}
+}
+
+func (s slow) Identity(ctx context.Context, a address.Address, f pgp.Fingerprint) (pgp.Identity, error) {
+	close(s.asked)
+	<-s.go_
+	return s.fixture.Identity(ctx, a, f)
+}
+
+// TestAPacketIsReplayedToAnotherAccount: who has a letter's ciphertext sends it, in
+// his own name, to another account whose keys open it too. People who share no key
+// may have different copies of a letter.
+func TestAPacketIsReplayedToAnotherAccount(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	ours, others := newPerson(t, "alice@example.test").key.Certificate(), newPerson(t, "carol@example.test").key.Certificate()
+	with := func(account string, certs ...*pgp.Certificate) *index.Library {
+		t.Helper()
+		c := f.c
+		c.Account, c.Keys = account, func(context.Context) (pgp.Decrypter, error) { return noKeys{certs: certs}, nil }
+		l, err := index.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	open := func(l *index.Library, raw []byte) (pgp.Class, error) {
+		t.Helper()
+		m, err := l.Mailbox(ctx, "INBOX", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		r, err := m.Open(ctx, 1, message.Bytes(raw))
+		if err != nil {
+			return "", err
+		}
+		defer r.Close()
+		return r.Class, nil
+	}
+	raw := letter("<1@x>", "secret")
+	stolen := bytes.Replace(raw, []byte("bob@"), []byte("eve@"), 1)
+	for _, tt := range []struct {
+		account string
+		certs   []*pgp.Certificate
+		raw     []byte
+		want    pgp.Class
+	}{
+		{"alice@example.test", []*pgp.Certificate{ours}, raw, pgp.Encrypted},
+		{"alice@home.test", []*pgp.Certificate{others, ours}, stolen, pgp.Opaque},
+		{"alice@work.test", []*pgp.Certificate{ours}, raw, pgp.Encrypted},
+		{"carol@example.test", []*pgp.Certificate{others}, stolen, pgp.Encrypted},
+	} {
+		if got, err := open(with(tt.account, tt.certs...), tt.raw); got != tt.want || err != nil {
+			t.Errorf("%s sees it %q, want %q; %v", tt.account, got, tt.want, err)
+		}
+	}
+
+	// At the same time: whoever is later may ask again, and is told.
+	raw, stolen = letter("<2@x>", "secret"), bytes.Replace(letter("<2@x>", "secret"), []byte("bob@"), []byte("eve@"), 1)
+	was := f.c.Certificates
+	wait := slow{f, make(chan struct{}), make(chan struct{})}
+	f.c.Certificates = wait
+	later := with("later@home.test", ours)
+	f.c.Certificates = was
+	done := make(chan error)
+	go func() {
+		_, err := open(later, stolen)
+		done <- err
+	}()
+	<-wait.asked
+	if got, err := open(with("earlier@home.test", ours), raw); got != pgp.Encrypted || err != nil {
+		t.Errorf("the letter itself: %q, %v", got, err)
+	}
+	close(wait.go_)
+	if err := <-done; err == nil {
+		t.Error("both were opened at once")
+	}
+	if got, err := open(with("later@home.test", ours), stolen); got != pgp.Opaque || err != nil {
+		t.Errorf("afterwards: %q, %v", got, err)
 	}
 }
 

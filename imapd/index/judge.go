@@ -63,6 +63,9 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 	if err != nil {
 		return nil, err
 	}
+	for _, c := range keys.Certificates() {
+		o.ticket.keys = append(o.ticket.keys, c.Fingerprint())
+	}
 	spool := l.c.Spool
 	if spool.Memory == 0 || spool.Memory > renderingMemory {
 		spool.Memory = renderingMemory

@@ -13,9 +13,9 @@ const transform = 2
 // UID that was opened; index_text the decoded text of opened ones, in pieces.
 // index_frozen has the verdict of each opened raw message, which outlives the
 // message by keepFrozen. index_opened has the keyed hashes of opened
-// Message-IDs (account is empty in what holds for all), index_packet those of opened packets: these two are kept for
-// ever, since a reply or a replay may come years later, and cost some hundred
-// bytes for each message opened.
+// Message-IDs, index_packet those of opened packets (account is empty in what
+// holds for all): these two are kept for ever, since a reply or a replay may come
+// years later, and cost some hundred bytes for each message opened.
 var Schema = store.Schema{
 	Name: "index",
 	Steps: []string{
