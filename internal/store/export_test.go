@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 
 	"github.com/ncruces/go-sqlite3/vfs"
+	layer "github.com/ncruces/go-sqlite3/vfs/adiantum"
 	"lukechampine.com/adiantum"
 )
 
@@ -25,4 +26,16 @@ func PostgresTLS(url string) (c *tls.Config, ok bool, err error) {
 		}
 	}
 	return config.TLSConfig, true, nil
+}
+
+// SetSystem puts a file layer in place of the operating system's files, beneath
+// stores that are opened from then on.
+func SetSystem(v vfs.VFS) (restore func()) {
+	pages := vfs.Find("adiantum")
+	system = v
+	vfs.Register("adiantum", layer.Wrap(v, nil))
+	return func() {
+		system = vfs.Find("")
+		vfs.Register("adiantum", pages)
+	}
 }

@@ -27,22 +27,27 @@ const (
 // with the frame as the block a write touches nothing but itself.
 type logVFS struct {
 	vfs.VFS
-	key [32]byte
+	system vfs.VFS // beneath the log
+	key    [32]byte
+	moved  *moved
 }
 
 var vfsCount atomic.Int64
 
+// system are the files of the operating system.
+var system = vfs.Find("")
+
 // registerVFS makes a file layer for one store; SQLite finds it by its name.
-func registerVFS(logKey [32]byte) (name string) {
-	name = fmt.Sprintf("letterlock-%d", vfsCount.Add(1))
-	vfs.Register(name, &logVFS{vfs.Find("adiantum"), logKey})
-	return name
+func registerVFS(logKey [32]byte) (name string, m *moved) {
+	name, m = fmt.Sprintf("letterlock-%d", vfsCount.Add(1)), &moved{}
+	vfs.Register(name, &logVFS{vfs.Find("adiantum"), system, logKey, m})
+	return name, m
 }
 
 // OpenFilename implements [vfs.VFSFilename].
 func (v *logVFS) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
 	if flags&vfs.OPEN_WAL != 0 {
-		file, flags, err := vfsutil.WrapOpenFilename(vfs.Find(""), name, flags)
+		file, flags, err := vfsutil.WrapOpenFilename(v.system, name, flags)
 		if err != nil {
 			return nil, flags, err
 		}
@@ -50,42 +55,9 @@ func (v *logVFS) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File,
 	}
 	file, flags, err := vfsutil.WrapOpenFilename(v.VFS, name, flags)
 	if f, ok := file.(databaseFile); ok && err == nil && flags&vfs.OPEN_MAIN_DB != 0 {
-		file = mainFile{f}
+		file = &mainFile{f, v.moved}
 	}
 	return file, flags, err
-}
-
-// databaseFile is what adiantum's files can do and a wrapper must pass on.
-type databaseFile interface {
-	vfs.FileUnwrap
-	vfs.FileSharedMemory
-	vfs.FilePragma
-	vfs.FileLockState
-	vfs.FileChunkSize
-	vfs.FileSizeHint
-	vfs.FileHasMoved
-	vfs.FileOverwrite
-	vfs.FileSync
-	vfs.FileCommitPhaseTwo
-	vfs.FileBatchAtomicWrite
-	vfs.FileCheckpoint
-	vfs.FileBusyHandler
-}
-
-// mainFile is the database, of which SQLite asks what the log can do.
-//
-// SQLite assumes of files by default that a write changes no bytes beside it,
-// and otherwise adds frames to each commit until it ends with a sector
-// (https://sqlite.org/psow.html). Adiantum denies it, since its blocks may hold
-// what others wrote. Here they don't: a page is a block, a frame is a block.
-type mainFile struct{ databaseFile }
-
-// Unwrap implements [vfs.FileUnwrap]: adiantum looks for its own file.
-func (f mainFile) Unwrap() vfs.File { return f.databaseFile }
-
-// DeviceCharacteristics implements [vfs.File].
-func (f mainFile) DeviceCharacteristics() vfs.DeviceCharacteristic {
-	return f.databaseFile.DeviceCharacteristics() | vfs.IOCAP_POWERSAFE_OVERWRITE
 }
 
 // logFile enciphers the log's header and each of its frames as one block; the

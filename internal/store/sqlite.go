@@ -25,6 +25,7 @@ type sqlite struct {
 	*keys
 	path    string
 	vfs     string // the name of our file layer
+	moved   *moved
 	sync    string // PRAGMA synchronous
 	cleanup func() error
 
@@ -78,8 +79,9 @@ func open(path string, key [32]byte, synchronous string, schemas []Schema) (_ *s
 	if err != nil {
 		return nil, err
 	}
+	layer, moved := registerVFS(k.log)
 	s := &sqlite{
-		keys: k, path: path, vfs: registerVFS(k.log), sync: synchronous,
+		keys: k, path: path, vfs: layer, moved: moved, sync: synchronous,
 		readers: make(chan *conn, maxReaders),
 		slots:   make(chan struct{}, maxReaders),
 		extra:   make(chan struct{}, maxExtra),
@@ -112,7 +114,7 @@ func open(path string, key [32]byte, synchronous string, schemas []Schema) (_ *s
 
 // View implements Store.
 func (s *sqlite) View(ctx context.Context, f func(Tx) error) error {
-	if err := ctx.Err(); err != nil {
+	if err := s.usable(ctx); err != nil {
 		return err
 	}
 	c, release, err := s.reader(ctx)
@@ -130,6 +132,14 @@ func (s *sqlite) View(ctx context.Context, f func(Tx) error) error {
 		c.rollback()
 	}()
 	return f(tx)
+}
+
+// usable tells why nothing can be begun.
+func (s *sqlite) usable(ctx context.Context) error {
+	if s.moved.lost.Load() {
+		return ErrSync
+	}
+	return ctx.Err()
 }
 
 // reader gives an idle connection, or a new one; release gives it back.

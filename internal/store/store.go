@@ -74,7 +74,8 @@ type Store interface {
 	//
 	// ErrUnsettled means that a shared store was lost during the commit and
 	// nobody can say whether it was made. After any other error nothing was
-	// written.
+	// written, and nothing is read; only where the disk failed to sync the commit
+	// and the process dies before the next one, it may be there afterwards.
 	Update(ctx context.Context, f func(Tx) error) error
 	// MAC authenticates a row that carries trust: purpose separates tables.
 	MAC(purpose string, fields ...[]byte) []byte

@@ -44,7 +44,7 @@ func (s *sqlite) join(ctx context.Context, f func(Tx) error) (*batch, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
-	if err := ctx.Err(); err != nil {
+	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
 	if s.batch == nil {
@@ -145,7 +145,7 @@ func (s *sqlite) alone(ctx context.Context, f func(Tx) error) error {
 	if s.closed {
 		return ErrClosed
 	}
-	if err := ctx.Err(); err != nil {
+	if err := s.usable(ctx); err != nil {
 		return err
 	}
 	if err := s.writer.control("BEGIN IMMEDIATE"); err != nil {
