@@ -46,6 +46,7 @@ func (d *delivery) begin(ctx context.Context, f *flight) *queue.Beginning {
 
 // withdraw takes back what has begun and is not sent.
 func (s *session) withdraw(groups []*group) {
+	s.came()
 	for _, g := range groups {
 		if b := g.begun; b != nil && b.Withdraw() {
 			s.settleSurely([]queue.Change{{Entry: b.entry, Bare: true, Forget: true}})

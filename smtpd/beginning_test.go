@@ -3,7 +3,9 @@ package smtpd_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd"
 	"letterlock.org/letterlock/smtpd/queue"
 )
@@ -49,5 +51,32 @@ func TestWhatBeganAndCouldNotBeMadeIsForgotten(t *testing.T) {
 	}
 	if n := len(u.received()); n != 0 {
 		t.Errorf("%d messages came", n)
+	}
+}
+
+// TestNobodyWaitsForHimself: a session that reads a message is waited for, by others,
+// and only until it writes.
+func TestNobodyWaitsForHimself(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		to   []string
+		rule policy.Config
+		want string
+	}{
+		{"one copy", []string{"bob@example.net"}, policy.Config{}, "250 2.0.0 sent"},
+		{"one in clear", []string{"x@example.com"}, policy.Config{}, "250 2.0.0 sent"},
+		{"two copies", []string{"bob@example.net", "carol@example.net"}, policy.Config{}, "250 2.0.0 sent"},
+		{"held", []string{"x@example.com"}, holdAll, "250 2.0.0 held"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBridge(t, newUpstream(t), withRules(tt.rule), func(_ *smtpd.Config, _ *smtpd.Account, c *queue.Config) { c.Gather = 20 * time.Second })
+			start := time.Now()
+			if got := b.login().submit(wired(letter("1", "bob@example.net")), tt.to...); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if took := time.Since(start); took > 15*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
 	}
 }
