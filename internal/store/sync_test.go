@@ -158,9 +158,9 @@ func TestWhoSharesAFailedSyncIsTriedAlone(t *testing.T) {
 			at++
 			return at == n+1
 		})
-		failed := s.put(0, 80)
-		if s.d.failed() != 1 {
-			t.Fatalf("%d syncs failed", s.d.failed())
+		failed := 0
+		for first := 0; s.d.failed() == 0; first += 80 { // how many share a sync is the scheduler's
+			failed += s.put(first, 80)
 		}
 		if failed > 1 {
 			t.Errorf("sync %d: %d callers failed; who shared it is to be tried again", n+1, failed)
@@ -176,7 +176,7 @@ func TestWhoSharesAFailedSyncIsTriedAlone(t *testing.T) {
 // afterwards. What failed may be: its bytes may have reached the disk.
 func TestFailedSyncsLoseNothingAtALossOfPower(t *testing.T) {
 	failed, back := 0, 0
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		s := newSynced(t, seed)
 		s.d.failWhere(func(path string) bool {
 			if strings.HasSuffix(path, "-wal") {
