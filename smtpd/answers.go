@@ -28,12 +28,14 @@ const (
 func CalendarID(uid string) string { return "ical:" + uid }
 
 // answersDecrypted tells whether the message replies to, forwards, or reports
-// on a message that was shown decrypted.
-func answersDecrypted(ctx context.Context, rec OpenedRecord, src message.Source, root *message.Part) (bool, error) {
+// on a message that was shown decrypted. Where anybody's mail may pass, it may also
+// be that message itself: a server inside redirects it as it came (RFC 5228, Section
+// 4.2), and nothing but its own ID tells.
+func answersDecrypted(ctx context.Context, rec OpenedRecord, src message.Source, root *message.Part, anybodys bool) (bool, error) {
 	if rec == nil {
 		return false, nil
 	}
-	ids := answered(src, root)
+	ids := answered(src, root, anybodys)
 	if len(ids) > maxAnswered {
 		return true, nil
 	}
@@ -49,8 +51,11 @@ func answersDecrypted(ctx context.Context, rec OpenedRecord, src message.Source,
 }
 
 // answered lists the IDs of the messages that this one is about.
-func answered(src message.Source, root *message.Part) []string {
+func answered(src message.Source, root *message.Part, anybodys bool) []string {
 	var ids []string
+	if slices.ContainsFunc(root.Header.All("Letterlock-Status"), func(f message.Field) bool { return saysDecrypted(f.Value()) }) {
+		ids = append(ids, openedID)
+	}
 	for _, name := range []string{"In-Reply-To", "References", "X-Forwarded-Message-Id", "Resent-Message-ID"} {
 		for _, f := range root.Header.All(name) {
 			ids = append(ids, message.MessageIDs(f.Value())...)
@@ -59,7 +64,7 @@ func answered(src message.Source, root *message.Part) []string {
 	if len(ids) == 0 { // as some mail programs forward
 		ids = quotedLetters(src, root)
 	}
-	if resent(root.Header) {
+	if anybodys || resent(root.Header) {
 		ids = append(ids, ownIDs(root.Header)...)
 	}
 	ids = append(ids, inside(src, root, maxEncoded)...)
@@ -68,7 +73,9 @@ func answered(src message.Source, root *message.Part) []string {
 }
 
 // resent tells of a message that is forwarded as it came (RFC 5322, Section 3.6.6).
-func resent(h message.Header) bool { return len(h.All("Resent-From")) > 0 }
+func resent(h message.Header) bool {
+	return slices.ContainsFunc(h.Fields, func(f message.Field) bool { return strings.HasPrefix(strings.ToLower(f.Name), "resent-") })
+}
 
 // ownIDs are the IDs that a header gives its own message.
 func ownIDs(h message.Header) (ids []string) {

@@ -22,7 +22,7 @@ func Answered(raw []byte) []string {
 	if err != nil {
 		return nil
 	}
-	return answered(src, root)
+	return answered(src, root, false)
 }
 
 // Stuff writes a body as it goes over the wire, without the final dot.

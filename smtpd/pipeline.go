@@ -173,7 +173,7 @@ func (s *session) judge(ctx context.Context, sub submission) ([]policy.Decision,
 	rules := s.account.Rules()
 	m := sub.facts(rules)
 	var err error
-	if m.AnswersDecrypted, err = answersDecrypted(ctx, s.account.Opened, sub.src, sub.root); err != nil {
+	if m.AnswersDecrypted, err = answersDecrypted(ctx, s.account.Opened, sub.src, sub.root, s.account.Relay != nil); err != nil {
 		return nil, s.fault("looking whether this answers an encrypted message", err)
 	}
 	sealed, err := pgp.IsSealedSubmission(sub.root, sub.src)

@@ -39,12 +39,17 @@ func quotedIDs(text []byte, isHTML bool) (ids []string) {
 				ids = append(ids, message.MessageIDs(value)...)
 			}
 		case "letterlock-status":
-			if strings.HasPrefix(strings.TrimLeft(foldedOn(value, lines[i+1:]), " \t\u00a0"), "encrypted; signature=") {
+			if saysDecrypted(foldedOn(value, lines[i+1:])) {
 				ids = append(ids, openedID)
 			}
 		}
 	}
 	return ids
+}
+
+// saysDecrypted tells of the status that a rendering of ours has.
+func saysDecrypted(status string) bool {
+	return strings.HasPrefix(strings.TrimLeft(status, " \t\u00a0"), "encrypted; signature=")
 }
 
 // foldedOn is a field's value, or what stands on one of the next lines where it is

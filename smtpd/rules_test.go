@@ -66,6 +66,8 @@ var answering = map[string]string{
 	"forwarded inline as a table":            "Subject: Fwd: x\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n\n<tr>\n <th>Betreff:\n </th>\n <td>Die Größe</td></tr>\n<tr>\n <th>Von:\n </th>\n <td>Bob <a href=\"mailto:bob@example.net\">&lt;bob@example.net&gt;</a></td></tr>\n",
 	"an answer that names nothing":           "Subject: =?utf-8?q?Aw:_Die_Gr=C3=B6=C3=9Fe?=\n\nBob <bob@example.net> wrote:\n> x\n",
 	"resent":                                 "Resent-From: alice@example.org\nResent-To: nobody@example.com\nMessage-ID: <secret@example.net>\n\nas it came\n",
+	"resent, and only to whom is said":       "Resent-To: nobody@example.com\nMessage-ID: <secret@example.net>\n\nas it came\n",
+	"as it was shown":                        "Letterlock-Status: encrypted; signature=valid; identity=directory; signer=AA\nMessage-ID: <new@example.org>\n\nas it came\n",
 	"an answer to an invitation": "MIME-Version: 1.0\nContent-Type: text/calendar; method=REPLY\nContent-Transfer-Encoding: base64\n\n" +
 		base64.StdEncoding.EncodeToString([]byte("BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nBEGIN:VEVENT\r\nUID;X=1:event-\r\n 1@example.net\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n")) + "\n",
 	"an attachment in an attachment": "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: message/rfc822\n\n" +

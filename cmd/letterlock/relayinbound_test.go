@@ -98,6 +98,13 @@ wkd_override = { "example.org" = "http://%[3]s", "example.com" = "http://%[3]s",
 	if err := send(0, known, relayMail(known, unknown, ""), unknown); err != nil {
 		t.Errorf("another letter: %v", err)
 	}
+	// Nor does it itself, where the server inside redirects mail (RFC 5228, Section 4.2).
+	before := len(world.Received())
+	for _, from := range []string{"ann@example.org", known, ""} {
+		if err := send(0, from, a[0].Raw, unknown); err == nil || len(world.Received()) != before {
+			t.Errorf("redirected from %q, it went in clear: %v", from, err)
+		}
+	}
 	// However mail programs spell what the answer names.
 	const event = "MIME-Version: 1.0\nContent-Type: text/calendar; method=%s\n\nBEGIN:VCALENDAR\nBEGIN:VEVENT\nUID:Event-1@X\nEND:VEVENT\nEND:VCALENDAR\n"
 	for _, odd := range []struct{ letter, answer string }{
