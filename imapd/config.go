@@ -59,7 +59,7 @@ type AppendMode string
 
 const (
 	AppendAll     AppendMode = "all"
-	AppendPrivate AppendMode = "private" // Sent, Drafts and Templates
+	AppendPrivate AppendMode = "private" // Sent, Drafts, Templates; anywhere what came encrypted or is about that
 	AppendNone    AppendMode = "none"
 )
 
