@@ -49,6 +49,10 @@ const (
 )
 
 // inboundMemory is those tables. Safe for concurrent use, and by several nodes.
+//
+// It goes by MACs. It also finds, and writes for nodes of an earlier version, what
+// went by hashes of the installation's token, which is of the local authority and
+// changes with that, long before rememberedFor ends.
 type inboundMemory struct {
 	store store.Store
 	token string // of the installation
@@ -63,54 +67,60 @@ func (m *inboundMemory) hash(parts ...string) []byte {
 	return h.Sum(nil)
 }
 
-// message is how what an answer names is kept. A letter's subject could be guessed
-// from a hash that everyone can make, an ID hardly.
-func (m *inboundMemory) message(id string) []byte {
-	if strings.HasPrefix(id, letters.Prefix) {
-		return m.store.MAC("inbound letter", []byte(id))
+func (m *inboundMemory) mac(parts ...string) []byte {
+	fields := make([][]byte, len(parts))
+	for i, p := range parts {
+		fields[i] = []byte(p)
 	}
-	return m.hash("message", id)
+	return m.store.MAC("inbound", fields...)
 }
+
+// packet is a row that tells where an encrypted packet came first, and what stands
+// there if that was where it comes now.
+type packet struct{ name, origin []byte }
 
 // replayed notes where an encrypted packet came first, and tells whether that
 // was elsewhere: to this mailbox, or to another that has one of its keys.
 func (m *inboundMemory) replayed(ctx context.Context, to address.Address, keys []pgp.Fingerprint, content [32]byte, from, id string) (other bool, err error) {
-	packets := [][]byte{m.hash("packet", to.Key(), string(content[:]))}
-	for _, k := range keys {
-		packets = append(packets, m.hash("packet of key", string(k), string(content[:])))
+	origin := m.mac("origin", from, id)
+	packets := []packet{
+		{m.hash("packet", to.Key(), string(content[:])), m.hash("origin", from, id)}, // for nodes of an earlier version
+		{m.mac("packet", to.Key(), string(content[:])), origin},
 	}
-	origin := m.hash("origin", from, id)
+	for _, k := range keys {
+		packets = append(packets, packet{m.mac("packet of key", string(k), string(content[:])), origin})
+	}
 	err = m.store.Update(ctx, func(tx store.Tx) error {
 		for _, p := range packets {
-			if _, err := tx.Exec(`UPDATE inbound_packet SET seen = ? WHERE packet = ?`, m.now().Unix(), p); err != nil {
+			if _, err := tx.Exec(`UPDATE inbound_packet SET seen = ? WHERE packet = ?`, m.now().Unix(), p.name); err != nil {
 				return err
 			}
 		}
-		if other, err = elsewhere(tx, packets, origin); other || err != nil {
+		if other, err = elsewhere(tx, packets); other || err != nil {
 			return err // what comes in a thief's name is noted nowhere
 		}
 		for _, p := range packets {
 			_, err := tx.Exec(`INSERT INTO inbound_packet (packet, origin, seen) VALUES (?, ?, ?) ON CONFLICT (packet) DO UPDATE SET seen = excluded.seen`,
-				p, origin, m.now().Unix())
+				p.name, p.origin, m.now().Unix())
 			if err != nil {
 				return err
 			}
 		}
-		other, err = elsewhere(tx, packets, origin) // another node may have been faster
+		other, err = elsewhere(tx, packets) // another node may have been faster
 		return err
 	})
 	return other, err
 }
 
 // elsewhere tells whether one of packets is known to have come in another message.
-func elsewhere(tx store.Tx, packets [][]byte, origin []byte) (bool, error) {
+func elsewhere(tx store.Tx, packets []packet) (bool, error) {
 	for _, p := range packets {
 		var first []byte
-		err := tx.Row(`SELECT origin FROM inbound_packet WHERE packet = ?`, []any{p}, &first)
+		err := tx.Row(`SELECT origin FROM inbound_packet WHERE packet = ?`, []any{p.name}, &first)
 		if err != nil && !errors.Is(err, store.ErrNoRow) {
 			return false, err
 		}
-		if err == nil && !bytes.Equal(first, origin) {
+		if err == nil && !bytes.Equal(first, p.origin) {
 			return true, nil
 		}
 	}
@@ -125,10 +135,15 @@ func (m *inboundMemory) remember(ctx context.Context, ids ...string) error {
 	}
 	return m.store.Update(ctx, func(tx store.Tx) error {
 		for _, id := range ids {
-			_, err := tx.Exec(`INSERT INTO inbound_opened (message, seen) VALUES (?, ?) ON CONFLICT (message) DO UPDATE SET seen = excluded.seen`,
-				m.message(id), m.now().Unix())
-			if err != nil {
-				return err
+			names := [][]byte{m.mac("message", id)}
+			if !strings.HasPrefix(id, letters.Prefix) { // whose subject could be guessed from a hash that everyone can make
+				names = append(names, m.hash("message", id)) // for nodes of an earlier version
+			}
+			for _, name := range names {
+				_, err := tx.Exec(`INSERT INTO inbound_opened (message, seen) VALUES (?, ?) ON CONFLICT (message) DO UPDATE SET seen = excluded.seen`, name, m.now().Unix())
+				if err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -137,14 +152,16 @@ func (m *inboundMemory) remember(ctx context.Context, ids ...string) error {
 
 // WasOpened implements smtpd.OpenedRecord, for what leaves by the relay.
 func (m *inboundMemory) WasOpened(ctx context.Context, id string) (bool, error) {
-	var one []byte
-	err := m.store.View(ctx, func(tx store.Tx) error {
-		return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{m.message(id)}, &one)
-	})
-	if errors.Is(err, store.ErrNoRow) {
-		return false, nil
+	for _, name := range [][]byte{m.mac("message", id), m.hash("message", id)} {
+		var one []byte
+		err := m.store.View(ctx, func(tx store.Tx) error {
+			return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{name}, &one)
+		})
+		if !errors.Is(err, store.ErrNoRow) {
+			return err == nil, err
+		}
 	}
-	return err == nil, err
+	return false, nil
 }
 
 // prune removes what is too old, in pieces that don't keep others from writing. What

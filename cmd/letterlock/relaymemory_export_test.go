@@ -18,6 +18,11 @@ func NewInboundMemory(s store.Store, now func() time.Time) InboundMemory {
 	return InboundMemory{&inboundMemory{store: s, token: "t", now: now}}
 }
 
+// Renewed is the memory after the local authority was renewed.
+func (m InboundMemory) Renewed() InboundMemory {
+	return InboundMemory{&inboundMemory{store: m.store, token: "u", now: m.now}}
+}
+
 func (m InboundMemory) Replayed(ctx context.Context, to address.Address, packet byte, from, id string) (bool, error) {
 	return m.replayed(ctx, to, nil, [32]byte{packet}, from, id)
 }

@@ -69,7 +69,7 @@ func TestWhatAGatewayRemembersIsPruned(t *testing.T) {
 		see(3, "<c>", false)
 		prune(0)
 		now = start.Add(20*year + day)
-		prune(2502) // those of the older node, and <a>; the packets were seen later
+		prune(2503) // those of the older node, and <a> by two names; the packets were seen later
 		see(1, "<x>", true)
 		was("<a>", false)
 		was("<b>", false)
@@ -77,7 +77,7 @@ func TestWhatAGatewayRemembersIsPruned(t *testing.T) {
 			t.Fatal(err)
 		}
 		now = start.Add(30*year + day)
-		prune(1) // 2
+		prune(2) // 2, by two names
 		see(2, "<x>", false)
 		see(1, "<x>", true)
 		was("<c>", true)
@@ -106,8 +106,34 @@ func TestWhatWasSeenInTheSeventies(t *testing.T) {
 			}
 		}
 		now = now.AddDate(1, 0, 0)
-		if n, err := m.Prune(ctx); err != nil || n != 2 {
+		if n, err := m.Prune(ctx); err != nil || n != 4 {
 			t.Errorf("in %d: %d removed, %v", now.Year(), n, err)
+		}
+	})
+}
+
+// TestAGatewayRemembersLongerThanItsAuthority: the local authority is made anew every
+// few years, and what was opened before stays opened.
+func TestAGatewayRemembersLongerThanItsAuthority(t *testing.T) {
+	storetest.Each(t, []store.Schema{main.InboundSchema}, func(t *testing.T, s store.Store) {
+		m, ctx := main.NewInboundMemory(s, time.Now), t.Context()
+		bob := address.Address{Local: "bob", Domain: "example.org"}
+		if again, err := m.Replayed(ctx, bob, 1, "ann@example.net", "<a>"); again || err != nil {
+			t.Fatal(again, err)
+		}
+		if err := m.Remember(ctx, "<a>"); err != nil {
+			t.Fatal(err)
+		}
+		m = m.Renewed()
+		for from, want := range map[string]bool{"eve@example.net": true, "ann@example.net": false} {
+			if again, err := m.Replayed(ctx, bob, 1, from, "<a>"); again != want || err != nil {
+				t.Errorf("from %s: replayed %v, %v", from, again, err)
+			}
+		}
+		for id, want := range map[string]bool{"<a>": true, "<b>": false} {
+			if was, err := m.WasOpened(ctx, id); was != want || err != nil {
+				t.Errorf("%s was opened: %v, %v", id, was, err)
+			}
 		}
 	})
 }
