@@ -12,8 +12,9 @@ import (
 	"letterlock.org/letterlock/internal/meter"
 )
 
-// attempt sends one entry once and settles what became of it. The caller owns
-// the entry. err is the sender's, and nothing was sent then.
+// attempt sends one entry once and settles what became of it. One whose time is over
+// has its last attempt. The caller owns the entry. err is the sender's, and nothing
+// was sent then.
 func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool, err error) {
 	// It may have been dropped or sent since it was listed.
 	r, rerr := q.row(ctx, id)
@@ -21,12 +22,7 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 	if rerr != nil || r.State != Waiting || r.Next.After(start) {
 		return true, nil
 	}
-	e := r.Entry
-	if start.Before(e.Expires) {
-		e, err = q.send(ctx, s, r)
-	} else {
-		e.Recipients = expire(e.Recipients, Waiting)
-	}
+	e, err := q.send(ctx, s, r)
 	if ctx.Err() != nil && err != nil {
 		return false, err // we are ending: it is as it was
 	}
@@ -35,6 +31,9 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 		return true, nil
 	}
 	e.Attempts++
+	if e.Last || !start.Before(e.Expires) {
+		e.Recipients = expire(e.Recipients, Waiting)
+	}
 	e.Recipients = reportAgain(e)
 	e.State = Overall(e.Recipients)
 	if e.State == Waiting {

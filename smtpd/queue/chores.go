@@ -77,6 +77,10 @@ func (q *Queue) ring(ctx context.Context) (next time.Time, err error) {
 	return next, err
 }
 
+// lastChance is how long what waits has, when its time is over, for one more attempt:
+// the machine may have slept through all of it.
+const lastChance = time.Hour
+
 // ringOne gives an entry up, or tells the sender that it is late.
 func (q *Queue) ringOne(ctx context.Context, id string, now time.Time) error {
 	r, err := q.row(ctx, id)
@@ -88,6 +92,8 @@ func (q *Queue) ringOne(ctx context.Context, id string, now time.Time) error {
 	switch {
 	case e.State != Waiting && e.State != Held:
 		return nil
+	case !now.Before(e.Expires) && e.State == Waiting && !e.Last:
+		c.Entry.Last, c.Entry.Next, c.Entry.Expires = true, now, now.Add(lastChance)
 	case !now.Before(e.Expires):
 		c.Entry.Recipients = expire(e.Recipients, e.State)
 		c.Entry.State = Overall(c.Entry.Recipients)

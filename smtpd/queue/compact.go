@@ -121,7 +121,7 @@ func (c *compact) entry(e *Entry) {
 	c.word(e.From)
 	c.text(e.MessageID)
 	c.text(e.Date)
-	c.flag(e.Clear, e.Report, e.Queued, e.EightBit, e.UTF8, e.Warned)
+	c.flag(e.Clear, e.Report, e.Queued, e.EightBit, e.UTF8, e.Warned, e.Last)
 	c.word(e.Ret)
 	c.text(e.Envid)
 	c.word(string(e.State))

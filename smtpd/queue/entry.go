@@ -67,6 +67,7 @@ type Entry struct {
 	Next       time.Time `json:"-"` // when it is tried again, if Waiting; or decided again, if Held
 	Expires    time.Time // when it is given up
 	Warned     bool      `json:",omitempty"` // the sender was told that it is late
+	Last       bool      `json:",omitempty"` // its next attempt is the last; see lastChance
 	Size       int64     // of the body
 	LastError  string    `json:",omitempty"` // for a person, without content
 	// Reporter is whom reports are from: "" is the sender's own address, as

@@ -185,10 +185,42 @@ func TestRetriesBackOffAndExpireWithAReport(t *testing.T) {
 	w.advance(40 * time.Second)
 	w.until("tried again", func() bool { return w.attempts() == 2 })
 	w.advance(49 * time.Hour)
-	w.until("given up and reported", func() bool { return w.attempts() == 3 && w.list() == "failed bob@x=failed" })
-	r := w.sent[2]
+	w.until("tried once more, given up and reported", func() bool { return w.attempts() == 4 && w.list() == "failed bob@x=failed" })
+	r := w.sent[3]
 	if text := string(w.bodies[r.ID]); !r.Report || !strings.Contains(text, "Status: 5.4.7") || !strings.Contains(text, "<1@x>") || strings.Contains(text, "text\r\n") && !strings.Contains(text, "text/plain") {
 		t.Errorf("report: %+v\n%s", r, text)
+	}
+}
+
+// TestWhatSleptThroughItsTimeIsTriedOnceMore: the machine may have slept since the
+// message came, or the clock may have jumped. A report of ours, such as a password
+// that its sender has to know, is nobody's to report upon when it isn't sent.
+func TestWhatSleptThroughItsTimeIsTriedOnceMore(t *testing.T) {
+	w := newWorld(t, queue.Config{Lifetime: 48 * time.Hour})
+	down := true
+	w.answer = func(e queue.Entry, _ []byte, _ queue.Attempt) ([]queue.Recipient, error) {
+		if down {
+			return nil, fmt.Errorf("asleep: %w", queue.ErrUpstream)
+		}
+		return all(e, queue.Sent), nil
+	}
+	letter := w.put(queue.Waiting, "text", "bob@x")
+	w.until("tried", func() bool { return w.attempts() == 1 && !strings.Contains(w.list(), "sending") })
+	w.mu.Lock()
+	down = false
+	w.mu.Unlock()
+	report := queue.Entry{ID: queue.NewID(), Account: "alice@example.org", From: "alice@example.org", Report: true, State: queue.Waiting,
+		Created: w.time(), Next: w.time().Add(time.Hour), Expires: w.time().Add(48 * time.Hour), Size: 4,
+		Recipients: []queue.Recipient{{Address: "alice@example.org", Key: "alice@example.org", State: queue.Waiting}}}
+	if err := w.q.Settle(t.Context(), []queue.Change{{Entry: report, Body: message.Bytes([]byte("told"))}}); err != nil {
+		t.Fatal(err)
+	}
+	w.advance(72 * time.Hour)
+	for _, e := range []queue.Entry{letter, report} {
+		w.until("it has gone", func() bool {
+			got, err := w.q.Show(t.Context(), e.ID)
+			return err == nil && got.State == queue.Sent
+		})
 	}
 }
 

@@ -121,7 +121,7 @@ func (u *uncompact) entry() (e Entry) {
 	e.From = u.word()
 	e.MessageID = u.text()
 	e.Date = u.text()
-	u.flag(&e.Clear, &e.Report, &e.Queued, &e.EightBit, &e.UTF8, &e.Warned)
+	u.flag(&e.Clear, &e.Report, &e.Queued, &e.EightBit, &e.UTF8, &e.Warned, &e.Last)
 	e.Ret = u.word()
 	e.Envid = u.text()
 	e.State = State(u.word())
