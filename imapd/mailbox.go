@@ -19,6 +19,7 @@ type selected struct {
 	name     string
 	view     *view
 	readOnly atomic.Bool
+	open     atomic.Bool // SELECT is complete: what comes is news
 
 	// What the responder learned while it was selected; read by the command
 	// goroutine after SELECT is complete.
@@ -137,6 +138,7 @@ func (s *session) selectMailbox(c *wire.Command) error {
 		if m := box.lib.Load(); m != nil {
 			box.watch = m.Watch()
 		}
+		box.open.Store(true)
 	}
 	if status == "OK" {
 		if err := s.resynchronise(box, c); err != nil {

@@ -43,7 +43,7 @@ func (s *session) untagged(h wire.Head) error {
 		if !ok {
 			return fmt.Errorf("%w: mailbox shrinks without EXPUNGE", wire.ErrDesync)
 		}
-		if lib := box.lib.Load(); more && lib != nil { // not what SELECT tells
+		if lib := box.lib.Load(); lib != nil && more && box.open.Load() {
 			s.account.Library.News(lib.Name())
 		}
 		s.out.line("* " + strconv.FormatUint(uint64(n), 10) + " EXISTS")
