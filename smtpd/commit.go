@@ -179,7 +179,7 @@ func (d *delivery) done(ctx context.Context) error {
 			q.SettleLater(d.known())
 		}
 		if waiting+failed+len(d.later) > 0 {
-			d.record(slices.DeleteFunc(slices.Clone(d.open), func(f *flight) bool { return !f.out() })...)
+			d.recordOut()
 			return d.notKept()
 		}
 	}

@@ -142,8 +142,9 @@ func (s *session) lost(err error) error {
 func (s *session) whole(in *intake, bare bool) error {
 	defer s.reset()
 	defer in.close()
-	reply := s.replyTo(in, bare)
-	s.ended(reply)
+	reply := answer(421, "4.3.0", "internal error") // where a panic ends it
+	defer func() { s.ended(reply) }()
+	reply = s.replyTo(in, bare)
 	return reply
 }
 

@@ -44,6 +44,7 @@ type flight struct {
 	entry  queue.Entry
 	body   message.Source // what the queue needs of it
 	dotted bool           // its final dot may have been sent
+	told   bool           // the audit log knows what became of it
 	// after is what becomes of one of the queue as soon as another is committed.
 	after queue.State
 	about *group // whose notice it is; nil for what isn't one
@@ -221,6 +222,7 @@ func (d *delivery) rescue() {
 			f.set(queue.Unknown, reply{Code: 451, Status: "4.4.2", Text: "letterlock failed while the mail server was answering"})
 		}
 	}
+	d.recordOut()
 	d.s.settleSurely(d.known())
 	panic(p)
 }

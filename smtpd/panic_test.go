@@ -31,7 +31,8 @@ func TestAPanicLeavesNothingUnderWay(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s of %d", tt.step, tt.groups), func(t *testing.T) {
 			u := newUpstream(t)
-			b := newBridge(t, u)
+			log := &ledger{}
+			b := newBridge(t, u, log.set)
 			restore := smtpd.SetFailpoint(func(step string) {
 				if step == tt.step {
 					panic("at " + step)
@@ -68,6 +69,8 @@ func TestAPanicLeavesNothingUnderWay(t *testing.T) {
 			if es, err := b.queue.List(t.Context(), "unknown", 10); err != nil || len(es) > 1 || (len(es) == 1) != (tt.want == "451 4.4.2") {
 				t.Errorf("unknown: %+v, %v", es, err)
 			}
+			b.stop()
+			log.check(t, u, all[:tt.groups])
 		})
 	}
 }

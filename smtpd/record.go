@@ -1,6 +1,8 @@
 package smtpd
 
 import (
+	"slices"
+
 	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/smtpd/queue"
 )
@@ -34,10 +36,17 @@ func (d *delivery) records(fs []*flight) (rs []audit.Record) {
 	return rs
 }
 
-// record tells the audit log what has become of some flights.
+// record tells the audit log what has become of some flights, of each once.
 func (d *delivery) record(fs ...*flight) {
+	fs = slices.DeleteFunc(slices.Clone(fs), func(f *flight) bool { return f.told })
 	d.s.server.c.Audit.Append(d.records(fs)...)
 	for _, f := range fs {
+		f.told = true
 		d.s.toldOf(f.g.rcpts)
 	}
+}
+
+// recordOut tells it of those that have arrived, or may have.
+func (d *delivery) recordOut() {
+	d.record(slices.DeleteFunc(slices.Clone(d.open), func(f *flight) bool { return !f.out() })...)
 }
