@@ -80,3 +80,22 @@ func TestNobodyWaitsForHimself(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatBeganEarlyHasTheSizeOfItsCopy, which nobody knew then.
+func TestWhatBeganEarlyHasTheSizeOfItsCopy(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u)
+	u.failWith(func(step string, _ int, _ string) fault {
+		if step == "dot" {
+			return fault{drop: true, apply: true}
+		}
+		return fault{}
+	})
+	if got := b.login().submit(wired(letter("1", "bob@example.net")), "bob@example.net"); !strings.HasPrefix(got, "451 4.4.2") {
+		t.Fatal(got)
+	}
+	es, err := b.queue.List(t.Context(), queue.Unknown, 10)
+	if err != nil || len(es) != 1 || es[0].Size != int64(len(u.received()[0].data)) {
+		t.Errorf("the journal has %+v, %v; %d bytes were sent", es, err, len(u.received()[0].data))
+	}
+}
