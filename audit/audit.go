@@ -35,9 +35,11 @@ const (
 	// other. An attempt has one record for each recipient, at its end.
 	Refused  Outcome = "refused"
 	Deferred Outcome = "deferred"
-	Unknown  Outcome = "unknown" // the answer to the final dot was lost
-	Failed   Outcome = "failed"  // given up after the client had its 250
-	Dropped  Outcome = "dropped" // given up by a person, who took it out of the queue
+	// Unknown: the answer to the final dot was lost, or the process died about then.
+	// Behind a Sent of the same entry it died before the queue had noted that.
+	Unknown Outcome = "unknown"
+	Failed  Outcome = "failed"  // given up after the client had its 250
+	Dropped Outcome = "dropped" // given up by a person, who took it out of the queue
 )
 
 // Record is what became of one message for one recipient at one moment. One

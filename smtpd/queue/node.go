@@ -158,6 +158,7 @@ func (q *Queue) inherit(ctx context.Context, node string) error {
 // inheritOne takes one entry of a dead node over, unless somebody else did.
 func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 	var changes []Change
+	var before Entry
 	err := q.write(ctx, func(tx store.Tx, p *page) (int64, error) {
 		changes = nil
 		n, err := tx.Exec(`UPDATE queue_item SET node = ? WHERE id = ? AND node = ?`, q.c.Node, id, node)
@@ -172,7 +173,8 @@ func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 			_, err := tx.Exec(`UPDATE queue_item SET node = '' WHERE id = ?`, id)
 			return 0, err
 		}
-		c := left(rs[0].Entry)
+		before = rs[0].Entry
+		c := left(before)
 		if c.Forget && c.Entry.About != "" {
 			if err := q.needed(tx, &c); err != nil {
 				return 0, err
@@ -181,8 +183,9 @@ func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 		changes = []Change{c}
 		return q.apply(changes)(tx, p)
 	})
-	if err == nil {
+	if err == nil && len(changes) > 0 {
 		q.waiting(changes)
+		q.record(before, changes[0].Entry)
 	}
 	return err
 }
@@ -200,11 +203,12 @@ func (q *Queue) needed(tx store.Tx, c *Change) error {
 	return err
 }
 
-// left is what becomes of an entry whose node died.
+// left is what becomes of an entry whose node died; e's recipients stay as they are.
 func left(e Entry) Change {
 	if e.State == Prepared {
 		return Change{Entry: e, Forget: true}
 	}
+	e.Recipients = slices.Clone(e.Recipients)
 	for i, r := range e.Recipients {
 		if r.State == Sending {
 			e.Recipients[i].State = Unknown

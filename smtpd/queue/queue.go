@@ -82,7 +82,8 @@ type Config struct {
 	// Count is called with a class for every attempt, such as "queue-sent".
 	Count func(class string)
 	// Audit gets a record for every recipient whom an attempt settles, and for
-	// what is dropped, released or expires; nil for none.
+	// what is dropped, released, expires or was under way when its process died; nil
+	// for none.
 	Audit audit.Log
 	// Meter gets figures; nil for none.
 	Meter meter.Meter

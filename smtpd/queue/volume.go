@@ -121,14 +121,17 @@ func (q *Queue) reopen(ctx context.Context) error {
 		return err
 	}
 	var changes []Change
-	for _, e := range q.underway() {
-		e.Recipients = slices.Clone(e.Recipients)
+	before := q.underway()
+	for _, e := range before {
 		changes = append(changes, left(e))
 	}
 	for some := range slices.Chunk(changes, 100) {
 		if err := q.Settle(ctx, some); err != nil {
 			return err
 		}
+	}
+	for i, c := range changes {
+		q.record(before[i], c.Entry)
 	}
 	return nil
 }
