@@ -167,12 +167,28 @@ func (b *bridges) imap(account address.Address) (*imapd.Account, error) {
 		Name: br.Account.Key(), User: br.UpstreamUser, Dial: br.IMAP.Server.Dial,
 		Library: library, Append: imapd.AppendMode(br.Append), SearchUpstream: br.SearchUpstream, Spool: b.spool(),
 		Seal: func(ctx context.Context, w io.Writer, src message.Source) error { return b.seal(ctx, br, w, src) },
-		Gone: func() bool { return !b.servesIMAP(account) },
+		Gone: b.gone(account),
 	}
 	if br.IMAP.Server.Security == endpoint.STARTTLS {
 		a.StartTLS = br.IMAP.Server.TLSConfig()
 	}
 	return a, nil
+}
+
+// gone is imapd.Account.Gone: it looks once after each reload.
+func (b *bridges) gone(account address.Address) func() bool {
+	var seen atomic.Pointer[config.Config]
+	return func() bool {
+		now := b.s.cfg.Load()
+		if now == seen.Load() {
+			return false
+		}
+		if !b.servesIMAP(account) {
+			return true
+		}
+		seen.Store(now)
+		return false
+	}
 }
 
 // servesIMAP tells whether the configuration that holds now has an account's mail
