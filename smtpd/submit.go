@@ -24,11 +24,17 @@ func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, a
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", queue.ErrUpstream, err)
 	}
+	whole := false
+	defer func() {
+		if !whole { // after a panic too
+			c.close()
+		}
+	}()
 	rs, err := sendEntry(ctx, c, e, body, attempt, func() error { return s.c.Queue.Still(ctx, e, term) })
 	if err != nil {
-		c.close()
 		return rs, err
 	}
+	whole = true
 	s.pool.put(a.Upstream, c)
 	return rs, nil
 }

@@ -93,13 +93,7 @@ func (q *Queue) send(ctx context.Context, s Sender, r row) (Entry, error) {
 		e.LastError = fmt.Sprintf("reading the queue: %v", err)
 		return e, nil
 	}
-	rs, err := s.Send(ctx, e, body, func(ctx context.Context, keys []string) error {
-		going := sending(e, keys)
-		if err := q.c.Audit.Before(ctx, records(e, going, audit.Sending)...); err != nil {
-			return err
-		}
-		return q.Settle(ctx, []Change{{Entry: going, Known: true}})
-	})
+	rs, err := q.give(ctx, s, e, body)
 	if err != nil {
 		e.LastError = err.Error()
 		return e, err

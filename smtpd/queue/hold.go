@@ -100,7 +100,7 @@ func (q *Queue) decide(ctx context.Context, id string, clear, onlyDue bool) (sta
 	if err := q.body(ctx, id, r.Size, body); err != nil {
 		return nil, err
 	}
-	v, err := d.Decide(ctx, r.Entry, body, clear)
+	v, err := q.verdict(ctx, d, r.Entry, body, clear)
 	if v.Close != nil {
 		defer v.Close()
 	}
