@@ -5,6 +5,9 @@ import "io"
 // Main is for the scripts, which run it as the letterlock command.
 var Main = main
 
+// StoreLost is what serve watches its store by.
+var StoreLost = storeLost
+
 // JSONOf and JSONListOf are a list written whole and element by element.
 func JSONOf(w io.Writer, vs ...any) error { return (&env{stdout: w}).json(vs) }
 

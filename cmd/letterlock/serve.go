@@ -74,6 +74,7 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 	select {
 	case <-ctx.Done():
 	case err = <-r.failed:
+	case err = <-storeLost(inner, s.store, storeLook):
 	}
 	notify("STOPPING=1")
 	s.log.Info("stopping")
