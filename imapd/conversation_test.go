@@ -100,7 +100,11 @@ func (d *double) serve(c net.Conn) {
 			w.Flush()
 			return
 		}
-		fmt.Fprint(w, strings.ReplaceAll(reply, "TAG", cmd.Tag))
+		if rest, ok := strings.CutPrefix(reply, "TAG "); ok {
+			reply = cmd.Tag + " " + rest
+		}
+		// Not in ciphertext, which may have these letters too.
+		_, _ = strings.NewReplacer("\nTAG ", "\n"+cmd.Tag+" ", `"TAG"`, `"`+cmd.Tag+`"`).WriteString(w, reply)
 		if r.Buffered() == 0 {
 			w.Flush()
 		}

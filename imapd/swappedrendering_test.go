@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
@@ -96,6 +97,9 @@ func TestPartsOfASwappedRendering(t *testing.T) {
 					}
 					if strings.Contains(got, "text 1") || strings.Contains(got, "x OK") {
 						t.Errorf("then %.300q", got)
+					}
+					if all, err := b.library.Unopened(context.Background()); !other.unverified && (err != nil || len(all) != 1 || all[0].Reason != index.ErrSwapped.Error()) {
+						t.Errorf("status says %v, %v", all, err)
 					}
 				})
 			}

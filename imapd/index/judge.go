@@ -161,7 +161,7 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 		return ErrChanged
 	}
 	if before != nil && before.lends(o.row) {
-		return ErrSwapped
+		return m.swapped(ctx, uid)
 	}
 	if same && before.Size == o.row.Size && m.entry(uid).state == o.state {
 		return nil // opened again after its rendering was evicted
@@ -174,6 +174,15 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 		m.lib.observeOpened(ctx, o)
 	}
 	return nil
+}
+
+// swapped notes, for status, that uid is another message now.
+func (m *Mailbox) swapped(ctx context.Context, uid uint32) error {
+	err := m.lib.c.Store.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`UPDATE index_message SET reason = ? WHERE mailbox = ? AND uid = ?`, ErrSwapped.Error(), m.id, int64(uid))
+		return err
+	})
+	return errors.Join(ErrSwapped, err)
 }
 
 // write is the transaction of settle.

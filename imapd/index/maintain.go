@@ -152,8 +152,9 @@ func (m *Mailbox) recheck(ctx context.Context) error {
 	return nil
 }
 
-// Unopened counts messages of a mailbox that stay as they arrived, by the
-// reason, which is in words for a person and says nothing of their content.
+// Unopened counts messages of a mailbox that stay as they arrived, or are not shown
+// ([ErrSwapped]), by the reason, which is in words for a person and says nothing of
+// their content.
 type Unopened struct {
 	Mailbox string
 	Reason  string
@@ -166,8 +167,8 @@ func (l *Library) Unopened(ctx context.Context) ([]Unopened, error) {
 	err := l.c.Store.View(ctx, func(tx store.Tx) error {
 		all = nil
 		return tx.Rows(`SELECT b.name, m.reason, COUNT(*) FROM index_message m JOIN index_mailbox b ON b.id = m.mailbox
-			WHERE b.account = ? AND m.class = ? GROUP BY b.name, m.reason ORDER BY b.name, m.reason`,
-			[]any{l.c.Account, string(pgp.Opaque)}, func(scan func(...any) error) error {
+			WHERE b.account = ? AND (m.class = ? OR m.class = ? AND m.reason <> '') GROUP BY b.name, m.reason ORDER BY b.name, m.reason`,
+			[]any{l.c.Account, string(pgp.Opaque), string(pgp.Encrypted)}, func(scan func(...any) error) error {
 				var u Unopened
 				err := scan(&u.Mailbox, &u.Reason, &u.Count)
 				all = append(all, u)

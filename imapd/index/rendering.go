@@ -21,7 +21,8 @@ var ErrChanged = errors.New("a message that was opened before cannot be opened a
 // before, and that what was shown of the first says who signed it: clients keep
 // that, and would show the other one's text below. UIDs name one message for ever
 // (RFC 3501, Section 2.3.1.1). What is known of the first stays.
-var ErrSwapped = errors.New("the upstream server gives another message under its number than before, which was signed")
+var ErrSwapped = errors.New("the upstream server gave another message under the number of a signed one, and that is not shown; " +
+	"if the server was restored from a backup, move the message to another folder there, with another mail program")
 
 // Rendering is a message as a client sees it. It is shared; the caller closes
 // it, and may use it from several goroutines until then.
