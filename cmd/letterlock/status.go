@@ -39,7 +39,7 @@ type accountStatus struct {
 	KeyExpires  *time.Time       `json:"key_expires"`
 	Ready       bool             `json:"ready"`     // the upstream's password is known
 	Mailboxes   []mailboxStatus  `json:"mailboxes"` // while serve runs
-	Unopened    []unopenedStatus `json:"unopened"`  // shown as they arrived
+	Unopened    []unopenedStatus `json:"unopened"`  // as they arrived, or not shown
 	description string
 }
 
@@ -97,7 +97,7 @@ func (c *statusCmd) runState(ctx context.Context, e *env, s *state) error {
 			e.printf("  %s: %d of %d messages indexed\n", m.Name, m.Done, m.Total)
 		}
 		for _, u := range a.Unopened {
-			e.printf("  %s: %d messages shown as they arrived: %s\n", u.Mailbox, u.Count, u.Reason)
+			e.printf("  %s: %d messages not opened: %s\n", u.Mailbox, u.Count, u.Reason)
 		}
 	}
 	e.printf("%d contacts with a certificate; queue: ", j.Contacts)
