@@ -110,7 +110,11 @@ func inside(src message.Source, p *message.Part, encoded int) (ids []string) {
 			ids = append(ids, ownIDs(message.ParseHeader(content(src, p, maxBeginning)))...)
 		}
 		if p.Type == "text" && !quotesNothing(src, p) { // Markdown and the like too
-			ids = append(ids, quotedIDs(content(src, p, maxPartBytes), strings.Contains(p.Subtype, "html"))...)
+			b := content(src, p, maxPartBytes)
+			if wide(p) {
+				b = inUTF8(p, b)
+			}
+			ids = append(ids, quotedIDs(b, strings.Contains(p.Subtype, "html"))...)
 		}
 	}
 	if p.Embedded != nil {

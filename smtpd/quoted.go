@@ -83,19 +83,37 @@ func quotedLetters(src message.Source, root *message.Part) (ids []string) {
 
 // readable is the text of a part as it is read: in UTF-8, without the tags of HTML.
 func readable(p *message.Part, b []byte) string {
-	if r, err := charset.Reader(p.Params["charset"], bytes.NewReader(b)); err == nil && p.Params["charset"] != "" {
-		b, _ = io.ReadAll(io.LimitReader(r, 2*maxPartBytes)) // what could be decoded counts
-	}
+	b = inUTF8(p, b)
 	if p.Subtype == "html" {
 		return withoutTags(string(b))
 	}
 	return string(b)
 }
 
+// inUTF8 is the text of a part in UTF-8, as far as it can be decoded.
+func inUTF8(p *message.Part, b []byte) []byte {
+	name := p.Params["charset"]
+	if name == "" || strings.EqualFold(name, "utf-8") || strings.EqualFold(name, "us-ascii") {
+		return b
+	}
+	r, err := charset.Reader(name, bytes.NewReader(b))
+	if err != nil {
+		return b
+	}
+	b, _ = io.ReadAll(io.LimitReader(r, 2*maxPartBytes))
+	return b
+}
+
+// wide tells of a part whose letters beyond a byte hide what is ASCII.
+func wide(p *message.Part) bool {
+	name := strings.ToLower(p.Params["charset"])
+	return strings.HasPrefix(name, "utf-") && name != "utf-8" || strings.HasPrefix(name, "ucs-") || strings.HasPrefix(name, "unicode")
+}
+
 // lacks tells of a text in which a character isn't, where that is seen without
 // decoding or copying it.
 func lacks(src message.Source, p *message.Part, c byte) (lacking bool) {
-	if isEncoded(p) || strings.HasPrefix(strings.ToLower(p.Params["charset"]), "utf-") && !strings.EqualFold(p.Params["charset"], "utf-8") {
+	if isEncoded(p) || wide(p) {
 		return false
 	}
 	_, _ = message.InMemory(src, p.Body, min(p.End, p.Body+maxPartBytes), func(b []byte) error {
@@ -133,7 +151,7 @@ func beginsWith(b []byte, word string) bool {
 // quotesNothing tells of a text in which quotedIDs finds nothing, where that is seen
 // without decoding or copying it.
 func quotesNothing(src message.Source, p *message.Part) (nothing bool) {
-	if isEncoded(p) {
+	if isEncoded(p) || wide(p) {
 		return false
 	}
 	_, _ = message.InMemory(src, p.Body, min(p.End, p.Body+maxPartBytes), func(b []byte) error {

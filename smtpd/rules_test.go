@@ -40,6 +40,8 @@ var answering = map[string]string{
 		"Content-Type: message/disposition-notification\n\nReporting-UA: x\nOriginal-Message-ID: <secret@example.net>\nDisposition: manual-action/MDN-sent-manually; displayed\n\n--x--\n",
 	"a read receipt in UTF-8": "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=disposition-notification; boundary=x\n\n--x\n\nread\n--x\n" +
 		"Content-Type: message/global-disposition-notification\n\nReporting-UA: x\nOriginal-Message-ID: <secret@example.net>\nDisposition: manual-action/MDN-sent-manually; displayed\n\n--x--\n",
+	"quoted with its header, in UTF-16": "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-16le\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString(
+		[]byte(strings.Join(strings.Split("> Message-ID: <secret@example.net>\r\n> x\r\n", ""), "\x00")+"\x00")) + "\n",
 	"quoted with its header, in Markdown": "MIME-Version: 1.0\nContent-Type: text/markdown\n\nsee:\n\n> From: bob@example.net\n> Message-ID: <secret@example.net>\n>\n> x\n",
 	"the header of the original": "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=x; boundary=x\n\n--x\n\nread\n--x\n" +
 		"Content-Type: text/rfc822-headers\n\nSubject: x\nMessage-ID: <secret@example.net>\n\n--x--\n",
