@@ -113,11 +113,11 @@ wkd_override = { "example.org" = "http://%[3]s", "example.com" = "http://%[3]s",
 		{"Message-ID: <quoted@example.org>\nSubject: our plan\n\nx\n", "Subject: [our plan]\n\n- Forwarded message from <ann@example.org> -\nFrom: ann@example.org\nSubject: Our plan\n\nx\n"},
 		{"Message-ID: <invitation@example.org>\n" + fmt.Sprintf(event, "REQUEST"), fmt.Sprintf(event, "REPLY")},
 	} {
-		before, sealed := len(world.Received()), world.Received()
+		before := len(world.Received())
 		if err := handOver(out.ready[0].Listen, "ann@example.org", []byte(strings.ReplaceAll("From: ann@example.org\nTo: "+known+"\n"+odd.letter, "\n", "\r\n")), known); err != nil {
 			t.Fatal(err)
 		}
-		if sealed = world.Await(t, before+1); len(inside(sealed[before].Raw, known)) != 1 {
+		if sealed := world.Await(t, before+1); len(inside(sealed[before].Raw, known)) != 1 {
 			t.Fatal("the letter is lost")
 		}
 		answer := strings.ReplaceAll("From: "+known+"\nTo: "+unknown+"\nMessage-ID: <answer@example.net>\n"+odd.answer, "\n", "\r\n")
