@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +28,7 @@ import (
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/processors"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
@@ -126,8 +126,8 @@ func New(c Config) (*Library, error) {
 		c:         c,
 		cache:     newCache(c.CacheBytes),
 		replays:   &replays{pending: map[[32]byte]*claim{}},
-		opening:   make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
-		indexing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		opening:   make(chan struct{}, max(2, processors.Count())),
+		indexing:  make(chan struct{}, max(1, processors.Count()/2)),
 		mailboxes: map[mailboxKey]*shared{},
 	}, nil
 }

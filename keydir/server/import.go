@@ -8,12 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/processors"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
@@ -47,7 +47,7 @@ func (d *Directory) Import(ctx context.Context, dir string, domains ...string) (
 		walk = walkImport(ctx, dir, files)
 	}()
 	var workers sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	for range processors.Count() {
 		workers.Go(func() {
 			for f := range files {
 				rows, err := d.importFile(f, domains)

@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"runtime"
 	"sync"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/processors"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/keydir"
 )
@@ -117,7 +117,7 @@ func (b *batches) add(r row) error {
 	}
 	if b.full == nil {
 		b.full = make(chan []row, 2)
-		for range runtime.GOMAXPROCS(0) {
+		for range processors.Count() {
 			b.workers.Go(func() {
 				for rows := range b.full {
 					b.take(rows)
