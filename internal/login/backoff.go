@@ -1,6 +1,7 @@
 package login
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -25,13 +26,46 @@ type failure struct {
 
 // backoff makes the wait after each failure twice as long as the one before.
 type backoff struct {
-	now func() time.Time
-	mu  sync.Mutex // guards m
-	m   map[failKey]failure
+	now   func() time.Time
+	mu    sync.Mutex // guards what follows
+	m     map[failKey]failure
+	turns map[failKey]*turn // of those that are being compared
+}
+
+// turn is held by the one attempt of its key that is being compared.
+type turn struct {
+	held chan struct{} // full while it is
+	n    int           // attempts that have it or wait for it
 }
 
 func newBackoff(now func() time.Time) *backoff {
-	return &backoff{now: now, m: map[failKey]failure{}}
+	return &backoff{now: now, m: map[failKey]failure{}, turns: map[failKey]*turn{}}
+}
+
+// turn waits until no other attempt of k is being compared.
+func (b *backoff) turn(ctx context.Context, k failKey) (done func(), err error) {
+	b.mu.Lock()
+	t := b.turns[k]
+	if t == nil {
+		t = &turn{held: make(chan struct{}, 1)}
+		b.turns[k] = t
+	}
+	t.n++
+	b.mu.Unlock()
+	leave := func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if t.n--; t.n == 0 {
+			delete(b.turns, k)
+		}
+	}
+	select {
+	case t.held <- struct{}{}:
+		return func() { <-t.held; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
 }
 
 func (b *backoff) blocked(k failKey) bool {

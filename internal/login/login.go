@@ -73,8 +73,15 @@ type Checker struct {
 
 	mu        sync.Mutex // guards what follows
 	accounts  []Account
-	forwarded map[string]string // passwords of passthrough accounts that logged in, by address key
-	verified  map[string][]byte // the verifiers that those passwords fitted
+	forwarded map[string]fitting // what passthrough accounts logged in with, by address key
+}
+
+// fitting is a password and the verifier that it fitted. They are kept and
+// replaced together: one beside the other's would open with a password that is
+// no longer right.
+type fitting struct {
+	password string
+	verifier []byte
 }
 
 // New makes a Checker.
@@ -84,7 +91,7 @@ func New(c Config) *Checker {
 	}
 	return &Checker{
 		store: c.Store, accounts: c.Accounts, fails: newBackoff(c.Now),
-		hash: make(chan struct{}, 1), forwarded: map[string]string{}, verified: map[string][]byte{},
+		hash: make(chan struct{}, 1), forwarded: map[string]fitting{},
 	}
 }
 
@@ -131,8 +138,16 @@ func (c *Checker) Check(ctx context.Context, remote net.Addr, user, password str
 	// Nobody guesses 128 bits. So a right local password opens even while
 	// others fail from the same address, which on loopback is every program
 	// of every user.
-	if a.Mode != Local && c.fails.blocked(key) {
-		return address.Address{}, "", ErrThrottled
+	if a.Mode != Local {
+		// In turn: a thousand guesses at once count like a thousand in a row.
+		done, err := c.fails.turn(ctx, key)
+		if err != nil {
+			return address.Address{}, "", err
+		}
+		defer done()
+		if c.fails.blocked(key) {
+			return address.Address{}, "", ErrThrottled
+		}
 	}
 	ok, err := c.compare(ctx, a, known, password)
 	if err != nil {
@@ -146,9 +161,7 @@ func (c *Checker) Check(ctx context.Context, remote net.Addr, user, password str
 	}
 	c.fails.clear(key)
 	if a.Mode == Passthrough {
-		c.mu.Lock()
-		c.forwarded[a.Address.Key()] = password
-		c.mu.Unlock()
+		return a.Address, password, nil
 	}
 	upstreamPassword, err = c.upstream(ctx, a)
 	if err != nil {
@@ -173,7 +186,7 @@ func (c *Checker) compare(ctx context.Context, a Account, known bool, password s
 
 // UpstreamPassword is what we log in with for an account without its client:
 // for the indexer and the queue. A Passthrough account has one only after its
-// client logged in to this process.
+// client logged in to this process, and until it is given another verifier.
 func (c *Checker) UpstreamPassword(ctx context.Context, account address.Address) (string, error) {
 	a, ok := c.find(account.String())
 	if !ok {
@@ -186,8 +199,8 @@ func (c *Checker) upstream(ctx context.Context, a Account) (string, error) {
 	if a.Mode == Passthrough {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if p, ok := c.forwarded[a.Address.Key()]; ok {
-			return p, nil
+		if f, ok := c.forwarded[a.Address.Key()]; ok {
+			return f.password, nil
 		}
 		return "", fmt.Errorf("%w: the mail program of %s has not logged in yet", ErrNotReady, a.Address)
 	}

@@ -3,8 +3,11 @@ package login_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +120,94 @@ func TestPassthroughNeedsOurVerifier(t *testing.T) {
 	}
 	if _, _, err := c.Check(ctx, remote("127.0.0.1"), "alice@example.org", "hunter22"); !errors.Is(err, login.ErrRefused) {
 		t.Errorf("the password from before gives %v, want ErrRefused", err)
+	}
+}
+
+// TestAnotherVerifierEndsTheOldPassword: what two clients at once give, the old
+// password and the new one, leaves only the new one right. The old one must not
+// come to stand beside the verifier of the new.
+func TestAnotherVerifierEndsTheOldPassword(t *testing.T) {
+	c, _, alice := checker(t, login.Passthrough)
+	ctx := t.Context()
+	try := func(ip, password string) error {
+		_, _, err := c.Check(ctx, remote(ip), "alice@example.org", password)
+		return err
+	}
+	passwords := []string{"first", "second"}
+	if err := c.SetVerifier(ctx, alice, passwords[0]); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 6 {
+		old, now := passwords[round%2], passwords[1-round%2]
+		if err := try("192.0.2.1", old); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetVerifier(ctx, alice, now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.UpstreamPassword(ctx, alice); !errors.Is(err, login.ErrNotReady) {
+			t.Errorf("the password from before is still used upstream: %v", err)
+		}
+		var clients sync.WaitGroup
+		opened := make(chan bool)
+		clients.Go(func() {
+			defer close(opened)
+			if err := try("192.0.2.1", now); err != nil {
+				t.Errorf("round %d: the new password gives %v", round, err)
+			}
+		})
+		for done := false; !done; {
+			select {
+			case <-opened:
+				done = true
+			default:
+			}
+			if err := try(fmt.Sprintf("198.51.100.%d", round), old); err == nil {
+				t.Fatalf("round %d: the old password opens", round)
+			}
+		}
+		clients.Wait()
+	}
+}
+
+// slow is a store that takes its time, and knows how many read from it at once.
+type slow struct {
+	store.Store
+	reading, most atomic.Int32
+}
+
+func (s *slow) View(ctx context.Context, f func(store.Tx) error) error {
+	s.most.Store(max(s.most.Load(), s.reading.Add(1)))
+	defer s.reading.Add(-1)
+	time.Sleep(5 * time.Millisecond)
+	return s.Store.View(ctx, f)
+}
+
+// TestGuessesAtOnceCountLikeGuessesInARow: the wait after failures is not
+// avoided by guessing on many connections before the first has failed.
+func TestGuessesAtOnceCountLikeGuessesInARow(t *testing.T) {
+	memory, err := store.OpenMemory(login.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	st, ctx, alice := &slow{Store: memory}, t.Context(), addr(t, "alice@example.org")
+	c := login.New(login.Config{Store: st, Accounts: []login.Account{{Address: alice, Mode: login.Passthrough}}})
+	if err := c.SetVerifier(ctx, alice, "right"); err != nil {
+		t.Fatal(err)
+	}
+	var throttled atomic.Int32
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() {
+			if _, _, err := c.Check(ctx, remote("192.0.2.1"), "alice@example.org", "wrong"); errors.Is(err, login.ErrThrottled) {
+				throttled.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if st.most.Load() != 1 || throttled.Load() < 20 {
+		t.Errorf("%d guesses were compared at once and %d of 30 throttled", st.most.Load(), throttled.Load())
 	}
 }
 

@@ -119,7 +119,9 @@ func (c *Checker) storedUpstream(ctx context.Context, account address.Address) (
 	return string(v), err
 }
 
-// SetVerifier stores what a Passthrough account's password is compared with.
+// SetVerifier stores what a Passthrough account's password is compared with. What
+// its client logged in with before is forgotten: an upstream that is given a wrong
+// password again and again locks the account.
 func (c *Checker) SetVerifier(ctx context.Context, account address.Address, password string) error {
 	salt := make([]byte, saltSize)
 	rand.Read(salt)
@@ -127,7 +129,13 @@ func (c *Checker) SetVerifier(ctx context.Context, account address.Address, pass
 	if err != nil {
 		return err
 	}
-	return c.put(ctx, account, kindVerifier, append(salt, sum...))
+	if err := c.put(ctx, account, kindVerifier, append(salt, sum...)); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.forwarded, account.Key())
+	return nil
 }
 
 // HasUpstreamPassword tells whether the store has what the account's mode needs.
@@ -181,7 +189,7 @@ func (c *Checker) verify(ctx context.Context, account address.Address, password 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.verified[account.Key()] = bytes.Clone(v)
+	c.forwarded[account.Key()] = fitting{password, bytes.Clone(v)}
 	return true, nil
 }
 
@@ -190,6 +198,6 @@ func (c *Checker) verify(ctx context.Context, account address.Address, password 
 func (c *Checker) seen(account address.Address, verifier []byte, password string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, ok := c.forwarded[account.Key()]
-	return ok && bytes.Equal(c.verified[account.Key()], verifier) && equal(p, password)
+	f, ok := c.forwarded[account.Key()]
+	return ok && bytes.Equal(f.verifier, verifier) && equal(f.password, password)
 }
