@@ -18,10 +18,11 @@ var level = map[string]int{"cmd": 5, "smtpd": 4, "imapd": 4, "policy": 3, "keydi
 // values and functions.
 var onlyFor = map[string]string{
 	"internal/config":          "cmd",
-	"internal/endpoint":        "cmd, internal/config",
+	"internal/endpoint":        "cmd, internal/config, internal/mailservers",
 	"internal/login":           "cmd",
 	"internal/mailtest":        "cmd, internal/mailtest/peer",
 	"internal/mailtest/peer":   "internal/store/storetest",
+	"internal/mailservers":     "cmd",
 	"internal/metrics":         "cmd",
 	"internal/store/storetest": "",
 }

@@ -15,8 +15,8 @@ import (
 
 type setupCmd struct {
 	Address      addressArg `arg:""`
-	IMAP         string     `name:"imap" placeholder:"URL" help:"Upstream, such as imaps://imap.example.org."`
-	SMTP         string     `name:"smtp" placeholder:"URL" help:"Upstream, such as submissions://smtp.example.org."`
+	IMAP         string     `name:"imap" placeholder:"URL" help:"Upstream, such as imaps://imap.example.org; default: what the domain publishes, its DNS records, or the usual names."`
+	SMTP         string     `name:"smtp" placeholder:"URL" help:"Upstream, such as submissions://smtp.example.org; default: as for --imap."`
 	IMAPListen   string     `name:"imap-listen" default:"127.0.0.1:1143" help:"Where mail programs fetch mail (${default})."`
 	SMTPListen   string     `name:"smtp-listen" default:"127.0.0.1:1025" help:"Where mail programs send mail (${default})."`
 	Auth         string     `default:"local" enum:"local,passthrough" help:"local: a password of our own; passthrough: that of the mail server."`
@@ -37,7 +37,7 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err != nil {
 		return err
 	}
-	added, err := c.configure(e, file)
+	added, err := c.configure(ctx, e, file)
 	if err != nil {
 		return err
 	}
@@ -72,12 +72,13 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 
 // configure makes sure that the file has a [[bridge]] for the address, and tells
 // whether it had to add it. A file is written only if all of it is well.
-func (c *setupCmd) configure(e *env, file string) (added bool, err error) {
+func (c *setupCmd) configure(ctx context.Context, e *env, file string) (added bool, err error) {
 	old, err := os.ReadFile(file)
 	fresh := errors.Is(err, os.ErrNotExist)
 	if err != nil && !fresh {
 		return false, err
 	}
+	proxy := ""
 	if !fresh {
 		cfg, err := config.Parse(file, string(old))
 		if err != nil {
@@ -88,9 +89,12 @@ func (c *setupCmd) configure(e *env, file string) (added bool, err error) {
 				return false, nil
 			}
 		}
+		proxy = cfg.Discovery.Proxy
 	}
 	if c.IMAP == "" || c.SMTP == "" {
-		return false, fmt.Errorf("%w: %s has no [[bridge]] for %s yet; say where its mail servers are: --imap imaps://HOST --smtp submissions://HOST", errUsage, file, c.Address)
+		if err := c.find(ctx, e, file, proxy); err != nil {
+			return false, err
+		}
 	}
 	text, keyFile := string(old), ""
 	if fresh {
