@@ -132,7 +132,7 @@ func clearSigned(body message.Source, encoding string) (all []digest, ok bool, e
 		return nil, false, nil
 	}
 	text, signature, ok := splitClear(b)
-	if !ok {
+	if !ok || !framedClear(b, signature) {
 		return nil, false, nil
 	}
 	sigs, err := readSignatures(message.Bytes(signature), "")

@@ -132,16 +132,25 @@ func (j *job) decrypted(ctx context.Context, p *plaintext, inline bool) (*Opened
 	} else if l, err = readLetter(outer, p.text); err != nil {
 		return nil, err
 	}
-	if len(all) == 0 && l.root != nil && signedParts(l.root) && oneReading(l.root.Header) && !encoded(l.root) { // RFC 3156, Section 6.1
-		sigs, err := detached(ctx, p.text, l.root)
-		if err != nil {
-			return nil, err
-		}
-		if all, err = j.judgeAll(ctx, sigs); err != nil {
+	if len(all) == 0 && l.root != nil && signedParts(l.root) { // RFC 3156, Section 6.1
+		if all, err = j.signedInside(ctx, p.text, l.root); err != nil {
 			return nil, err
 		}
 	}
 	return j.put(ctx, l, all)
+}
+
+// signedInside judges a multipart/signed that is all that was encrypted.
+func (j *job) signedInside(ctx context.Context, text message.Source, root *message.Part) ([]judged, error) {
+	alike, err := framedAlike(text, root)
+	if err != nil || !alike {
+		return nil, err
+	}
+	sigs, err := detached(ctx, text, root)
+	if err != nil {
+		return nil, err
+	}
+	return j.judgeAll(ctx, sigs)
 }
 
 // inlineCharset: the letters of an armor are ASCII, so that a charset of ASCII
@@ -215,17 +224,23 @@ func (j *job) put(ctx context.Context, l *letter, all []judged) (*Opened, error)
 // signed judges a message that is signed at its root and not encrypted; it is
 // shown as it is.
 func (j *job) signed(ctx context.Context) (*Opened, error) {
-	if !oneReading(j.root.Header) {
+	if !oneReading(j.root.Header) || j.root.Type == "text" && !decodes(j.root) {
 		return j.as(Plain), nil
 	}
 	opened := j.as(Signed)
 	var sigs []digest
 	var err error
 	if j.root.Type == "multipart" {
-		if !signedParts(j.root) || encoded(j.root) {
+		if !signedParts(j.root) {
 			return j.as(Plain), nil
 		}
-		sigs, err = detached(ctx, j.src, j.root)
+		var alike bool
+		if alike, err = framedAlike(j.src, j.root); err == nil && !alike {
+			return j.as(Plain), nil
+		}
+		if err == nil {
+			sigs, err = detached(ctx, j.src, j.root)
+		}
 	} else {
 		var ok bool
 		sigs, ok, err = clearSigned(message.Section(j.src, j.root.Body, j.root.End-j.root.Body), transferEncoding(j.root.Header))

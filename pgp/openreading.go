@@ -13,11 +13,11 @@ import (
 // anybody can wrap what somebody signed so that we see the signed part and
 // another program words of their own, beside our word for the signature.
 func oneReading(h message.Header) bool {
-	if bytes.IndexByte(h.Raw, 0) >= 0 || bytes.Count(h.Raw, []byte("\r")) != bytes.Count(h.Raw, []byte("\r\n")) {
+	if !oneLineEnd(h.Raw) {
 		return false
 	}
 	for _, f := range h.Fields {
-		if f.Name == "" {
+		if f.Name == "" || endsForSome(f) {
 			return false
 		}
 	}
@@ -25,7 +25,114 @@ func oneReading(h message.Header) bool {
 	if len(types) > 1 || len(h.All("Content-Transfer-Encoding")) > 1 || len(h.All("MIME-Version")) > 1 {
 		return false
 	}
-	return len(types) == 0 || paramsOnce(types[0].Value())
+	return len(types) == 0 || plainType(types[0].Value()) && paramsOnce(types[0].Value())
+}
+
+// oneLineEnd tells whether the lines of b end the same way for everyone: without
+// NUL and bare CR, and with either CRLF or LF, not now one and now the other.
+func oneLineEnd(b []byte) bool {
+	crlf := bytes.Count(b, lineEnd)
+	return bytes.IndexByte(b, 0) < 0 && bytes.Count(b, []byte("\r")) == crlf &&
+		(crlf == 0 || bytes.Count(b, []byte("\n")) == crlf)
+}
+
+// endsForSome tells of a field that some take for none, or for the header's end:
+// with white space before the colon (RFC 5322, Section 4.5.8, of old), or a
+// continuation line of white space only (Section 4.2).
+func endsForSome(f message.Field) bool {
+	if len(f.Raw) <= len(f.Name) || f.Raw[len(f.Name)] != ':' {
+		return true
+	}
+	first := true
+	for line := range bytes.Lines(f.Raw) {
+		if !first && len(bytes.TrimSpace(line)) == 0 {
+			return true
+		}
+		first = false
+	}
+	return false
+}
+
+// plainType tells whether a Content-Type is written as RFC 2045, Section 5.1 has
+// it, in the simplest way: without comments, which some take for text, escapes,
+// or values that some cut short.
+func plainType(value string) bool {
+	rest, _ := strings.CutPrefix(value, typeWord(value))
+	if len(rest) == len(value) {
+		return false
+	}
+	for {
+		rest = strings.TrimLeft(rest, " \t")
+		if rest == "" {
+			return true
+		}
+		if rest[0] != ';' {
+			return false
+		}
+		if rest = strings.TrimLeft(rest[1:], " \t"); rest == "" {
+			return true // a semicolon too many is common
+		}
+		name := token(rest)
+		if after := strings.TrimLeft(rest[len(name):], " \t"); name != "" && (after == "" || after[0] == ';') {
+			rest = after // a word that isn't a parameter, as chatmail's "protected"
+			continue
+		}
+		base, _, extended := strings.Cut(strings.ToLower(name), "*")
+		if name == "" || len(rest) <= len(name) || rest[len(name)] != '=' ||
+			extended && (base == "boundary" || base == "protocol") {
+			return false
+		}
+		v, n := paramValue(rest[len(name)+1:])
+		if n == 0 || base == "boundary" && !plainBoundary(v) {
+			return false
+		}
+		rest = rest[len(name)+1+n:]
+	}
+}
+
+// typeWord is the "type/subtype" that value begins with.
+func typeWord(value string) string {
+	t := token(value)
+	if t == "" || len(value) <= len(t) || value[len(t)] != '/' {
+		return ""
+	}
+	s := token(value[len(t)+1:])
+	if s == "" {
+		return ""
+	}
+	return value[:len(t)+1+len(s)]
+}
+
+// token is the token that s begins with (RFC 2045, Section 5.1).
+func token(s string) string {
+	if i := strings.IndexFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?=`, r)
+	}); i >= 0 {
+		return s[:i]
+	}
+	return s
+}
+
+// paramValue is the value that s begins with, and its length as written; 0 if it
+// is none, or none that is simple.
+func paramValue(s string) (v string, n int) {
+	if !strings.HasPrefix(s, `"`) {
+		v = token(s)
+		return v, len(v)
+	}
+	v, _, ok := strings.Cut(s[1:], `"`)
+	if !ok || strings.Contains(v, `\`) || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		return "", 0
+	}
+	return v, len(v) + 2
+}
+
+// plainBoundary: RFC 2046, Section 5.1.1.
+func plainBoundary(b string) bool {
+	return b != "" && len(b) <= 70 && b[len(b)-1] != ' ' && !strings.ContainsFunc(b, func(r rune) bool {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		return !letter && !strings.ContainsRune("'()+_,-./:=? ", r)
+	})
 }
 
 // paramsOnce tells whether no parameter is there twice, as a piece or encoded

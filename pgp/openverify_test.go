@@ -156,10 +156,14 @@ func TestSignedReading(t *testing.T) {
 		part := "Content-Type: text/plain" + partHead + "\r\n\r\nCANARY\r\n"
 		var sig bytes.Buffer
 		must(t, openpgp.DetachSignWithParams(&sig, []*openpgp.Entity{engineOf(t, c.alice)}, strings.NewReader(part), &openpgp.SignParams{Config: at(testNow)}))
-		return outside + head + "\r\n\r\n--s2\r\n\r\nMallory's words\r\n--s2--\r\n--ss\r\n" + part +
+		preamble := "This is an OpenPGP/MIME signed message\r\n\r\n"
+		if strings.Contains(head, "s2") || strings.Contains(head, "=2") {
+			preamble = "--s2\r\n\r\nMallory's words\r\n--s2--\r\n"
+		}
+		return outside + head + "\r\n\r\n" + preamble + "--ss\r\n" + part +
 			"\r\n--ss\r\nContent-Type: application/pgp-signature\r\n\r\n" + strings.ReplaceAll(pgpMessage(sig.Bytes()), "PGP MESSAGE", "PGP SIGNATURE") + "\r\n--ss--\r\n"
 	}
-	const signed = `Content-Type: multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha256; boundary=ss`
+	const signed = `Content-Type: multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha512; boundary=ss`
 	tests := []struct{ name, mail, want string }{
 		{"one structure", mail(signed, ""), "signed valid"},
 		{"a second boundary", mail(signed+"; boundary=s2", ""), "plain"},

@@ -1,0 +1,139 @@
+package pgp
+
+import (
+	"bytes"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"letterlock.org/letterlock/internal/message"
+)
+
+// Bounds of what stands around the parts of a signed message.
+const (
+	maxPreamble = 4 << 10
+	maxEpilogue = 64 << 10
+)
+
+// framedAlike tells whether every mail program cuts a multipart/signed of src
+// into the same two parts. All but the first part is anybody's to write, the
+// boundary too: a delimiter that only some take for one ("--boundaryX", which
+// message.Parse takes as Dovecot does) would have others show the signature's
+// header and what follows it as part of the letter.
+func framedAlike(src message.Source, p *message.Part) (bool, error) {
+	if !oneReading(p.Header) || !isTransparent(p) || len(p.Children) != 2 || !oneReading(p.Children[1].Header) {
+		return false, nil
+	}
+	signed, box := p.Children[0], p.Children[1]
+	gaps := []struct{ from, to, most int64 }{
+		{p.Body, signed.Start, maxPreamble}, {signed.End, box.Start, 100}, {box.End, p.End, maxEpilogue},
+	}
+	var frame [3][]byte
+	for i, g := range gaps {
+		if g.to-g.from > g.most {
+			return false, nil
+		}
+		b := make([]byte, g.to-g.from)
+		if n, err := src.ReadAt(b, g.from); n < len(b) {
+			if err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			return false, err
+		}
+		frame[i] = b
+	}
+	if !oneLineEnd(slices.Concat(p.Header.Raw, frame[0], frame[1], box.Header.Raw, frame[2])) {
+		return false, nil
+	}
+	return delimits(frame, "--"+p.Params["boundary"]), nil
+}
+
+// delimits tells whether what stands before, between and after the two parts is
+// their delimiter, exactly, and no other line looks like one (RFC 2046, Section
+// 5.1.1; the white space that it allows after a delimiter not every program does).
+func delimits(frame [3][]byte, delimiter string) bool {
+	for i := range frame {
+		frame[i] = bytes.ReplaceAll(frame[i], lineEnd, []byte("\n"))
+	}
+	before, between, after := string(frame[0]), string(frame[1]), string(frame[2])
+	preamble, ok := strings.CutSuffix("\n"+before, "\n"+delimiter+"\n")
+	if !ok || strings.Contains(preamble, "\n--") || between != "\n"+delimiter+"\n" {
+		return false
+	}
+	if after == "" {
+		return true // cut off; nothing more is to be seen
+	}
+	epilogue, ok := strings.CutPrefix(after, "\n"+delimiter+"--")
+	return ok && (epilogue == "" || epilogue[0] == '\n') && !strings.Contains(epilogue, "\n--")
+}
+
+// isTransparent tells of a part whose bytes are what they stand for.
+func isTransparent(p *message.Part) bool {
+	switch transferEncoding(p.Header) {
+	case "", "7bit", "8bit", "binary":
+		return true
+	}
+	return false
+}
+
+// decodes tells of a part whose bytes stand for the same with every program.
+func decodes(p *message.Part) bool {
+	e := transferEncoding(p.Header)
+	return isTransparent(p) || e == "base64" || e == "quoted-printable"
+}
+
+// Hashes that a clear-signed text may name (RFC 9580, Section 7 and, for what
+// old programs write, RFC 4880, Section 9.4).
+var hashNames = []string{"MD5", "SHA1", "RIPEMD160", "SHA224", "SHA256", "SHA384", "SHA512", "SHA3-256", "SHA3-512"}
+
+// saysOnlyHashes tells whether a "Hash: " line of a clear-signed text holds names
+// of hashes and nothing else: it is not signed, but it is seen.
+func saysOnlyHashes(line []byte) bool {
+	value, ok := strings.CutPrefix(string(bytes.TrimRight(line, " \t")), "Hash: ")
+	return ok && !slices.ContainsFunc(strings.Split(value, ","), func(name string) bool {
+		return !slices.Contains(hashNames, strings.TrimLeft(name, " "))
+	})
+}
+
+// framedClear tells whether what stands around a clear-signed text, unsigned but
+// seen, says nothing: of the lines before it only the names of hashes, of the
+// armor's headers only what program wrote it. b and signature are those of splitClear.
+func framedClear(b, signature []byte) bool {
+	_, b = cutLine(bytes.TrimLeft(b, " \t\r\n"))
+	for n := 0; ; n++ {
+		line, rest := cutLine(b)
+		if len(bytes.TrimRight(line, " \t")) == 0 {
+			break
+		}
+		if n == 4 || !saysOnlyHashes(line) {
+			return false
+		}
+		b = rest
+	}
+	_, b = cutLine(signature)
+	for n := 0; ; n++ {
+		line, rest := cutLine(b)
+		if len(bytes.TrimRight(line, " \t")) == 0 {
+			return true
+		}
+		if n == 4 || !namesProgram(string(bytes.TrimRight(line, " \t"))) {
+			return false
+		}
+		b = rest
+	}
+}
+
+// namesProgram tells of an armor header that names a program, and has no room for
+// words of anybody's own: "Version: GnuPG v2.0.22 (GNU/Linux)", and those comments
+// that widespread programs put there by themselves.
+func namesProgram(line string) bool {
+	return versionHeader.MatchString(line) || commentHeader.MatchString(line)
+}
+
+var (
+	versionHeader = regexp.MustCompile(`^Version: [A-Za-z][A-Za-z0-9.+/_-]{0,23}( [A-Z][A-Za-z]{1,11})?( [vV]?[0-9][0-9A-Za-z.+_-]{0,15})?( \([A-Za-z0-9 ./_:-]{1,24}\))?$`)
+	commentHeader = regexp.MustCompile(`^Comment: (Seamlessly send and receive encrypted email|` +
+		`(GPGTools - |Using (GnuPG|PGP) with [A-Za-z0-9.-]{1,16} - )?` +
+		`https?://(www\.)?(enigmail\.net|enigmail\.mozdev\.org|gpgtools\.(org|com)|gnupg\.org|mailvelope\.com|openpgpjs\.org|flowcrypt\.com|protonmail\.com|proton\.me)/?)$`)
+)

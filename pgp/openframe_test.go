@@ -1,0 +1,124 @@
+package pgp_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"letterlock.org/letterlock/pgp"
+)
+
+// detachedBy is an armored signature over text.
+func detachedBy(t testing.TB, k *pgp.Key, text string, textSig bool) string {
+	t.Helper()
+	var sig bytes.Buffer
+	must(t, openpgp.DetachSignWithParams(&sig, []*openpgp.Entity{engineOf(t, k)}, strings.NewReader(text), &openpgp.SignParams{Config: at(testNow), TextSig: textSig}))
+	return strings.ReplaceAll(pgpMessage(sig.Bytes()), "PGP MESSAGE", "PGP SIGNATURE")
+}
+
+// signedFraming are a signed message in the frames that anybody can put around it.
+func signedFraming(t testing.TB, c *couple) []struct{ name, head, body, want string } {
+	const part = "Content-Type: text/plain\r\n\r\nCANARY\r\n"
+	sig := detachedBy(t, c.alice, part, false)
+	frame := func(before, between, boxHead, after string) string {
+		return before + part + between + "Content-Type: application/pgp-signature\r\n" + boxHead + "\r\n" + sig + after
+	}
+	const signed, d = `Content-Type: multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha512; `, "\r\n--ss\r\n"
+	const first, end, ss = "--ss\r\n", "\r\n--ss--\r\n", signed + "boundary=ss\r\n"
+	whole := frame(first, d, "", end)
+	const mallory = "\r\nMallory's words\r\n"
+	return []struct{ name, head, body, want string }{
+		{"as it should be", ss, whole, "signed valid"},
+		{"with a preamble", ss, "This is an OpenPGP/MIME signed message (RFC 4880 and 3156)\r\n" + whole, "signed valid"},
+		{"with text after the end", ss, whole + "list footer\r\n", "signed valid"},
+		{"without an end", ss, frame(first, d, "", ""), "signed valid"},
+		{"with a boundary in quotes", signed + "\r\n\tboundary=\"=-+'(s s)_,./:=?\"\r\n", strings.ReplaceAll(whole, "--ss", "--=-+'(s s)_,./:=?"), "signed valid"},
+		{"with a semicolon at the end", signed + "boundary=ss;\r\n", whole, "signed valid"},
+		{"with a word among its parameters, as some write it", signed + "protected; \r\n\tboundary=\"ss\"\r\n", whole, "signed valid"},
+		{"with line ends of LF", ss, strings.ReplaceAll(whole, "\r\n", "\n"), "plain"}, // its header has CRLF
+		{"with a delimiter that only begins like one", ss, frame(first, "\r\n--ssX\r\n", "X-Note:"+mallory, end), "plain"},
+		{"with an end that only begins like one", ss, frame(first, d, "", "\r\n--ss--X\r\n"+mallory+end), "plain"},
+		{"with neither, and words for those who see none", ss, frame(first, "\r\n--ssX\r\n", "", "\r\n--ss--X\r\n"+mallory+end), "plain"},
+		{"with words after the delimiter", ss, frame(first, "\r\n--ss X\r\n", "", end), "plain"},
+		{"with white space after the delimiter", ss, frame(first, "\r\n--ss \r\n", "", end), "plain"},
+		{"with white space after the first delimiter", ss, frame("--ss\t\r\n", d, "", end), "plain"},
+		{"with a delimiter on a line of LF", ss, frame(first, "\n--ss\n", "", end), "plain"},
+		{"with a part before it for who takes CR for a line end", ss, "x\r--ss\r" + mallory + whole, "plain"},
+		{"with a part after its end", ss, whole + first + mallory + end, "plain"},
+		{"with a part after its end for who takes CR for a line end", ss, whole + "\r--ss\r" + mallory, "plain"},
+		{"with a boundary that ends in a space", signed + "boundary=\"ss \"\r\n", first + mallory + strings.ReplaceAll(whole, "--ss", "--ss "), "plain"},
+		{"with a boundary in escapes", signed + "boundary=\"s\\s\"\r\n", whole, "plain"},
+		{"with a boundary that some cut short", signed + "boundary=ss=x\r\n", strings.ReplaceAll(whole, "--ss", "--ss=x"), "plain"},
+		{"with a boundary in a comment", strings.Replace(ss, "signed;", "signed (; boundary=s2);", 1), "--s2\r\n" + mallory + "--s2--\r\n" + whole, "plain"},
+		{"with a boundary before the first semicolon", strings.Replace(ss, "signed;", "signed boundary=s2;", 1), whole, "plain"},
+		{"with a boundary behind a space", signed + "boundary =ss\r\n", whole, "plain"},
+		{"with a type that some see no field in", strings.Replace(ss, "Content-Type:", "Content-Type :", 1), whole, "plain"},
+		{"with a type behind a line of white space", "X-A: b\r\n \r\n" + ss, whole, "plain"},
+		{"with a signature that says to be a letter too", ss, frame(first, d, "Content-Type: text/html\r\n", end), "plain"},
+		{"with an encoding that some undo", ss + "Content-Transfer-Encoding: x-uuencode\r\n", whole, "plain"},
+	}
+}
+
+// TestSignedFraming: what is not signed around a signed part must not have any
+// program show more than that part.
+func TestSignedFraming(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	for _, tt := range signedFraming(t, c) {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := openBytes(t, []byte(outside+tt.head+"\r\n"+tt.body), c.opening()); summary(got) != tt.want {
+				t.Errorf("got %q, want %q", summary(got), tt.want)
+			}
+			want := map[string]string{"signed valid": "encrypted valid", "plain": "encrypted none"}[tt.want]
+			if strings.HasSuffix(tt.name, "LF") || strings.Contains(tt.name, "some see no field") {
+				return // whose root is no multipart, or which the header makes no difference to
+			}
+			k, d := locked(t, literal(t, tt.head+"\r\n"+tt.body), c.bob)
+			if got := openBytes(t, []byte(mime(outside, append(k, d...))), c.opening()); summary(got) != want {
+				t.Errorf("inside: got %q, want %q", summary(got), want)
+			}
+		})
+	}
+	lf := strings.ReplaceAll(outside, "\r\n", "\n") + strings.ReplaceAll(signedFraming(t, c)[0].head+"\r\n"+signedFraming(t, c)[0].body, "\r\n", "\n")
+	if got := openBytes(t, []byte(lf), c.opening()); summary(got) != "signed valid" {
+		t.Errorf("all of it with LF: got %q", summary(got))
+	}
+}
+
+// TestClearFraming: of what stands around a clear-signed text nothing may be
+// anybody's words.
+func TestClearFraming(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	sig := detachedBy(t, c.alice, "CANARY", true)
+	mail := func(head, hashes, headers string) string {
+		return outside + head + "\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\n" + hashes + "\r\nCANARY\r\n" +
+			strings.Replace(sig, "-----\r\n", "-----\r\n"+headers, 1)
+	}
+	const hash, valid = "Hash: SHA512\r\n", "signed valid"
+	tests := []struct{ name, mail, want string }{
+		{"a hash", mail("", hash, ""), valid},
+		{"no hash", mail("", "", ""), valid},
+		{"two hashes on a line", mail("", "Hash: SHA256, SHA512\r\n", ""), valid},
+		{"GnuPG of old", mail("", hash, "Version: GnuPG v1.4.11 (GNU/Linux)\r\nComment: Using GnuPG with Mozilla - http://enigmail.mozdev.org/\r\n"), valid},
+		{"a Mac", mail("", hash, "Version: GnuPG/MacGPG2 v2.0.22 (Darwin)\r\nComment: GPGTools - https://gpgtools.org\r\n"), valid},
+		{"Mailvelope", mail("", hash, "Version: Mailvelope v4.4.1\r\nComment: https://www.mailvelope.com\r\n"), valid},
+		{"FlowCrypt", mail("", hash, "Version: FlowCrypt 8.5.0\r\nComment: Seamlessly send and receive encrypted email\r\n"), valid},
+		{"PGP", mail("", hash, "Version: PGP Desktop 9.0.2 (Build 2424)\r\n"), valid},
+		{"an encoding that some undo", mail("Content-Transfer-Encoding: x-uuencode\r\n", hash, ""), "plain"},
+		{"words after a hash's name", mail("", "Hash: SHA512 The deal is off. Alice\r\n", ""), "plain"},
+		{"words for a hash's name", mail("", "Hash: SHA512\r\nHash: The deal is off. Alice\r\n", ""), "plain"},
+		{"many hashes", mail("", strings.Repeat(hash, 5), ""), "plain"},
+		{"words as a comment", mail("", hash, "Comment: pay 5000 to Mallory\r\n"), "plain"},
+		{"words before a comment's address", mail("", hash, "Comment: pay 5000 to Mallory - https://enigmail.net\r\n"), "plain"},
+		{"words as a version", mail("", hash, "Version: pay Mallory at once\r\n"), "plain"},
+		{"words as a header of their own", mail("", hash, "PS: pay Mallory\r\n"), "plain"},
+	}
+	for _, tt := range tests {
+		if got := openBytes(t, []byte(tt.mail), c.opening()); summary(got) != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
+		}
+	}
+}
