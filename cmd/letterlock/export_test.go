@@ -45,3 +45,6 @@ func JSONListOf(w io.Writer, vs ...any) error {
 	l.end()
 	return nil
 }
+
+// Unit is the user's systemd service for a program and a configuration.
+var Unit = unit

@@ -23,6 +23,7 @@ type cli struct {
 	Demo    demoCmd     `cmd:"" help:"Try it: an upstream, a key directory, and Alice and Bob with a bridge each, in this process."`
 	Serve   serveCmd    `cmd:"" help:"Run every role that the configuration has."`
 	Setup   setupCmd    `cmd:"" help:"Make an account ready: configuration, key, passwords."`
+	Service serviceCmd  `cmd:"" help:"Have serve run whenever you are logged in: install, remove."`
 	Account accountCmd  `cmd:"" help:"Accounts: add, show, password."`
 	Relay   relayCmd    `cmd:"" help:"The organisation's gateway: init, password."`
 	Status  statusCmd   `cmd:"" help:"How everything stands."`

@@ -65,7 +65,7 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 		return err
 	}
 	if added {
-		e.printf("\nNext: letterlock serve --config %s\n", file)
+		e.printf("\nNext: letterlock serve --config %s\nOr, to have it run whenever you are logged in: letterlock service install --config %s\n", file, file)
 	}
 	return nil
 }
