@@ -69,7 +69,7 @@ type Opened struct {
 func Open(ctx context.Context, src message.Source, o Opening) (opened *Opened, err error) {
 	root, err := message.Parse(src, message.Limits{})
 	if errors.Is(err, message.ErrLimit) {
-		return &Opened{Class: Plain, Verdict: Verdict{Signature: SignatureNone}}, nil
+		return overLimit(src)
 	}
 	if err != nil {
 		return nil, err
@@ -100,6 +100,23 @@ func Open(ctx context.Context, src message.Source, o Opening) (opened *Opened, e
 		return j.opaque(reasonTooLarge), nil
 	case err != nil:
 		return nil, err
+	}
+	return opened, nil
+}
+
+// overLimit is a message of more structure than is read. Where its header says that
+// it is encrypted, its reader is told that it stays closed.
+func overLimit(src message.Source) (*Opened, error) {
+	opened := &Opened{Class: Plain, Verdict: Verdict{Signature: SignatureNone}}
+	h, err := message.ReadHeader(src, 0)
+	if errors.Is(err, message.ErrLimit) {
+		return opened, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if word, _ := message.ParseParams(h.Get("Content-Type")); word == "multipart/encrypted" {
+		opened.Class, opened.Reason = Opaque, reasonParts
 	}
 	return opened, nil
 }

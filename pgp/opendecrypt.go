@@ -31,6 +31,7 @@ func refuse(reason string) error { return refusal{reason} }
 // Reasons that Opened gives.
 const (
 	reasonNoKey     = "none of your keys opens this message"
+	reasonCipher    = "this message is encrypted with an old cipher that Letterlock doesn't have, such as Blowfish or IDEA; GnuPG may open it"
 	reasonPassword  = "this message is encrypted with a password, which Letterlock does not ask for"
 	reasonDamaged   = "this message was damaged or changed on its way"
 	reasonNoMDC     = "this message is encrypted without protection against change, as old programs did; it stays closed"
@@ -40,6 +41,7 @@ const (
 	reasonTooLong   = "opening this message takes too long"
 	reasonShape     = "this message claims to be encrypted, but is not built as RFC 3156 says"
 	reasonReplayed  = "this ciphertext came before in another message; somebody may have sent it again under a new name"
+	reasonParts     = "this message claims to be encrypted, but has too many parts or levels"
 	reasonComplex   = "the text inside has too many parts or levels"
 )
 
@@ -144,6 +146,8 @@ func (w *watched) explain(g *guard, err error) error {
 		return refuse(reasonMany)
 	case g.err == errNotEncrypted, errors.Is(err, errNotEncrypted):
 		return refuse(reasonNotSealed)
+	case errors.Is(err, errNoCipher):
+		return refuse(reasonCipher)
 	case errors.Is(err, errNoKey) && g.keys == 0 && g.secrets > 0:
 		return refuse(reasonPassword)
 	case errors.Is(err, errNoKey):

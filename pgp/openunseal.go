@@ -21,7 +21,10 @@ const (
 	maxCompression = 4 // layers; bzip2 takes 4 MiB for each
 )
 
-var errNoKey = errors.New("none of the keys fits")
+var (
+	errNoKey    = errors.New("none of the keys fits")
+	errNoCipher = errors.New("the key fits, but not the cipher")
+)
 
 // unseal reads one message: session keys, the encrypted data, and in it perhaps
 // layers of compression, signatures, exactly one literal, signatures (RFC 9580,
@@ -102,12 +105,17 @@ func openWith(data packet.EncryptedDataPacket, sessions []*packet.EncryptedKey, 
 	for _, e := range keys.decryptionKeys() {
 		ours = append(ours, decrypters(e, cfg)...)
 	}
+	failed := errNoKey
 	for _, s := range sessions {
 		for _, k := range ours {
 			if s.KeyId != 0 && s.KeyId != k.PublicKey.KeyId || s.Algo != k.PublicKey.PubKeyAlgo {
 				continue
 			}
-			if recoverCall(func() error { return s.Decrypt(k.PrivateKey, cfg) }) != nil || len(s.Key) == 0 {
+			if err := recoverCall(func() error { return s.Decrypt(k.PrivateKey, cfg) }); err != nil || len(s.Key) == 0 {
+				var unsupported pgperrors.UnsupportedError
+				if s.KeyId != 0 && errors.As(err, &unsupported) {
+					failed = errNoCipher
+				}
 				continue
 			}
 			body, err := data.Decrypt(s.CipherFunc, s.Key)
@@ -120,7 +128,7 @@ func openWith(data packet.EncryptedDataPacket, sessions []*packet.EncryptedKey, 
 			}
 		}
 	}
-	return nil, errNoKey
+	return nil, failed
 }
 
 // decrypters are the keys of an entity that may decrypt, live or not: old mail
