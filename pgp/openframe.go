@@ -77,10 +77,21 @@ func isTransparent(p *message.Part) bool {
 	return false
 }
 
-// decodes tells of a part whose bytes stand for the same with every program.
+// decodes tells of a text whose bytes stand for the same letters with every program,
+// as far as what is not signed decides it.
 func decodes(p *message.Part) bool {
 	e := transferEncoding(p.Header)
-	return isTransparent(p) || e == "base64" || e == "quoted-printable"
+	return (isTransparent(p) || e == "base64" || e == "quoted-printable") &&
+		keepsASCII(p.Params["charset"]) && !strings.EqualFold(p.Params["delsp"], "yes") // RFC 3676, Section 4.1: joins words
+}
+
+// keepsASCII tells of a charset in which ASCII stands for itself, as almost all are
+// that are used in mail; not UTF-7 or UTF-16, which make other letters of it.
+func keepsASCII(charset string) bool {
+	charset = strings.ToLower(charset)
+	return charset == "" || slices.ContainsFunc([]string{"us-ascii", "ascii", "utf-8", "utf8", "iso-8859-", "iso8859-", "latin", "windows-", "cp125", "cp85", "cp86", "ibm85", "ibm86",
+		"koi8-", "iso-2022-", "gb2312", "gbk", "gb18030", "big5", "euc-", "shift_jis", "ks_c_5601", "tis-620", "mac"},
+		func(prefix string) bool { return strings.HasPrefix(charset, prefix) })
 }
 
 // Hashes that a clear-signed text may name (RFC 9580, Section 7 and, for what

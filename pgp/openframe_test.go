@@ -2,11 +2,18 @@ package pgp_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
+	stdmime "mime"
+	"mime/multipart"
+	netmail "net/mail"
 	"strings"
 	"testing"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -108,6 +115,10 @@ func TestClearFraming(t *testing.T) {
 		{"FlowCrypt", mail("", hash, "Version: FlowCrypt 8.5.0\r\nComment: Seamlessly send and receive encrypted email\r\n"), valid},
 		{"PGP", mail("", hash, "Version: PGP Desktop 9.0.2 (Build 2424)\r\n"), valid},
 		{"an encoding that some undo", mail("Content-Transfer-Encoding: x-uuencode\r\n", hash, ""), "plain"},
+		{"a charset of its own", mail("Content-Type: text/plain; charset=ISO-2022-JP\r\n", hash, ""), valid},
+		{"a charset that makes other letters of it", mail("Content-Type: text/plain; charset=utf-7\r\n", hash, ""), "plain"},
+		{"lines that flow", mail("Content-Type: text/plain; format=flowed\r\n", hash, ""), valid},
+		{"lines that flow into one word", mail("Content-Type: text/plain; format=flowed; delsp=yes\r\n", hash, ""), "plain"},
 		{"words after a hash's name", mail("", "Hash: SHA512 The deal is off. Alice\r\n", ""), "plain"},
 		{"words for a hash's name", mail("", "Hash: SHA512\r\nHash: The deal is off. Alice\r\n", ""), "plain"},
 		{"many hashes", mail("", strings.Repeat(hash, 5), ""), "plain"},
@@ -120,5 +131,93 @@ func TestClearFraming(t *testing.T) {
 		if got := openBytes(t, []byte(tt.mail), c.opening()); summary(got) != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
 		}
+	}
+}
+
+// TestInlineCharset: the charset of an inline message is not signed.
+func TestInlineCharset(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	armored := pgpMessage(written(t, "CANARY +AGE-", c.alice, nil, c.bob))
+	tests := []struct{ name, outer, armor, want string }{
+		{"none", "", "", "utf-8"},
+		{"the mail's", "koi8-r", "", "koi8-r"},
+		{"the armor's goes before it", "us-ascii", "Charset: iso-8859-15\r\n", "iso-8859-15"},
+		{"one that makes other letters of ASCII", "utf-7", "", "utf-8"},
+		{"one in the armor that does", "", "Charset: UTF-16BE\r\n", "utf-8"},
+	}
+	for _, tt := range tests {
+		head := "Content-Type: text/plain"
+		if tt.outer != "" {
+			head += "; charset=" + tt.outer
+		}
+		got := openBytes(t, []byte(outside+head+"\r\n\r\n"+strings.Replace(armored, "-----\r\n", "-----\r\n"+tt.armor, 1)), c.opening())
+		if summary(got) != "encrypted valid" {
+			t.Fatalf("%s: got %q (%s)", tt.name, summary(got), got.Reason)
+		}
+		if text := string(all(t, got.Rendering)); !strings.Contains(text, "Content-Type: text/plain; charset="+tt.want+"\r\n") {
+			t.Errorf("%s: want charset %s:\n%s", tt.name, tt.want, text)
+		}
+	}
+}
+
+// FuzzSignedFraming: where a signed message is called valid, another reader of MIME
+// cuts it into the same two parts.
+func FuzzSignedFraming(f *testing.F) {
+	const part = "Content-Type: text/plain\r\n\r\nCANARY\r\n"
+	c := newCouple(f)
+	sig := detachedBy(f, c.alice, part, false) // every process has keys of its own
+	for _, tt := range signedFraming(f, c) {
+		before, rest, ok := strings.Cut(tt.body, part)
+		between, after, ok2 := strings.Cut(rest, "-----BEGIN PGP SIGNATURE")
+		_, after, ok3 := strings.Cut(after, "-----END PGP SIGNATURE-----\r\n")
+		if ok && ok2 && ok3 {
+			f.Add(tt.head, before, between, after)
+		}
+	}
+	o := c.opening()
+	f.Fuzz(func(t *testing.T, head, before, between, after string) {
+		mail := outside + head + "\r\n" + before + part + between + sig + after
+		got, err := pgp.Open(context.Background(), message.Bytes([]byte(mail)), o)
+		if err != nil {
+			t.Fatalf("Open: %v", err)
+		}
+		if got.Class == pgp.Signed && got.Verdict.Signature == pgp.SignatureValid {
+			checkSignedAlone(t, mail, "CANARY\r\n")
+		}
+	})
+}
+
+// checkSignedAlone demands that the standard library finds nothing but text and a
+// signature in a multipart/signed mail.
+func checkSignedAlone(t *testing.T, mail, text string) {
+	t.Helper()
+	m, err := netmail.ReadMessage(strings.NewReader(mail))
+	if err != nil {
+		t.Fatalf("called valid, but: %v\n%s", err, mail)
+	}
+	_, params, err := stdmime.ParseMediaType(m.Header.Get("Content-Type"))
+	if errors.Is(err, stdmime.ErrInvalidMediaParameter) {
+		return // a word among the parameters, where it gives none
+	}
+	if err != nil {
+		t.Fatalf("called valid, but: %v\n%s", err, mail)
+	}
+	r, n := multipart.NewReader(m.Body, params["boundary"]), 0
+	for {
+		p, err := r.NextRawPart()
+		if err == io.EOF || err != nil && n == 2 { // cut off
+			break
+		}
+		if err != nil {
+			t.Fatalf("called valid, but: %v\n%s", err, mail)
+		}
+		b, err := io.ReadAll(p)
+		if n++; n == 1 && (err != nil || string(b) != text) || n > 2 {
+			t.Fatalf("called valid, but part %d is %q (%v)\n%s", n, b, err, mail)
+		}
+	}
+	if n != 2 {
+		t.Fatalf("called valid, but of %d parts\n%s", n, mail)
 	}
 }

@@ -154,9 +154,10 @@ func (j *job) signedInside(ctx context.Context, text message.Source, root *messa
 }
 
 // inlineCharset: the letters of an armor are ASCII, so that a charset of ASCII
-// says nothing of what is inside.
+// says nothing of what is inside; nor does one, not being signed, that makes other
+// letters of it.
 func inlineCharset(s string) string {
-	if strings.EqualFold(s, "us-ascii") || strings.EqualFold(s, "ascii") {
+	if strings.EqualFold(s, "us-ascii") || strings.EqualFold(s, "ascii") || !keepsASCII(s) {
 		return ""
 	}
 	return s
