@@ -92,7 +92,7 @@ type Account struct {
 	// Spool bounds messages on their way.
 	Spool message.SpoolOptions
 	// Gone tells that the account is not served any more: its sessions end with BYE at
-	// their next command, and those in IDLE once Server.Recheck is called. nil means
+	// their next command, and those that wait once Server.Recheck is called. nil means
 	// never. It is called concurrently, and does no I/O.
 	Gone func() bool
 }

@@ -2,7 +2,9 @@ package imapd
 
 import (
 	"bufio"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +17,12 @@ type patientConn struct {
 	net.Conn
 	read, write atomic.Int64 // time.Duration
 	beforeRead  func()
+	// woken is asked by the goroutine that reads, after wake: an error ends the
+	// read, and is what it returns. nil goes on reading.
+	woken  func() error
+	waking atomic.Bool // wake was called
+	// quiet is set by the goroutine that reads; the first byte clears it.
+	quiet atomic.Bool
 }
 
 func newPatientConn(c net.Conn, read, write time.Duration) *patientConn {
@@ -28,13 +36,35 @@ func (p *patientConn) Read(b []byte) (int, error) {
 	if p.beforeRead != nil {
 		p.beforeRead()
 	}
-	_ = p.Conn.SetReadDeadline(time.Now().Add(time.Duration(p.read.Load())))
-	return p.Conn.Read(b)
+	for {
+		_ = p.Conn.SetReadDeadline(time.Now().Add(time.Duration(p.read.Load())))
+		if p.waking.Swap(false) { // after the deadline was set, which wake cuts short
+			if err := p.woken(); err != nil {
+				return 0, err
+			}
+		}
+		n, err := p.Conn.Read(b)
+		if n > 0 && p.quiet.Load() {
+			p.quiet.Store(false)
+		}
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !p.waking.Load() {
+			return n, err
+		}
+	}
 }
 
 func (p *patientConn) Write(b []byte) (int, error) {
 	_ = p.Conn.SetWriteDeadline(time.Now().Add(time.Duration(p.write.Load())))
 	return p.Conn.Write(b)
+}
+
+// wake has whoever reads next ask woken, and with now whoever reads at the moment:
+// nobody else may use the connection then. It may be called by any goroutine.
+func (p *patientConn) wake(now bool) {
+	p.waking.Store(true)
+	if now {
+		_ = p.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // output is what goes to the client. Whoever writes a response holds it from

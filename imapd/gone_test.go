@@ -1,6 +1,9 @@
 package imapd_test
 
 import (
+	"bufio"
+	"crypto/tls"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,6 +40,8 @@ func TestAnAccountThatIsGone(t *testing.T) {
 	if got := piped.response(); !strings.HasPrefix(got, "+") {
 		t.Fatalf("APPEND: %q", got)
 	}
+	leaving.send("k NOOP\r\nl LOGO")
+	leaving.until("k")
 	gone.Store(true)
 	b.server.Recheck()
 	piped.send("a: b\n\r\ny NOOP\r\nz NOOP\r\n")
@@ -60,8 +65,61 @@ func TestAnAccountThatIsGone(t *testing.T) {
 			t.Errorf("%s: %q after BYE", name, got)
 		}
 	}
-	leaving.send("l LOGOUT\r\n")
+	leaving.send("UT\r\n")
 	if got := leaving.until("l"); !strings.HasPrefix(got[len(got)-1], "l OK") {
 		t.Errorf("LOGOUT: %q", got)
 	}
+}
+
+// TestAnAccountThatIsGoneFromSomebodyWhoWaits: between commands they end at once, in
+// TLS too; half a command is no command, and who may stay notices nothing.
+func TestAnAccountThatIsGoneFromSomebodyWhoWaits(t *testing.T) {
+	up, err := mailtest.Start(mailtest.Options{Users: map[string]string{user: "pw"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	web := httptest.NewTLSServer(nil) // for its certificate
+	defer web.Close()
+	var gone atomic.Bool
+	b := startBridge(t, up.IMAPAddr, user, "pw", func(c *imapd.Config, a *imapd.Account) {
+		c.TLS, a.Gone = &tls.Config{Certificates: web.TLS.Certificates}, gone.Load
+	})
+	fresh, secure := dial(t, b.addr), dial(t, b.addr)
+	plain, half, literal := login(t, b.addr, user, password), login(t, b.addr, user, password), login(t, b.addr, user, password)
+	secure.response()
+	secure.ok("STARTTLS")
+	secure.conn = tls.Client(secure.conn, &tls.Config{InsecureSkipVerify: true})
+	secure.r = bufio.NewReader(secure.conn)
+	secure.ok("LOGIN " + user + " " + password)
+	secure.ok("SELECT INBOX")
+	plain.ok("SELECT INBOX")
+	half.send("w NOOP\r\nx NO")
+	half.until("w")
+	literal.send("x LIST {0}\r\n")
+	literal.response()
+	for range 3 {
+		b.server.Recheck()
+		plain.ok("NOOP")
+		secure.ok("FETCH 1:* UID")
+	}
+	gone.Store(true)
+	b.server.Recheck()
+	const bye = "* BYE [CONTACTADMIN] "
+	for name, c := range map[string]*client{"in clear": plain, "in TLS": secure} {
+		if got, err := c.tryResponse(); err != nil || !strings.HasPrefix(got, bye) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if got, err := c.tryResponse(); err == nil {
+			t.Errorf("%s: %q after BYE", name, got)
+		}
+	}
+	for rest, c := range map[string]*client{"OP\r\n": half, " *\r\n": literal} {
+		c.send(rest)
+		if got := c.response(); !strings.HasPrefix(got, bye) {
+			t.Errorf("within a command that ends in %q: %q", rest, got)
+		}
+	}
+	fresh.response()
+	fresh.ok("NOOP")
 }

@@ -74,7 +74,7 @@ func newSession(srv *Server, conn net.Conn) *session {
 // attach begins to talk on conn, with nothing read ahead.
 func (s *session) attach(conn net.Conn) {
 	c := newPatientConn(conn, time.Minute, s.srv.c.IOTimeout)
-	c.beforeRead = s.beforeRead
+	c.beforeRead, c.woken = s.beforeRead, s.woken
 	s.mu.Lock()
 	s.conn, s.out = c, newOutput(c)
 	s.mu.Unlock()
@@ -147,10 +147,14 @@ func (s *session) loop() error {
 				return errors.New("client speaks HTTP")
 			}
 		}
+		s.conn.quiet.Store(s.in.Buffered() == 0)
 		c, err := s.in.Next()
+		s.conn.quiet.Store(false)
 		switch {
 		case err == nil:
 			err = s.command(c)
+		case errors.Is(err, errGone):
+			return s.dismiss()
 		case errors.Is(err, wire.ErrSyntax), errors.Is(err, wire.ErrTooBig), errors.Is(err, wire.ErrLiteral8):
 			err = s.refuse(c, err)
 		case errors.Is(err, wire.ErrDesync):
@@ -187,8 +191,7 @@ func (s *session) refuse(c *wire.Command, err error) error {
 // command carries out one command.
 func (s *session) command(c *wire.Command) error {
 	if c.Name != "LOGOUT" && s.gone() {
-		_ = s.relay.barrier() // what was begun before has its answer
-		return s.expel()
+		return s.dismiss()
 	}
 	switch c.Name {
 	case "CAPABILITY", "NOOP", "ID", "LOGOUT":

@@ -12,8 +12,8 @@ func (s *Server) Sessions() int {
 	return len(s.sessions)
 }
 
-// Recheck has sessions that wait in IDLE ask whether their account is gone; others
-// ask at their next command. It doesn't wait for them.
+// Recheck has sessions that wait, in IDLE or between commands, ask whether their
+// account is gone; others ask before their next command. It doesn't wait for them.
 func (s *Server) Recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,7 +22,19 @@ func (s *Server) Recheck() {
 		case ses.recheck <- struct{}{}:
 		default: // it is told already
 		}
+		ses.mu.Lock()
+		conn := ses.conn
+		ses.mu.Unlock()
+		conn.wake(ses.loggedIn.Load()) // before that, TLS may be under way, and the login looks itself
 	}
+}
+
+// woken ends the wait for a command that nobody will carry out.
+func (s *session) woken() error {
+	if s.conn.quiet.Load() && s.gone() {
+		return errGone
+	}
+	return nil
 }
 
 var errGone = errors.New("account is not served any more")
@@ -35,6 +47,12 @@ func (s *session) gone() bool {
 
 // byeTime is how long BYE waits for a response that is under way.
 const byeTime = 10 * time.Second
+
+// dismiss is expel after what was begun before has its answer.
+func (s *session) dismiss() error {
+	_ = s.relay.barrier()
+	return s.expel()
+}
 
 // expel tells the client that its account is gone, behind whatever is being written
 // to it, and ends the session.
