@@ -28,7 +28,7 @@ func mayBeginEarly(sub submission, groups []*group) bool {
 func (s *session) beginEarly(ctx context.Context, sub submission, g *group) {
 	e := s.entry(sub, g, queue.Sending)
 	e.Size = sub.src.Size()
-	g.begun = &beginning{e, s.server.c.Queue.Prepare(ctx, queue.Change{Entry: e, Bare: true})}
+	g.begun = &beginning{e, s.server.c.Queue.Prepare(queue.Change{Entry: e, Bare: true})}
 	failpoint("prepared")
 }
 
@@ -41,7 +41,7 @@ func (d *delivery) begin(ctx context.Context, f *flight) *queue.Beginning {
 		return b.Beginning
 	}
 	f.entry = d.s.entry(d.sub, f.g, queue.Sending)
-	return d.s.server.c.Queue.Prepare(ctx, d.changes()...)
+	return d.s.server.c.Queue.Prepare(d.changes()...)
 }
 
 // withdraw takes back what has begun and is not sent.

@@ -28,10 +28,10 @@ func TestWhatBeganAndCouldNotBeMadeIsForgotten(t *testing.T) {
 			return
 		}
 		other := queue.Entry{ID: queue.NewID(), State: queue.Sending, Recipients: []queue.Recipient{{Address: "b@x", State: queue.Sending}}}
-		if err := b.queue.Begin(t.Context(), []queue.Change{{Entry: other, Bare: true}}); err != nil {
+		if err := b.queue.Begin([]queue.Change{{Entry: other, Bare: true}}); err != nil {
 			t.Error(err)
 		}
-		if err := b.queue.Settle(t.Context(), []queue.Change{{Entry: other, Bare: true, Forget: true}}); err != nil {
+		if err := b.queue.Settle([]queue.Change{{Entry: other, Bare: true, Forget: true}}); err != nil {
 			t.Error(err)
 		}
 		during = len(list())

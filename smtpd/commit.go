@@ -128,7 +128,7 @@ func (d *delivery) forget() {
 // gets it later.
 func (s *session) settleSurely(cs []queue.Change) {
 	q := s.server.c.Queue
-	if err := q.Settle(context.WithoutCancel(s.ctx), cs); err != nil {
+	if err := q.Settle(cs); err != nil {
 		s.log.Error("journal not written", "err", err)
 		q.SettleLater(cs)
 	}
@@ -169,7 +169,7 @@ func (d *delivery) done(ctx context.Context) error {
 	held := d.held()
 	if waiting+failed+len(d.unknown)+len(d.later) == 0 && len(d.groups) == 1 {
 		q.SettleLater(d.changes())
-	} else if err := q.Settle(ctx, d.changes()); err != nil {
+	} else if err := q.Settle(d.changes()); err != nil {
 		// The journal knows who has it, or that we don't: a repetition goes to
 		// the others only.
 		d.s.log.Error("journal not written", "err", err)

@@ -98,7 +98,7 @@ func (d *delivery) run(ctx context.Context) error {
 	failpoint("opened")
 	d.relate()
 	d.s.came()
-	if err := q.Begin(ctx, d.changes()); err != nil {
+	if err := q.Begin(d.changes()); err != nil {
 		d.abort()
 		return d.s.fault("writing the journal", err)
 	}

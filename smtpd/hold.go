@@ -94,7 +94,7 @@ func (d *delivery) hold(ctx context.Context) error {
 	failpoint("holding")
 	d.settleLater()
 	d.s.came()
-	if err := d.s.server.c.Queue.Begin(ctx, d.changes()); err != nil {
+	if err := d.s.server.c.Queue.Begin(d.changes()); err != nil {
 		return d.s.fault("writing the journal", err)
 	}
 	failpoint("held")

@@ -39,7 +39,7 @@ func (s *state) mailNotice(ctx context.Context, b *config.Bridge, lines []string
 		UTF8:       strings.ContainsFunc(b.Account.String(), func(r rune) bool { return r >= 0x80 }),
 		Recipients: []queue.Recipient{{Address: b.Account.String(), Key: b.Account.Key(), Notify: "NEVER", State: queue.Waiting}},
 	}
-	if err := s.queue.Settle(ctx, []queue.Change{{Entry: entry, Body: message.Bytes(body.Bytes())}}); err != nil {
+	if err := s.queue.Settle([]queue.Change{{Entry: entry, Body: message.Bytes(body.Bytes())}}); err != nil {
 		return fmt.Errorf("queueing a notice: %w", err)
 	}
 	s.queue.Wake()

@@ -51,13 +51,13 @@ func TestThePasswordOfWhatMayHaveArrivedIsTold(t *testing.T) {
 			if tt.state == queue.Sent { // so that it is in the daybook
 				about = entry("message", "zoe@x", queue.Sending, queue.Sending)
 				about.Bare, about.Body = true, nil
-				if err := q.Begin(t.Context(), []queue.Change{about}); err != nil {
+				if err := q.Begin([]queue.Change{about}); err != nil {
 					t.Fatal(err)
 				}
 				about = entry("message", "zoe@x", queue.Sent, queue.Sent)
 				about.Body = nil
 			}
-			if err := q.Settle(t.Context(), []queue.Change{notice, about}); err != nil {
+			if err := q.Settle([]queue.Change{notice, about}); err != nil {
 				t.Fatal(err)
 			}
 			if q, err = queue.New(c); err != nil { // the first is dead

@@ -73,7 +73,7 @@ func reportAgain(e Entry) []Recipient {
 // must not make it Unknown, nor leave it on its way for as long as this node lives.
 func (q *Queue) persist(ctx context.Context, c Change) (err error) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		if err = q.Settle(context.WithoutCancel(ctx), []Change{c}); err == nil || errors.Is(err, ErrLost) {
+		if err = q.Settle([]Change{c}); err == nil || errors.Is(err, ErrLost) {
 			return err
 		}
 		select {

@@ -23,8 +23,9 @@ const lazyWrites = 100 * time.Millisecond
 const idleWriter = 5 * time.Second
 
 // write runs f in a synced transaction, together with others that wait at the
-// same time. Whether the context ends or not, it says what happened.
-func (q *Queue) write(_ context.Context, f func(store.Tx, *page) (int64, error)) error {
+// same time. It says what happened, however long that takes: no context ends it, since who
+// doesn't know whether it was written can do nothing right.
+func (q *Queue) write(f func(store.Tx, *page) (int64, error)) error {
 	done := make(chan error, 1)
 	q.mu.Lock()
 	q.pending = append(q.pending, &write{f: f, done: func(err error) { done <- err }})

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"errors"
 	"slices"
 
@@ -11,23 +10,23 @@ import (
 // Begin syncs entries before the first final dot: Sending ones without body,
 // Prepared ones with it. After an error nothing may be sent; ErrBusy means that
 // another node has the same submission.
-func (q *Queue) Begin(ctx context.Context, changes []Change) error {
+func (q *Queue) Begin(changes []Change) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	return q.orForget(changes, q.tryBegin(ctx, changes))
+	return q.orForget(changes, q.tryBegin(changes))
 }
 
-func (q *Queue) tryBegin(ctx context.Context, changes []Change) error {
+func (q *Queue) tryBegin(changes []Change) error {
 	for i := range changes {
 		changes[i].Known = false
 	}
 	first := &changes[0].Entry
 	if !q.c.Shared || first.Submission == "" {
-		return q.Settle(ctx, changes)
+		return q.Settle(changes)
 	}
 	apply := q.apply(changes)
-	return q.write(ctx, func(tx store.Tx, p *page) (int64, error) {
+	return q.write(func(tx store.Tx, p *page) (int64, error) {
 		if err := q.alone(tx, first.Submission, changes); err != nil {
 			return 0, err
 		}
@@ -61,7 +60,6 @@ func (q *Queue) orForget(changes []Change, err error) error {
 // the journal does. For use by one goroutine.
 type Beginning struct {
 	q       *Queue
-	ctx     context.Context
 	changes []Change
 	w       *write     // nil until something can be written
 	done    chan error // of w
@@ -71,8 +69,8 @@ type Beginning struct {
 
 // Prepare prepares Begin of those entries, which must be given as to Begin. What
 // it returns is waited for, or withdrawn.
-func (q *Queue) Prepare(ctx context.Context, changes ...Change) *Beginning {
-	b := &Beginning{q: q, ctx: ctx, changes: changes, done: make(chan error, 1)}
+func (q *Queue) Prepare(changes ...Change) *Beginning {
+	b := &Beginning{q: q, changes: changes, done: make(chan error, 1)}
 	if q.book == nil { // what Begin looks at may be another node's a moment later
 		return b
 	}
@@ -90,7 +88,7 @@ func (q *Queue) Prepare(ctx context.Context, changes ...Change) *Beginning {
 func (b *Beginning) Hurry() {
 	if b.w == nil {
 		b.w = &write{taken: true}
-		go func() { b.done <- b.q.Begin(b.ctx, b.changes) }()
+		go func() { b.done <- b.q.Begin(b.changes) }()
 		return
 	}
 	b.q.mu.Lock()

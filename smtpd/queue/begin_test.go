@@ -18,7 +18,7 @@ func (j *journal) pages() int64 {
 }
 
 func (j *journal) prepare(e queue.Entry) *queue.Beginning {
-	return j.q.Prepare(j.t.Context(), queue.Change{Entry: e, Bare: true})
+	return j.q.Prepare(queue.Change{Entry: e, Bare: true})
 }
 
 // TestSessionsThatComeShareASync: the first waits for those who are expected,
@@ -167,7 +167,7 @@ func TestWhatMayHaveBegunIsForgotten(t *testing.T) {
 				return err
 			},
 			"with a body": func(j *journal, e queue.Entry) error {
-				return j.q.Begin(t.Context(), []queue.Change{{Entry: in(e, queue.Prepared, ""), Body: message.Bytes([]byte("text"))}})
+				return j.q.Begin([]queue.Change{{Entry: in(e, queue.Prepared, ""), Body: message.Bytes([]byte("text"))}})
 			},
 		} {
 			j := newJournal(t, queue.Config{})
@@ -200,7 +200,7 @@ func TestWhatMayBeHeldStays(t *testing.T) {
 	j.open(st)
 	e := in(j.letter("<1@x>"), queue.Held, "")
 	st.lost = true
-	if err := j.q.Begin(t.Context(), []queue.Change{{Entry: e, Body: message.Bytes([]byte("text"))}}); !errors.Is(err, store.ErrUnsettled) {
+	if err := j.q.Begin([]queue.Change{{Entry: e, Body: message.Bytes([]byte("text"))}}); !errors.Is(err, store.ErrUnsettled) {
 		t.Error(err)
 	}
 	st.lost = false

@@ -103,7 +103,7 @@ func (q *Queue) ringOne(ctx context.Context, id string, now time.Time) error {
 	default:
 		c.Entry.Warned, c.Notice = true, NoticeDelayed
 	}
-	if err := q.Settle(ctx, []Change{c}); err != nil {
+	if err := q.Settle([]Change{c}); err != nil {
 		return err
 	}
 	q.record(e, c.Entry)
@@ -146,7 +146,7 @@ func (q *Queue) tidyBook(ctx context.Context, before time.Time) error {
 	if q.book == nil {
 		return nil
 	}
-	err := q.write(ctx, func(_ store.Tx, p *page) (int64, error) {
+	err := q.write(func(_ store.Tx, p *page) (int64, error) {
 		p.close = p.close || p.now.Sub(q.book.opened).Abs() > q.c.Remember/8
 		return 0, nil
 	})

@@ -123,7 +123,7 @@ func (q *Queue) decide(ctx context.Context, id string, clear, onlyDue bool) (sta
 	default:
 		held.Entry.Recipients, held.Entry.LastError = v.Stay, v.Stay[0].Text
 	}
-	if serr := q.Settle(context.WithoutCancel(ctx), changes); serr != nil {
+	if serr := q.Settle(changes); serr != nil {
 		return nil, serr
 	}
 	for _, c := range v.Go {

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -41,9 +40,9 @@ type Change struct {
 
 // Settle syncs what became of entries. Recipients that are Failed, and those
 // that became Unknown after the client had left them to us, are reported to the
-// sender by a new entry in the same sync, once.
-func (q *Queue) Settle(ctx context.Context, changes []Change) error {
-	err := q.write(ctx, q.apply(changes))
+// sender by a new entry in the same sync, once. It ends with the sync, or its failure.
+func (q *Queue) Settle(changes []Change) error {
+	err := q.write(q.apply(changes))
 	if err == nil {
 		q.waiting(changes)
 	}

@@ -1,7 +1,6 @@
 package queue_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
@@ -46,7 +45,7 @@ func BenchmarkJournal(b *testing.B) {
 				Recipients: []queue.Recipient{{Address: "bob@example.org", Key: "bob@example.org", State: queue.Sending,
 					Decided: &audit.Decided{Rule: "default", Action: "encrypt", SignedAs: "0123456789ABCDEF0123456789ABCDEF01234567"}}}}
 			release, _ := q.Claim(e.Submission, "bob@example.org")
-			if err := q.Begin(context.Background(), []queue.Change{{Entry: e, Bare: true}}); err != nil {
+			if err := q.Begin([]queue.Change{{Entry: e, Bare: true}}); err != nil {
 				b.Error(err)
 				return
 			}

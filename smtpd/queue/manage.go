@@ -101,7 +101,7 @@ func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, bo
 		e.Expires = e.Next.Add(q.c.Lifetime) // a person wants it tried
 	}
 	q.c.Logger.Info("queue changed by hand", "entry", id, "account", e.Account, "was", r.State, "is", e.State)
-	return e, q.Settle(ctx, []Change{{Entry: e, Forget: len(left) == 0}})
+	return e, q.Settle([]Change{{Entry: e, Forget: len(left) == 0}})
 }
 
 // Hurry has what waits for an account tried now, such as after its first login.

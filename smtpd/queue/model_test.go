@@ -176,7 +176,7 @@ func (m *model) submit(q *queue.Queue, id string, rcpts []string) bool {
 	if len(rest) > 1 {
 		cs = append(cs, m.change(key, id, queue.Prepared, rest[1:]))
 	}
-	if q.Begin(ctx, cs) != nil {
+	if q.Begin(cs) != nil {
 		return false
 	}
 	first := m.dot(id + rest[0])
@@ -197,10 +197,10 @@ func (m *model) submit(q *queue.Queue, id string, rcpts []string) bool {
 		for i := range cs {
 			cs[i].Forget = true
 		}
-		q.Settle(ctx, cs)
+		q.Settle(cs)
 		return first == queue.Failed && func() bool { m.tell(id + rest[0]); return false }()
 	}
-	if q.Settle(ctx, cs) != nil {
+	if q.Settle(cs) != nil {
 		return false
 	}
 	return !unknown || len(rest) == 1

@@ -159,7 +159,7 @@ func (q *Queue) inherit(ctx context.Context, node string) error {
 func (q *Queue) inheritOne(ctx context.Context, node, id string) error {
 	var changes []Change
 	var before Entry
-	err := q.write(ctx, func(tx store.Tx, p *page) (int64, error) {
+	err := q.write(func(tx store.Tx, p *page) (int64, error) {
 		changes = nil
 		n, err := tx.Exec(`UPDATE queue_item SET node = ? WHERE id = ? AND node = ?`, q.c.Node, id, node)
 		if n == 0 || err != nil {

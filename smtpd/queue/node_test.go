@@ -201,7 +201,7 @@ func TestASessionOfADeadNodeIsSettledByAnother(t *testing.T) {
 			return queue.Change{Body: message.Bytes([]byte("text")), Entry: queue.Entry{ID: id, Account: "alice@example.org", Submission: key, State: s,
 				Recipients: []queue.Recipient{{Address: to, Key: to, State: rs}}, Created: now, Next: now, Expires: now.Add(time.Hour), Size: 4}}
 		}
-		if err := a.Begin(t.Context(), []queue.Change{entry("1", queue.Sending, "bob@x"), entry("2", queue.Prepared, "carol@x")}); err != nil {
+		if err := a.Begin([]queue.Change{entry("1", queue.Sending, "bob@x"), entry("2", queue.Prepared, "carol@x")}); err != nil {
 			t.Fatal(err)
 		}
 		b := &world{t: t, st: open(), now: now, bodies: map[string][]byte{}}
@@ -212,24 +212,24 @@ func TestASessionOfADeadNodeIsSettledByAnother(t *testing.T) {
 		if _, err := b.q.Earlier(t.Context(), key, "dave@x"); err != nil {
 			t.Errorf("for somebody else: %v", err)
 		}
-		if err := b.q.Begin(t.Context(), []queue.Change{entry("3", queue.Sending, "carol@x")}); !errors.Is(err, queue.ErrBusy) {
+		if err := b.q.Begin([]queue.Change{entry("3", queue.Sending, "carol@x")}); !errors.Is(err, queue.ErrBusy) {
 			t.Errorf("begun beside the first: %v", err)
 		}
 		b.advance(3 * time.Second)
 		b.until("settled", func() bool { return b.list() == "unknown bob@x=unknown" })
-		if err := b.q.Begin(t.Context(), []queue.Change{entry("4", queue.Sending, "carol@x")}); err != nil {
+		if err := b.q.Begin([]queue.Change{entry("4", queue.Sending, "carol@x")}); err != nil {
 			t.Errorf("what was only prepared is not free: %v", err)
 		}
 		// The first wakes up: what it knows counts, and what it has lost does not.
 		sent := entry("1", queue.Sent, "bob@x")
 		sent.Entry.Recipients[0].State = queue.Sent
-		if err := a.Settle(t.Context(), []queue.Change{sent}); err != nil {
+		if err := a.Settle([]queue.Change{sent}); err != nil {
 			t.Errorf("the answer that came late: %v", err)
 		}
 		if got := b.list(); strings.Contains(got, "bob") {
 			t.Errorf("after that: %s", got)
 		}
-		if err := a.Settle(t.Context(), []queue.Change{entry("4", queue.Sending, "carol@x")}); !errors.Is(err, queue.ErrLost) {
+		if err := a.Settle([]queue.Change{entry("4", queue.Sending, "carol@x")}); !errors.Is(err, queue.ErrLost) {
 			t.Errorf("a node writes what another works on: %v", err)
 		}
 	})
@@ -252,7 +252,7 @@ func TestASharedStoreSeesNoHashOfAMessage(t *testing.T) {
 		defer q.Close()
 		e := queue.Entry{ID: queue.NewID(), Account: "relay", Submission: key, State: queue.Sent, Created: time.Now(),
 			Recipients: []queue.Recipient{{Address: "bob@example.net", Key: "bob@example.net", State: queue.Sent}}}
-		if err := q.Settle(t.Context(), []queue.Change{{Entry: e}}); err != nil {
+		if err := q.Settle([]queue.Change{{Entry: e}}); err != nil {
 			t.Fatal(err)
 		}
 		if es, err := q.Earlier(t.Context(), key); err != nil || len(es) != 1 {

@@ -62,7 +62,7 @@ func TestIfOpenLeavesWhatHasGoneOn(t *testing.T) {
 	w := newWorld(t, queue.Config{})
 	w.stop()
 	waits, open := w.put(queue.Waiting, "text", "bob@x"), w.put(queue.Sending, "", "carol@x")
-	err := w.q.Settle(t.Context(), []queue.Change{{Entry: waits, IfOpen: true, Forget: true}, {Entry: open, IfOpen: true, Forget: true}})
+	err := w.q.Settle([]queue.Change{{Entry: waits, IfOpen: true, Forget: true}, {Entry: open, IfOpen: true, Forget: true}})
 	if got := w.list(); err != nil || got != "waiting bob@x=waiting" {
 		t.Errorf("left %q, %v", got, err)
 	}

@@ -38,7 +38,7 @@ func (q *Queue) give(ctx context.Context, s Sender, e Entry, body message.Source
 		if err := q.c.Audit.Before(ctx, records(e, going, audit.Sending)...); err != nil {
 			return err
 		}
-		err := q.Settle(ctx, []Change{{Entry: going, Known: true}})
+		err := q.Settle([]Change{{Entry: going, Known: true}})
 		if err == nil {
 			out = keys
 		}

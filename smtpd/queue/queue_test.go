@@ -119,7 +119,7 @@ func (w *world) put(state queue.State, body string, to ...string) queue.Entry {
 	if body != "" {
 		c.Body = message.Bytes([]byte(body))
 	}
-	if err := w.q.Settle(w.t.Context(), []queue.Change{c}); err != nil {
+	if err := w.q.Settle([]queue.Change{c}); err != nil {
 		w.t.Fatal(err)
 	}
 	return e
@@ -212,7 +212,7 @@ func TestWhatSleptThroughItsTimeIsTriedOnceMore(t *testing.T) {
 	report := queue.Entry{ID: queue.NewID(), Account: "alice@example.org", From: "alice@example.org", Report: true, State: queue.Waiting,
 		Created: w.time(), Next: w.time().Add(time.Hour), Expires: w.time().Add(48 * time.Hour), Size: 4,
 		Recipients: []queue.Recipient{{Address: "alice@example.org", Key: "alice@example.org", State: queue.Waiting}}}
-	if err := w.q.Settle(t.Context(), []queue.Change{{Entry: report, Body: message.Bytes([]byte("told"))}}); err != nil {
+	if err := w.q.Settle([]queue.Change{{Entry: report, Body: message.Bytes([]byte("told"))}}); err != nil {
 		t.Fatal(err)
 	}
 	w.advance(72 * time.Hour)
@@ -257,7 +257,7 @@ func TestNotifyNeverIsObeyed(t *testing.T) {
 	e := w.put(queue.Sending, "", "bob@x")
 	e.State = queue.Failed
 	e.Recipients = []queue.Recipient{{Address: "bob@x", Key: "bob@x", State: queue.Failed, Notify: "NEVER"}}
-	if err := w.q.Settle(t.Context(), []queue.Change{{Entry: e}}); err != nil {
+	if err := w.q.Settle([]queue.Change{{Entry: e}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.list(); got != "failed bob@x=failed" {
@@ -459,7 +459,7 @@ func TestManyWritersShareSyncsAndOneErrorIsEverybodysOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := func(id string) error {
-		return q.Begin(t.Context(), []queue.Change{{Entry: queue.Entry{ID: id, State: queue.Sending, Recipients: []queue.Recipient{{Address: "b@x", State: queue.Sending}}}}})
+		return q.Begin([]queue.Change{{Entry: queue.Entry{ID: id, State: queue.Sending, Recipients: []queue.Recipient{{Address: "b@x", State: queue.Sending}}}}})
 	}
 	var wg sync.WaitGroup
 	for i := range 50 {

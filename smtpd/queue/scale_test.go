@@ -236,7 +236,7 @@ func fill(b *testing.B, dir string, n int) {
 				Created: now, Next: now, Expires: now.Add(48 * time.Hour), Size: body.Size(),
 			}})
 		}
-		if err := q.Settle(b.Context(), cs); err != nil {
+		if err := q.Settle(cs); err != nil {
 			b.Fatal(err)
 		}
 	}

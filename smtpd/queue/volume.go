@@ -126,7 +126,7 @@ func (q *Queue) reopen(ctx context.Context) error {
 		changes = append(changes, left(e))
 	}
 	for some := range slices.Chunk(changes, 100) {
-		if err := q.Settle(ctx, some); err != nil {
+		if err := q.Settle(some); err != nil {
 			return err
 		}
 	}
