@@ -18,7 +18,8 @@ type patientConn struct {
 	read, write atomic.Int64 // time.Duration
 	beforeRead  func()
 	// woken is asked by the goroutine that reads, after wake: an error ends the
-	// read, and is what it returns. nil goes on reading.
+	// read, and is what it returns. nil goes on reading. Where it is set, nobody else
+	// shortens the deadline of a read.
 	woken  func() error
 	waking atomic.Bool // wake was called
 	// quiet is set by the goroutine that reads; the first byte clears it.
@@ -37,7 +38,8 @@ func (p *patientConn) Read(b []byte) (int, error) {
 		p.beforeRead()
 	}
 	for {
-		_ = p.Conn.SetReadDeadline(time.Now().Add(time.Duration(p.read.Load())))
+		until := time.Now().Add(time.Duration(p.read.Load()))
+		_ = p.Conn.SetReadDeadline(until)
 		if p.waking.Swap(false) { // after the deadline was set, which wake cuts short
 			if err := p.woken(); err != nil {
 				return 0, err
@@ -47,7 +49,8 @@ func (p *patientConn) Read(b []byte) (int, error) {
 		if n > 0 && p.quiet.Load() {
 			p.quiet.Store(false)
 		}
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !p.waking.Load() {
+		woke := p.woken != nil && n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(until)
+		if !woke {
 			return n, err
 		}
 	}

@@ -234,6 +234,7 @@ func (s *session) farewell(lock func(*output) bool, code, text string) {
 			conn.write.Store(int64(5 * time.Second))
 			_, _ = out.w.WriteString("* BYE [" + code + "] " + clean(text) + "\r\n")
 			_ = out.w.Flush()
+			_ = conn.Close() // nothing comes after BYE
 			out.Unlock()
 		}
 		s.cut()
