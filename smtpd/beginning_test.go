@@ -99,3 +99,44 @@ func TestWhatBeganEarlyHasTheSizeOfItsCopy(t *testing.T) {
 		t.Errorf("the journal has %+v, %v; %d bytes were sent", es, err, len(u.received()[0].data))
 	}
 }
+
+// TestOnlyShortMailBeginsEarly: of a long message that doesn't go ahead, the copy takes
+// so long to be made that a crash meanwhile would leave one of which nobody knows
+// whether it was sent.
+func TestOnlyShortMailBeginsEarly(t *testing.T) {
+	const limit = 256 << 10
+	for _, tt := range []struct {
+		name string
+		size int
+		to   []string
+		want int
+	}{
+		{"a short one", 2000, []string{"bob@example.net"}, 1},
+		{"one byte below the limit", limit - 1, []string{"bob@example.net"}, 1},
+		{"at the limit", limit, []string{"bob@example.net"}, 0},
+		{"two copies", 2000, []string{"bob@example.net", "carol@example.net"}, 0},
+		{"one in clear", 2000, []string{"x@example.com"}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := newUpstream(t)
+			u.caps[len(u.caps)-1] = "SIZE 366990" // nothing of the limit's size goes ahead
+			b := newBridge(t, u)
+			early := 0
+			defer smtpd.SetFailpoint(func(step string) {
+				if step == "prepared" {
+					early++
+				}
+			})()
+			text := letter("1", "bob@example.net")
+			const line = "0123456789\r\n"
+			text += strings.Repeat(line, (tt.size-len(text))/len(line)-1)
+			text += strings.Repeat("x", tt.size-len(text)-2) + "\r\n"
+			if got := b.login().submit(wired(text), tt.to...); !strings.HasPrefix(got, "250 2.0.0 sent") {
+				t.Fatal(got)
+			}
+			if early != tt.want {
+				t.Errorf("%d of %d bytes began early, want %d", early, len(text), tt.want)
+			}
+		})
+	}
+}
