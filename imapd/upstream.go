@@ -267,8 +267,10 @@ func refusal(line []byte) error {
 	switch code, _ := responseCode(line); code {
 	case "LIMIT":
 		return errUpstreamLimit
-	case "UNAVAILABLE", "INUSE", "SERVERBUG", "CONTACTADMIN":
-		return fmt.Errorf("upstream lets nobody in now: %s", code)
+	case "UNAVAILABLE", "INUSE", "SERVERBUG", "CONTACTADMIN", "AUTHORIZATIONFAILED":
+		return fmt.Errorf("upstream does not let the account in: %s", code)
+	case "PRIVACYREQUIRED":
+		return fmt.Errorf("%w: it wants TLS first", errUpstreamPolicy)
 	}
 	return errUpstreamRefused
 }

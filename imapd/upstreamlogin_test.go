@@ -29,6 +29,12 @@ func TestUpstreamRefusals(t *testing.T) {
 			"NO [UNAVAILABLE] the upstream server allows no more connections*", "NO [UNAVAILABLE] the upstream server allows no more connections*"},
 		{"a user database that is down", "NO [UNAVAILABLE] Temporary authentication failure.",
 			"NO [UNAVAILABLE] the upstream server cannot be reached*", "NO [UNAVAILABLE] the upstream server cannot be reached*"},
+		{"a user who may not log in", "NO [AUTHORIZATIONFAILED] no",
+			"NO [UNAVAILABLE] the upstream server cannot be reached*", "NO [UNAVAILABLE] the upstream server cannot be reached*"},
+		{"a password that is to come under TLS", "NO [PRIVACYREQUIRED] no",
+			"NO [UNAVAILABLE] the upstream server cannot be trusted*", "NO [UNAVAILABLE] the upstream server cannot be trusted*"},
+		{"a password that is too old", "NO [EXPIRED] no",
+			"NO [UNAVAILABLE] the upstream server refused the stored password*", "NO [AUTHENTICATIONFAILED]*"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := (&double{answer: func(c string) string {

@@ -13,8 +13,28 @@ import (
 	"crypto/tls"
 )
 
-// errLogin means that the upstream refused the account's user or password.
+// errLogin means that the upstream refused the login.
 var errLogin = errors.New("the mail server refused the login")
+
+// ErrUpstreamPassword means that the upstream refused the account's user or
+// password, and nothing else about the login.
+var ErrUpstreamPassword = fmt.Errorf("%w: wrong user or password", errLogin)
+
+// notNow is a login that the upstream puts off, whatever the password
+// (RFC 4954, Section 6: 454; RFC 5321, Section 3.8: 421).
+type notNow struct{ reply reply }
+
+func (n notNow) Error() string { return "it lets nobody log in now: " + n.reply.Error() }
+func (notNow) Unwrap() error   { return errUpstream }
+
+// TryLogin tells whether an upstream takes its user and password.
+func TryLogin(ctx context.Context, u Upstream) error {
+	c, err := dial(ctx, u, Timeouts{}.withDefaults())
+	if err == nil {
+		c.quit()
+	}
+	return err
+}
 
 // heloName is what we call ourselves where Upstream has no name for us: a
 // person's host is nobody's business.
@@ -185,10 +205,28 @@ func (c *client) login(u Upstream) error {
 			return nil
 		case r.Code/100 == 3 && i < len(steps)-1:
 		case r.temporary():
-			return fmt.Errorf("login: %w: %v", errUpstream, r)
+			return notNow{r}
 		default:
-			return fmt.Errorf("%w: %d %s", errLogin, r.Code, r.Status)
+			return loginRefusal(r)
 		}
 	}
 	return nil
+}
+
+// loginRefusal tells apart why a login is refused for good: RFC 4954, Section 6.
+func loginRefusal(r reply) error {
+	why := ""
+	switch r.Code {
+	case 535:
+		return ErrUpstreamPassword
+	case 534: // Gmail's too, where it wants an app password
+		why = "it wants another way to log in; some servers mean a password made for one program (app password)"
+	case 538, 530:
+		why = "it takes passwords under TLS only"
+	case 525, 550, 554:
+		why = "this user may not log in there"
+	default:
+		why = "it doesn't understand it"
+	}
+	return fmt.Errorf("%w: %s (%d %s)", errLogin, why, r.Code, r.Status)
 }

@@ -20,7 +20,7 @@ const (
 	FaultTimeout     FaultKind = "timeout"     // it doesn't answer
 	FaultTLS         FaultKind = "tls"         // TLS fails, or isn't offered
 	FaultCertificate FaultKind = "certificate" // its certificate is expired, of another name, or of nobody we know
-	FaultAuth        FaultKind = "auth"        // it refuses the login: the password has changed
+	FaultAuth        FaultKind = "auth"        // it refuses the login, mostly since the password has changed
 	FaultLost        FaultKind = "lost"        // it broke off, or the protocol
 )
 
@@ -92,7 +92,10 @@ func kindOf(err error) FaultKind {
 func faultText(k FaultKind, err error) string {
 	switch k {
 	case FaultAuth:
-		return "the mail server refuses the login; the password may have changed: `letterlock account password ADDRESS`"
+		if errors.Is(err, ErrUpstreamPassword) {
+			return "the mail server refuses the user or password; it may have changed: `letterlock account password ADDRESS`"
+		}
+		return err.Error() // of our own words and a code
 	case FaultCertificate:
 		return "the mail server's TLS certificate is not valid for it, so nothing is sent: " + certificateFault(err)
 	case FaultTLS:

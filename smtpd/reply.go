@@ -56,8 +56,10 @@ func (s *session) fault(doing string, err error) error {
 	switch {
 	case errors.As(err, &r):
 		return upstreamReply(r)
-	case errors.Is(err, errLogin):
+	case errors.Is(err, ErrUpstreamPassword):
 		return temporary("4.7.0", "your mail server refused the login; `letterlock account password ADDRESS` takes another password")
+	case errors.Is(err, errLogin):
+		return temporary("4.7.0", "your mail server refused the login; `letterlock status` tells why")
 	case errors.As(err, &certificate): // RFC 3463, Section 3.8
 		return temporary("4.7.5", "your mail server's TLS certificate is not valid for it, so nothing was sent: "+certificateFault(err))
 	case errors.Is(err, errNoTLS):

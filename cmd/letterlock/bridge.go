@@ -234,18 +234,12 @@ func (b *bridges) smtp(ctx context.Context, account address.Address, password st
 	if err != nil {
 		return nil, err
 	}
-	up := br.SMTP.Server
 	a := &smtpd.Account{
 		Addresses: addresses(br), Find: b.s.gateways, Opened: library,
 		Passwords: b.s.passwordForm(nil),
 		Signer:    func(ctx context.Context, from address.Address) (pgp.Signer, error) { return b.s.signer(ctx, br, from) },
 		Rules:     func() *policy.Rules { return b.s.cfg.Load().Rules },
-		Upstream: smtpd.Upstream{
-			Dial: up.DialTCP, Mode: tlsModes[up.Security], User: br.UpstreamUser, Password: password, Name: up.HostPort(),
-		},
-	}
-	if up.Security != endpoint.Cleartext {
-		a.Upstream.TLS = up.TLSConfig()
+		Upstream:  submissionTo(br, password),
 	}
 	if br.Sent == "provider" {
 		own, err := b.s.keys.Certificate(ctx, br.Account)
@@ -255,6 +249,16 @@ func (b *bridges) smtp(ctx context.Context, account address.Address, password st
 		a.Own = []*pgp.Certificate{own}
 	}
 	return a, nil
+}
+
+// submissionTo is where a bridge with an smtp service sends its mail.
+func submissionTo(br *config.Bridge, password string) smtpd.Upstream {
+	up := br.SMTP.Server
+	u := smtpd.Upstream{Dial: up.DialTCP, Mode: tlsModes[up.Security], User: br.UpstreamUser, Password: password, Name: up.HostPort()}
+	if up.Security != endpoint.Cleartext {
+		u.TLS = up.TLSConfig()
+	}
+	return u
 }
 
 var tlsModes = map[endpoint.Security]smtpd.TLSMode{

@@ -82,7 +82,7 @@ func (s *state) indexer(b *config.Bridge) (*index.Indexer, error) {
 			if err != nil {
 				return err
 			}
-			return c.Login(b.UpstreamUser, password).Wait()
+			return imapLogin(c, b.UpstreamUser, password)
 		},
 	})
 }

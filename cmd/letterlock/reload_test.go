@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -92,7 +93,8 @@ func TestMailThatIsTakenAway(t *testing.T) {
 	waiting[bob].says("c NOOP", "c OK")
 
 	// Who comes back is served, and indexed, as if nothing had been.
-	logins := func() int { return bytes.Count(up.Heard(), []byte("LOGIN \""+alice)) }
+	secret := base64.StdEncoding.EncodeToString([]byte("\x00" + alice + "\x00upstream-alice"))
+	logins := func() int { return bytes.Count(up.Heard(), []byte(secret)) }
 	before := logins()
 	if before == 0 {
 		t.Fatal("this test doesn't know how Alice's logins look upstream")
