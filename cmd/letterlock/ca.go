@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/internal/wholefile"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
@@ -58,7 +58,7 @@ func (c *caInit) runLocal(_ context.Context, e *env, root *cli) error {
 		return err
 	}
 	public := strings.TrimSuffix(e.path(c.Key), ".key") + ".cert"
-	if err := errors.Join(writeNew(e.path(c.Key), secret, 0o600), writeNew(public, k.Certificate().Armored(), 0o644)); err != nil {
+	if err := errors.Join(wholefile.Create(e.path(c.Key), []byte(secret), 0o600), wholefile.Create(public, []byte(k.Certificate().Armored()), 0o644)); err != nil {
 		return fmt.Errorf("writing the authority's key: %w", err)
 	}
 	e.printf("The authority of %s:\n", a.Domain)
@@ -84,16 +84,6 @@ func (c *caInit) elsewhere(root *cli, domain string) error {
 		return fmt.Errorf("this machine runs the directory of %s ([keydir]), where its authority's key must not be: who takes over the one would have both. Do it on another (or, if you must: --force)", domain)
 	}
 	return nil
-}
-
-// writeNew writes a file that must not exist.
-func writeNew(name, text string, mode os.FileMode) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, text)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 type caCertify struct {

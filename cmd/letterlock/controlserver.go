@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // listenControl opens the control socket of a state directory that is locked by
@@ -37,8 +38,17 @@ func serveControl(ctx context.Context, l net.Listener, s *state) {
 	defer commands.Wait()
 	for {
 		conn, err := l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // such as too many open files: it passes
+			s.log.Error("accepting a command", "error", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+			continue
 		}
 		commands.Go(func() {
 			defer conn.Close()

@@ -12,6 +12,7 @@ import (
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
+	"letterlock.org/letterlock/internal/wholefile"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -124,7 +125,7 @@ func (c *relayInit) configure(e *env, file string) error {
 			return err
 		}
 	}
-	if err := replaceFile(file, text); err != nil {
+	if err := wholefile.Replace(file, []byte(text), 0o600); err != nil {
 		return err
 	}
 	e.printf("Wrote %s.\n", file)

@@ -60,6 +60,7 @@ func (s *state) reloadFrom(ctx context.Context, file string) error {
 	}
 	s.log.Info("configuration read again", "file", file)
 	s.warnOfDryRun()
+	s.warnOfExposure()
 	return nil
 }
 

@@ -70,6 +70,7 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 	background.Go(func() { serveControl(inner, control, s) })
 	background.Go(func() { s.onHangup(inner) })
 	s.warnOfDryRun()
+	s.warnOfExposure()
 	for _, l := range r.ready {
 		ready.write(l)
 	}

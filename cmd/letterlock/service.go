@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"letterlock.org/letterlock/internal/wholefile"
 )
 
 type serviceCmd struct {
@@ -44,7 +46,7 @@ func (*serviceInstall) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return err
 	}
-	if err := replaceFile(at, text); err != nil {
+	if err := wholefile.Replace(at, []byte(text), 0o600); err != nil {
 		return err
 	}
 	e.printf("Wrote %s.\n", at)

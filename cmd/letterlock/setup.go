@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"letterlock.org/letterlock/internal/config"
+	"letterlock.org/letterlock/internal/wholefile"
 )
 
 type setupCmd struct {
@@ -114,7 +114,7 @@ func (c *setupCmd) configure(ctx context.Context, e *env, file string) (added bo
 			return false, err
 		}
 	}
-	if err := replaceFile(file, text); err != nil {
+	if err := wholefile.Replace(file, []byte(text), 0o600); err != nil {
 		return false, err
 	}
 	e.printf("Wrote %s.\n", file)
@@ -156,31 +156,9 @@ func (c *setupCmd) section() string {
 func makeKeyFile(file string) error {
 	var key [32]byte
 	rand.Read(key[:])
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	if err != nil {
+	err := wholefile.Create(file, []byte(hex.EncodeToString(key[:])+"\n"), 0o600)
+	if err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("making the key file: %w", err)
-	}
-	_, err = f.WriteString(hex.EncodeToString(key[:]) + "\n")
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// replaceFile writes a file so that the old one or the new one is there, never
-// half of it.
-func replaceFile(file, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(file), ".letterlock-*")
-	if err != nil {
-		return err
-	}
-	_, err = strings.NewReader(text).WriteTo(f)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("writing %s: %w", file, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"letterlock.org/letterlock/internal/login"
 	"letterlock.org/letterlock/internal/metrics"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/internal/wholefile"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/pgp"
@@ -116,11 +118,28 @@ func openState(ctx context.Context, cfg *config.Config, log *slog.Logger, level 
 		return nil, errors.Join(err, unlock())
 	}
 	s.level = level
-	if err := os.WriteFile(filepath.Join(cfg.StateDir, caName), s.tls.PEM(), 0o644); err != nil {
+	if err := publishCA(filepath.Join(cfg.StateDir, caName), s.tls.PEM()); err != nil {
 		return nil, errors.Join(fmt.Errorf("writing the local CA certificate: %w", err), s.Close(), unlock())
 	}
 	s.close = append([]func() error{unlock}, s.close...)
 	return s, nil
+}
+
+// publishCA makes sure that the file which mail programs read has the local
+// authority's certificate. A link that somebody put there is not followed.
+func publishCA(file string, pem []byte) error {
+	st, err := os.Lstat(file)
+	if err == nil && st.Mode().IsRegular() {
+		if b, err := os.ReadFile(file); err == nil && bytes.Equal(b, pem) {
+			return nil
+		}
+	}
+	if err == nil && !st.Mode().IsRegular() {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	return wholefile.Replace(file, pem, 0o600)
 }
 
 func openLocked(ctx context.Context, cfg *config.Config, file string, exists bool, log *slog.Logger, now func() time.Time) (*state, error) {

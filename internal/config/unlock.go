@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/argon2"
+
+	"letterlock.org/letterlock/internal/wholefile"
 )
 
 // ErrLocked means that the key that opens the store could not be had.
@@ -99,7 +101,7 @@ func (c *Config) stretch(b []byte, exists bool) (key [32]byte, err error) {
 	if errors.Is(err, os.ErrNotExist) && !exists {
 		salt = make([]byte, 32)
 		rand.Read(salt)
-		err = writeNew(file, salt)
+		err = wholefile.Create(file, salt, 0o600)
 	}
 	if err != nil {
 		return key, fmt.Errorf("%w: the salt beside the store: %w", ErrLocked, err)
@@ -108,17 +110,6 @@ func (c *Config) stretch(b []byte, exists bool) (key [32]byte, err error) {
 		return key, fmt.Errorf("%w: %s has %d bytes instead of 32", ErrLocked, file, len(salt))
 	}
 	return [32]byte(argon2.IDKey([]byte(pass), salt, 3, 64<<10, 4, 32)), nil
-}
-
-// writeNew makes a file that must not exist, and syncs it: losing it would lose
-// the store.
-func writeNew(file string, b []byte) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // Credential reads what systemd handed to the service (systemd.exec(5),

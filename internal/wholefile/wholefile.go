@@ -1,0 +1,71 @@
+// Package wholefile writes small files whole: whoever reads one finds what was
+// there before or all of what was written, after a crash as well, and a disk that
+// is full leaves what was there.
+package wholefile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Create makes a file that must not exist; if it does, the error is fs.ErrExist.
+func Create(file string, b []byte, mode fs.FileMode) error {
+	return write(file, b, mode, func(temp string) error {
+		err := os.Link(temp, file)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return errors.Join(err, os.Remove(temp))
+		}
+		if _, exists := os.Lstat(file); exists == nil { // no hard links here, as on FAT
+			return errors.Join(fs.ErrExist, os.Remove(temp))
+		}
+		return os.Rename(temp, file)
+	})
+}
+
+// Replace makes a file or puts another in its place, with the permissions that it
+// had, else with mode. Where the name is a symbolic link, what it points to is
+// replaced.
+func Replace(file string, b []byte, mode fs.FileMode) error {
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		file = real
+	}
+	if st, err := os.Stat(file); err == nil {
+		mode = st.Mode().Perm()
+	}
+	return write(file, b, mode, func(temp string) error { return os.Rename(temp, file) })
+}
+
+// write writes to a temporary file beside file, and has place give it its name.
+func write(file string, b []byte, mode fs.FileMode, place func(temp string) error) error {
+	dir := filepath.Dir(file)
+	f, err := os.CreateTemp(dir, ".letterlock-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err == nil {
+		err = place(f.Name())
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes names last. Not every file system can.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	return nil
+}

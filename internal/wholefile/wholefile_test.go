@@ -1,0 +1,71 @@
+package wholefile_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"letterlock.org/letterlock/internal/wholefile"
+)
+
+// holds makes sure of a file's text and permissions, and that nothing else lies
+// beside it but what is named.
+func holds(t *testing.T, file, want string, mode fs.FileMode, beside ...string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	st, err2 := os.Stat(file)
+	if err := errors.Join(err, err2); err != nil || string(b) != want || st.Mode().Perm() != mode {
+		t.Errorf("%s holds %q, %v, %v; want %q, %v", file, b, st.Mode(), err, want, mode)
+	}
+	all, _ := os.ReadDir(filepath.Dir(file))
+	if len(all) != 1+len(beside) {
+		t.Errorf("beside it lie %v", all)
+	}
+}
+
+func TestCreateKeepsWhatIsThere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := wholefile.Create(file, []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := wholefile.Create(file, []byte("second"), 0o644); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("got %v, want fs.ErrExist", err)
+	}
+	holds(t, file, "first", 0o600)
+	if err := wholefile.Create(filepath.Join(filepath.Dir(file), "none", "key"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestReplaceKeepsPermissionsAndLinks(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "config"), filepath.Join(dir, "link")
+	if err := wholefile.Replace(file, []byte("first"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, file, "first", 0o640)
+	if err := os.Symlink("config", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := wholefile.Replace(link, []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, file, "second", 0o640, "link")
+	if to, err := os.Readlink(link); to != "config" {
+		t.Errorf("the link is %q, %v", to, err)
+	}
+}
+
+func TestAFailureLeavesWhatWasThere(t *testing.T) {
+	// A name too long for the file that is there in the meantime to become it.
+	dir := t.TempDir()
+	if err := wholefile.Create(filepath.Join(dir, strings.Repeat("x", 300)), []byte("x"), 0o600); err == nil {
+		t.Error("a name of 300 bytes was given")
+	}
+	if all, _ := os.ReadDir(dir); len(all) != 0 {
+		t.Errorf("a failure leaves %v", all)
+	}
+}
