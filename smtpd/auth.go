@@ -36,6 +36,7 @@ func (s *session) private() bool {
 // auth is AUTH with PLAIN or LOGIN: RFC 4954.
 func (s *session) auth(args string) error {
 	mech, initial, _ := strings.Cut(args, " ")
+	initial = strings.TrimLeft(initial, " ")
 	switch {
 	case !s.greeted || !s.extended:
 		return permanent(503, "5.5.1", "EHLO first")

@@ -121,11 +121,31 @@ func (c *client) data(body message.Source) (err error) {
 		err = c.body(body)
 	}
 	if err != nil {
-		c.broken = true
-		return fmt.Errorf("%w: %w", errMidway, err)
+		return c.midway(err)
 	}
 	return nil
 }
+
+// midway is an error of sending a message. Where the upstream has told why it takes no
+// more of it, that is a reply too: many say that a message is too large before its end.
+func (c *client) midway(err error) error {
+	c.broken = true
+	if r, said := c.lastWords(); said {
+		return fmt.Errorf("%w: %w", errMidway, r)
+	}
+	return fmt.Errorf("%w: %w", errMidway, err)
+}
+
+// lastWords is the refusal that an upstream has sent without being asked, before the
+// final dot: then it can't have taken the message.
+func (c *client) lastWords() (reply, bool) {
+	r, err := c.reply(lastWordsTime)
+	return r, err == nil && (r.Code/100 == 4 || r.Code/100 == 5)
+}
+
+// lastWordsTime is for the rest of a reply, of which there is something already, or of
+// a connection that is broken.
+const lastWordsTime = time.Second
 
 // hold passes on what is still in our buffer, while the transaction is open.
 func (c *client) hold() error {

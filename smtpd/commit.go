@@ -84,7 +84,10 @@ func (d *delivery) final(f *flight) (reply, error) {
 		err = f.c.hold()
 	}
 	if err != nil || !f.c.quiet() {
-		f.c.close()
+		defer f.c.close()
+		if r, said := f.c.lastWords(); said {
+			return r, nil
+		}
 		return reply{Code: 451, Status: "4.4.2", Text: "the mail server ended the transaction"}, nil
 	}
 	return f.c.final()

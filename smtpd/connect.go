@@ -3,7 +3,6 @@ package smtpd
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,20 +11,6 @@ import (
 
 	"crypto/tls"
 )
-
-// errLogin means that the upstream refused the login.
-var errLogin = errors.New("the mail server refused the login")
-
-// ErrUpstreamPassword means that the upstream refused the account's user or
-// password, and nothing else about the login.
-var ErrUpstreamPassword = fmt.Errorf("%w: wrong user or password", errLogin)
-
-// notNow is a login that the upstream puts off, whatever the password
-// (RFC 4954, Section 6: 454; RFC 5321, Section 3.8: 421).
-type notNow struct{ reply reply }
-
-func (n notNow) Error() string { return "it lets nobody log in now: " + n.reply.Error() }
-func (notNow) Unwrap() error   { return errUpstream }
 
 // TryLogin tells whether an upstream takes its user and password.
 func TryLogin(ctx context.Context, u Upstream) error {
@@ -86,10 +71,10 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 		return err
 	}
 	if r.Code != 220 {
-		return fmt.Errorf("greeting: %w: %v", errUpstream, r)
+		return &rebuff{step: "connecting", reply: r}
 	}
 	if err := c.ehlo(); err != nil {
-		return err
+		return c.helloOnly(u, err)
 	}
 	if u.Mode != STARTTLS {
 		return nil
@@ -101,7 +86,7 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	if r, err := c.ask("STARTTLS", c.t.Connect); err != nil {
 		return err
 	} else if r.Code != 220 {
-		return fmt.Errorf("STARTTLS: %w: %v", errUpstream, r)
+		return &rebuff{step: "STARTTLS", reply: r}
 	}
 	// CVE-2011-0411 and its like: what came before TLS is not of the server.
 	if c.r.Buffered() > 0 {
@@ -140,10 +125,24 @@ func (c *client) ehlo() error {
 		return err
 	}
 	if r.Code != 250 {
-		return fmt.Errorf("EHLO: %w: %v", errUpstream, r)
+		return &rebuff{step: "EHLO", reply: r}
 	}
 	for _, l := range lines[1:] {
 		c.capability(strings.Fields(strings.ToUpper(l)))
+	}
+	return nil
+}
+
+// helloOnly says HELO to a server that has no EHLO (RFC 5321, Section 3.2), where
+// nothing is wanted of it that needs one.
+func (c *client) helloOnly(u Upstream, err error) error {
+	var no *rebuff
+	if !errors.As(err, &no) || no.reply.Code/100 != 5 || u.Mode != Insecure || u.User != "" {
+		return err
+	}
+	r, herr := c.ask("HELO "+c.helo, c.t.Connect)
+	if herr != nil || r.Code != 250 {
+		return err
 	}
 	return nil
 }
@@ -168,65 +167,10 @@ func (c *client) capability(words []string) {
 	case "STARTTLS":
 		c.starttls = true
 	case "AUTH":
-		c.auth = words[1:]
+		c.auth = append(c.auth, words[1:]...)
 	}
-}
-
-// login uses PLAIN (RFC 4616), else LOGIN. The caller's Mode has made sure that
-// the connection may carry a password.
-func (c *client) login(u Upstream) error {
-	if u.User == "" {
-		return nil
+	// What servers said before RFC 2554, Section 3, some beside it.
+	if first, old := strings.CutPrefix(words[0], "AUTH="); old {
+		c.auth = append(append(c.auth, first), words[1:]...)
 	}
-	b64 := base64.StdEncoding.EncodeToString
-	has := func(mech string) bool {
-		for _, m := range c.auth {
-			if m == mech {
-				return true
-			}
-		}
-		return false
-	}
-	var steps []string
-	switch {
-	case has("PLAIN"):
-		steps = []string{"AUTH PLAIN " + b64([]byte("\x00"+u.User+"\x00"+u.Password))}
-	case has("LOGIN"):
-		steps = []string{"AUTH LOGIN", b64([]byte(u.User)), b64([]byte(u.Password))}
-	default:
-		return fmt.Errorf("it offers neither PLAIN nor LOGIN: %w", errLogin)
-	}
-	for i, s := range steps {
-		r, err := c.ask(s, c.t.Connect)
-		switch {
-		case err != nil:
-			return err
-		case r.Code == 235 && i == len(steps)-1:
-			return nil
-		case r.Code/100 == 3 && i < len(steps)-1:
-		case r.temporary():
-			return notNow{r}
-		default:
-			return loginRefusal(r)
-		}
-	}
-	return nil
-}
-
-// loginRefusal tells apart why a login is refused for good: RFC 4954, Section 6.
-func loginRefusal(r reply) error {
-	why := ""
-	switch r.Code {
-	case 535:
-		return ErrUpstreamPassword
-	case 534: // Gmail's too, where it wants an app password
-		why = "it wants another way to log in; some servers mean a password made for one program (app password)"
-	case 538, 530:
-		why = "it takes passwords under TLS only"
-	case 525, 550, 554:
-		why = "this user may not log in there"
-	default:
-		why = "it doesn't understand it"
-	}
-	return fmt.Errorf("%w: %s (%d %s)", errLogin, why, r.Code, r.Status)
 }

@@ -29,7 +29,7 @@ type submission struct {
 // data is DATA: it reads the message and sends it.
 func (s *session) data() error {
 	if s.env == nil || s.env.chunks != nil || len(s.env.rcpts) == 0 {
-		return permanent(503, "5.5.1", "RCPT first")
+		return s.noData()
 	}
 	s.conn.put(354, "", "go on; the end is a line with a dot only")
 	in := s.newIntake()
@@ -53,6 +53,16 @@ func (s *session) data() error {
 	s.over = s.over || dots.Doubtful()
 	in.plain = !in.other && dots.Longest() <= pgp.PlainLine
 	return s.whole(in, dots.Bad())
+}
+
+// noData refuses DATA. What came behind it without waiting can only be a message
+// (RFC 2920, Section 3.1): its lines are no commands.
+func (s *session) noData() error {
+	s.over = s.over || s.conn.in.Buffered() > 0
+	if s.env != nil && s.env.chunks == nil && len(s.env.named) > 0 {
+		return permanent(554, "5.5.1", "there are no recipients who get it")
+	}
+	return permanent(503, "5.5.1", "RCPT first")
 }
 
 // expect has others who are about to write the journal wait for us a little, until

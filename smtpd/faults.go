@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -88,14 +89,23 @@ func kindOf(err error) FaultKind {
 	return FaultLost
 }
 
+// noTLSThere is what is wrong where something else than TLS is spoken.
+const noTLSThere = "your mail server speaks no TLS that we do at this port; upstream in the configuration is submissions:// for a port " +
+	"with TLS from the beginning, usually 465, and submission:// for one with STARTTLS, usually 587"
+
 // faultText says what to do about a fault.
 func faultText(k FaultKind, err error) string {
-	switch k {
-	case FaultAuth:
-		if errors.Is(err, ErrUpstreamPassword) {
-			return "the mail server refuses the user or password; it may have changed: `letterlock account password ADDRESS`"
+	var no *rebuff
+	if errors.As(err, &no) {
+		switch {
+		case errors.Is(err, ErrUpstreamPassword):
+			return "the mail server refuses the user or password; it may have changed: `letterlock account password ADDRESS`; " + no.said()
+		case k == FaultAuth:
+			return "the mail server refuses the login: " + no.said()
 		}
-		return err.Error() // of our own words and a code
+		return "the mail server does not serve us now; " + no.said()
+	}
+	switch k {
 	case FaultCertificate:
 		return "the mail server's TLS certificate is not valid for it, so nothing is sent: " + certificateFault(err)
 	case FaultTLS:
@@ -118,8 +128,19 @@ func certificateFault(err error) string {
 		return "it has expired, or is not valid yet; compare this machine's clock, or tell who runs the server"
 	case errors.As(err, &name):
 		return "it is of another name; look at upstream in the configuration, somebody may be in between"
+	case errors.As(err, &unknown) && leafOnly(err):
+		return "nobody we trust has signed it, and the server sends no certificate between; whoever runs it adds the intermediate one, " +
+			"or upstream_ca in the configuration names its authority"
 	case errors.As(err, &unknown):
 		return "nobody we trust has signed it; upstream_ca in the configuration names a private authority"
 	}
 	return "it can't be verified"
+}
+
+// leafOnly tells of a server that shows nothing but its own certificate, which it
+// has not signed itself (RFC 8446, Section 4.4.2, wants those between with it).
+func leafOnly(err error) bool {
+	var c *tls.CertificateVerificationError
+	return errors.As(err, &c) && len(c.UnverifiedCertificates) == 1 &&
+		!bytes.Equal(c.UnverifiedCertificates[0].RawIssuer, c.UnverifiedCertificates[0].RawSubject)
 }

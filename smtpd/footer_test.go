@@ -187,7 +187,7 @@ func TestADryRunIsOfRelaysAlone(t *testing.T) {
 		C: RCPT TO:<bob@example.net>
 		S: 451 4.3.0 a dry run is for relays
 		C: DATA
-		S: 503`)
+		S: 554`)
 	if n := len(u.received()); n != 0 {
 		t.Errorf("%d messages went", n)
 	}

@@ -133,8 +133,6 @@ func TestDialogue(t *testing.T) {
 			S: 501 5.5.4
 			C: MAIL FROM:<alice@example.org> HOLDFOR=3
 			S: 555 5.5.4
-			C: MAIL FROM:alice@example.org
-			S: 501 5.5.2
 			C: MAIL FROM:<alice@example.org>, <bob@example.net>
 			S: 501 5.5.2
 			C: MAIL FROM: <alice@example.org>

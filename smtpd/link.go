@@ -33,6 +33,16 @@ func (r reply) ok() bool        { return r.Code/100 == 2 }
 func (r reply) temporary() bool { return r.Code/100 == 4 }
 func (r reply) Error() string   { return fmt.Sprintf("%d %s %s", r.Code, r.Status, r.Text) }
 
+// atRcpt is a reply to RCPT, after others were accepted. RFC 5321, Section 4.5.3.1.10:
+// 552 was for too many of them once, and those belong into another transaction. A
+// mailbox that is full is another matter.
+func (r reply) atRcpt(accepted int) reply {
+	if r.Code == 552 && accepted > 0 && (r.Status == "5.0.0" || r.Status == "5.5.3") {
+		r.Code, r.Status = 452, "4.5.3"
+	}
+	return r
+}
+
 // Limits on replies: RFC 5321, Section 4.5.3.1.5 has 512 bytes a line.
 const (
 	maxReplyLine  = 4 << 10

@@ -38,7 +38,7 @@ func (s *session) submit(ctx context.Context, sub submission) error {
 	}
 	if err := s.protectAll(ctx, sub, groups); err != nil {
 		if a := s.running(); a != nil && a.err != nil {
-			return s.fault("handing the message to the mail server", a.failed())
+			return s.fault("handing the message to the mail server", s.up.midway(a.failed()))
 		}
 		return s.protectFault(err)
 	}
@@ -188,5 +188,19 @@ func (s *session) judge(ctx context.Context, sub submission) ([]policy.Decision,
 			})
 		}
 	}
-	return rules.Message(m, s.env.named), nil
+	return rules.Message(m, s.env.takingPart()), nil
+}
+
+// takingPart are the decisions of those who were named. Whoever would have got a
+// clear copy, and whom the upstream takes nothing for, gets none, and keeps the others
+// from none. One whose copy would have been sealed still counts: nobody shall have in
+// clear what was meant for him.
+func (e *envelope) takingPart() []policy.Decision {
+	ds := slices.Clone(e.named)
+	for i, d := range ds {
+		if e.never[d.Recipient] && (d.Action == policy.SendClear || d.Action == policy.SignOnly) {
+			ds[i].Action, ds[i].Reason = policy.RefuseMessage, "the mail server takes nothing for this recipient"
+		}
+	}
+	return ds
 }

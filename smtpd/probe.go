@@ -3,6 +3,7 @@ package smtpd
 import (
 	"slices"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/smtpd/wire"
 )
 
@@ -45,18 +46,34 @@ func (s *session) probeAll(rs []recipient) ([]reply, error) {
 }
 
 func (s *session) probed(n *nominee, answer reply) {
+	answer = answer.atRcpt(len(s.env.probe))
 	if !answer.ok() {
 		s.server.c.Count("upstream-refused")
 		s.log.Info("submission", "outcome", "refused", "recipient", n.address.String(), "reason", "upstream: "+answer.Error())
 		n.reply = upstreamReply(answer)
+		s.turnedAway(n.address, answer.Code/100 == 5)
 		return
 	}
+	s.turnedAway(n.address, false)
 	s.env.probe = append(s.env.probe, n.address.Key())
 	n.take()
 }
 
+// turnedAway notes what the upstream said of a recipient last.
+func (s *session) turnedAway(a address.Address, never bool) {
+	if !never {
+		delete(s.env.never, a)
+		return
+	}
+	if s.env.never == nil {
+		s.env.never = map[address.Address]bool{}
+	}
+	s.env.never[a] = true
+}
+
 // begin starts a transaction on the session's own connection, on a fresh one
-// where that turns out to be dead.
+// where that turns out to be dead, or to have had its fill: servers bound the
+// messages of one connection, and not all say so with a 421.
 func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 	for {
 		fresh := s.up == nil
@@ -68,7 +85,7 @@ func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 			s.up, fresh = c, !c.reused
 		}
 		rs, err := s.beginOn(s.up, rcpts, eight)
-		if err == nil && rs[0].Code != 421 || !s.up.broken {
+		if full := err == nil && !fresh && rs[0].temporary(); !full && (err == nil && rs[0].Code != 421 || !s.up.broken) {
 			return rs, err
 		}
 		s.up.close()

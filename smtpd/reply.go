@@ -30,14 +30,18 @@ func permanent(code int, status, text string) error { return answer(code, status
 func temporary(status, text string) error           { return answer(451, status, text) }
 
 // upstreamReply passes on a refusal of the upstream. 421 would promise that we
-// close the connection.
+// close the connection; that a command is not understood, or that somebody must log
+// in, would be said of our client's commands and its login here.
 func upstreamReply(r reply) error {
 	code := r.Code
-	if code == 421 || code/100 != 4 && code/100 != 5 {
+	switch {
+	case code/100 == 5 && code < 550:
+		code = 550
+	case code/100 == 5:
+	case code == 421, code > 429 && code < 450, code == 454:
 		code = 451
-		if r.Code/100 != 4 {
-			r.Status = "4.3.0"
-		}
+	case code/100 != 4:
+		code, r.Status = 451, "4.3.0"
 	}
 	return answer(code, r.Status, "your mail server says: "+r.Text)
 }
@@ -52,18 +56,19 @@ func (s *session) fault(doing string, err error) error {
 	s.log.Warn("submission", "outcome", "failed", "reason", doing, "err", err)
 	s.server.c.Count("failed")
 	var r reply
+	var no *rebuff
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &r):
 		return upstreamReply(r)
-	case errors.Is(err, ErrUpstreamPassword):
-		return temporary("4.7.0", "your mail server refused the login; `letterlock account password ADDRESS` takes another password")
-	case errors.Is(err, errLogin):
-		return temporary("4.7.0", "your mail server refused the login; `letterlock status` tells why")
+	case errors.As(err, &no):
+		return rebuffed(no)
 	case errors.As(err, &certificate): // RFC 3463, Section 3.8
 		return temporary("4.7.5", "your mail server's TLS certificate is not valid for it, so nothing was sent: "+certificateFault(err))
 	case errors.Is(err, errNoTLS):
 		return temporary("4.7.0", "your mail server offers no TLS, so nothing was sent; somebody may be in between")
+	case kindOf(err) == FaultTLS:
+		return temporary("4.7.0", noTLSThere+", so nothing was sent")
 	case errors.Is(err, errUpstream):
 		return temporary("4.4.1", "your mail server can't be reached now; try again later")
 	case errors.Is(err, context.DeadlineExceeded):
@@ -80,4 +85,15 @@ func (s *session) fault(doing string, err error) error {
 		return answer(452, "4.3.1", "the queue has no room left; `letterlock queue list` shows what waits")
 	}
 	return temporary("4.3.0", "internal error while "+doing+"; `letterlock status` tells more")
+}
+
+// rebuffed is the reply where the upstream lets us do nothing.
+func rebuffed(no *rebuff) error {
+	switch {
+	case errors.Is(no, ErrUpstreamPassword):
+		return temporary("4.7.0", "your mail server refused the login; `letterlock account password ADDRESS` takes another password; "+no.said())
+	case errors.Is(no, errLogin):
+		return temporary("4.7.0", "your mail server refused the login: "+no.said())
+	}
+	return temporary("4.4.1", "your mail server does not serve us now; "+no.said())
 }

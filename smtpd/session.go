@@ -55,6 +55,9 @@ type envelope struct {
 	rcpts   []recipient       // those we answered 250
 	named   []policy.Decision // of every recipient that was named, in order
 	fates   []fate            // of the first of named, for the audit log
+	// never are those of whom the upstream has said for good that it takes nothing for
+	// them: by this message they get nothing.
+	never map[address.Address]bool
 	// probe are the keys of the recipients that the open transaction of
 	// session.up has taken; nil if none is open.
 	probe []string

@@ -46,6 +46,9 @@ var soakFaults = map[string][]soakFault{
 		{Say: "25", Drop: true, Take: true}, {Say: "\xff\xff\xff", Take: true}, {Say: "\xff", Drop: true}, {Say: "354 more", Take: true}, {Say: "250-taken", Drop: true, Take: true}},
 }
 
+// plainAnswer is what PLAIN answers to a challenge.
+var plainAnswer = base64.StdEncoding.EncodeToString([]byte("\x00alice\x00secret"))
+
 // slowFaults are faults that take real time.
 var slowFaults = map[string][]soakFault{
 	"connect": {{Mute: true}}, "rcpt": {{Mute: true}}, "data": {{Mute: true}},
@@ -279,6 +282,10 @@ func (k *soakTalk) command(line string) (on bool) {
 		fmt.Fprint(k.c, "221 2.0.0 bye\r\n")
 		return false
 	default:
+		if line == plainAnswer && (k.h.tls == nil || secure) { // "334 " asks for it once more
+			fmt.Fprint(k.c, "535 5.7.8 no\r\n")
+			return true
+		}
 		k.violation(fmt.Sprintf("the command %q", line))
 		return false
 	}

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -107,15 +108,15 @@ func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Sourc
 		if answer := replies[i+1]; answer.ok() {
 			taken, keys = append(taken, r), append(keys, r.Key)
 		} else {
-			mark(asked[i:i+1], answer)
+			mark(asked[i:i+1], answer.atRcpt(len(taken)))
 		}
 	}
 	if len(taken) == 0 {
 		return rs, nil
 	}
 	if err := c.data(body); err != nil {
-		r, refused := err.(reply)
-		if !refused {
+		var r reply
+		if !errors.As(err, &r) {
 			return nil, err
 		}
 		mark(taken, r)
@@ -132,8 +133,12 @@ func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Sourc
 		return nil, fmt.Errorf("before the end of the message: %w", err)
 	}
 	if !c.quiet() {
-		c.close()
-		mark(taken, reply{Code: 451, Status: "4.4.2", Text: "the mail server ended the transaction"})
+		defer c.close()
+		r, said := c.lastWords()
+		if !said {
+			r = reply{Code: 451, Status: "4.4.2", Text: "the mail server ended the transaction"}
+		}
+		mark(taken, r)
 		return rs, nil
 	}
 	r, err := c.final()

@@ -6,14 +6,22 @@ import "strings"
 // and, in rest, the parameters after it. The mailbox is as it was written, a
 // quoted local part still quoted, and empty for the null path; whether it is an
 // address is not checked. A source route is left out (RFC 5321, Section
-// 4.1.1.3 and Appendix C). White space before the bracket is let pass.
+// 4.1.1.3 and Appendix C). White space before the bracket is let pass, and no
+// brackets at all around a plain address: scanners and scripts leave both out.
 func ParsePath(keyword, args string) (mailbox, rest string, err error) {
 	if len(args) <= len(keyword) || !strings.EqualFold(args[:len(keyword)], keyword) || args[len(keyword)] != ':' {
 		return "", "", ErrSyntax
 	}
 	s := strings.TrimLeft(args[len(keyword)+1:], " ")
-	if s == "" || s[0] != '<' {
+	if s == "" {
 		return "", "", ErrSyntax
+	}
+	if s[0] != '<' {
+		mailbox, rest, _ = strings.Cut(s, " ")
+		if strings.ContainsAny(mailbox, "<>\",:;()[]\\") {
+			return "", "", ErrSyntax
+		}
+		return mailbox, strings.TrimLeft(rest, " "), nil
 	}
 	end, ok := closing(s)
 	if !ok {

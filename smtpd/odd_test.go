@@ -1,0 +1,243 @@
+package smtpd_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/policy"
+)
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// TestLoginsOfManyServers: those who offer something that we have get it, in the way
+// that they want it; of the others the client is told what is wrong.
+func TestLoginsOfManyServers(t *testing.T) {
+	const ehlo = "250-odd.example\r\n250-SIZE\r\n250 "
+	plain := "AUTH PLAIN " + b64("\x00tim\x00tanstaaftanstaaf")
+	user, password := b64("tim"), b64("tanstaaftanstaaf")
+	long := strings.Repeat("long", 110)
+	for _, tt := range []struct {
+		name, password string // "" is the usual one
+		say            map[string]string
+		want           string // the beginning of the reply to RCPT
+		heard          string // a line of ours
+	}{
+		{"the old form only", "", map[string]string{"EHLO": ehlo + "AUTH=LOGIN", "AUTH LOGIN": "334 VXNlcm5hbWU6", user: "334 UGFzc3dvcmQ6", password: "235 ok"}, "250", password},
+		{"both forms, of which the last has less", "", map[string]string{"EHLO": "250-odd.example\r\n250-AUTH PLAIN\r\n250 AUTH=NTLM", plain: "235 ok"}, "250", plain},
+		{"small letters", "", map[string]string{"EHLO": ehlo + "auth plain", plain: "235 ok"}, "250", plain},
+		{"PLAIN that wants its answer once more", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", plain: "334 ", b64("\x00tim\x00tanstaaftanstaaf"): "235 ok"}, "250", ""},
+		{"PLAIN is offered and switched off", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN LOGIN", "AUTH PLAIN": "504 5.5.4 not here", "AUTH LOGIN": "334 ", user: "334 ", password: "235"}, "250", password},
+		{"LOGIN with odd prompts", "", map[string]string{"EHLO": ehlo + "AUTH LOGIN", "AUTH LOGIN": "334-dein\r\n334 " + b64("Benutzer?"), user: "334", password: "235-2.7.0\r\n235"}, "250", password},
+		{"CRAM-MD5 only, as RFC 2195 has it", "", map[string]string{"EHLO": ehlo + "AUTH CRAM-MD5 DIGEST-MD5", "AUTH CRAM-MD5": "334 " + b64("<1896.697170952@postoffice.reston.mci.net>"),
+			"dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw": "235 ok"}, "250", ""},
+		{"CRAM-MD5 with a challenge that is none", "", map[string]string{"EHLO": ehlo + "AUTH CRAM-MD5", "AUTH CRAM-MD5": "334 what?", "*": "501 cancelled"}, "451 4.7.0 your mail server refused the login", "*"},
+		{"a long password goes on a line of its own", long, map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH PLAIN": "334 ", b64("\x00tim\x00" + long): "235"}, "250", "AUTH PLAIN"},
+		{"OAuth only", "", map[string]string{"EHLO": ehlo + "AUTH XOAUTH2 OAUTHBEARER"}, "451 4.7.0 your mail server refused the login: it offers none that letterlock has (PLAIN, LOGIN, CRAM-MD5) but XOAUTH2, OAUTHBEARER", ""},
+		{"no login at all", "", map[string]string{}, "451 4.7.0 your mail server refused the login: it offers none that letterlock has (PLAIN, LOGIN, CRAM-MD5) but none", ""},
+		{"a password for applications is wanted", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH": "534-5.7.9 Application-specific password required. For more information, go to\r\n534 5.7.9  https://support.example/?p=1 x"},
+			"451 4.7.0 your mail server refused the login: it wants another way to log in; some servers mean a password made for one program (app password) (534 5.7.9): Application-specific password required. For more information, go to https://support.example/?p=1", ""},
+		{"a wrong password, without more", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH": "535"}, "451 4.7.0 your mail server refused the login; `letterlock account password ADDRESS` takes another password; wrong user or password (535 5.0.0)", ""},
+		{"the login is out of order", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH": "454 4.7.0 Temporary authentication failure"}, "451 4.4.1 your mail server does not serve us now; it lets nobody log in now: 454 4.7.0 Temporary authentication failure", ""},
+		{"it goes away at the login", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH": "421 4.3.2 shutting down!"}, "451 4.4.1 your mail server does not serve us now; it lets nobody log in now: 421 4.3.2 shutting down", ""},
+		{"it wants TLS first", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH": "530 5.7.0 Must issue a STARTTLS command first"}, "451 4.7.0 your mail server refused the login: it takes passwords under TLS only (530 5.7.0): Must issue", ""},
+		{"it tells the password", "", map[string]string{"EHLO": ehlo + "AUTH LOGIN", "AUTH LOGIN": "334 ", user: "334 ", password: "535 5.7.8 tanstaaftanstaaf? " + password + "?"}, "451 4.7.0 your mail server refused the login; `letterlock account password ADDRESS` takes another password; wrong user or password (535 5.7.8)", ""},
+		{"it tells a piece of it", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH": "501 5.5.2 cannot decode " + plain[20:34]}, "451 4.7.0 your mail server refused the login: it doesn't understand it (501 5.5.2)", ""},
+		{"it takes us before it knows who we are", "", map[string]string{"EHLO": ehlo + "AUTH LOGIN", "AUTH": "235 welcome"}, "451 4.4.1", "AUTH LOGIN"},
+		{"it asks for ever", "", map[string]string{"EHLO": ehlo + "AUTH PLAIN", "AUTH": "334 ", b64("\x00tim\x00tanstaaftanstaaf"): "334 "}, "451 4.7.0 your mail server refused the login", ""},
+		{"it has no EHLO", "", map[string]string{"EHLO": "502 5.5.1 what?"}, "451 4.4.1 your mail server does not serve us now; at EHLO it says 502 5.5.1 what?", ""},
+		{"it turns us away", "", map[string]string{"": "554-5.7.1 no mail from\r\n554 5.7.1 dynamic addresses!"}, "451 4.4.1 your mail server does not serve us now; at connecting it says 554 5.7.1 no mail from dynamic addresses", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.password == "" {
+				tt.password = "tanstaaftanstaaf"
+			}
+			o := newOddServer(t, tt.say)
+			b := newBridge(t, newUpstream(t), o.as("tim", tt.password))
+			k := b.login()
+			k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>")
+			got := k.reply()
+			if !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+			if tt.heard != "" && !o.heard(tt.heard) {
+				t.Errorf("it never heard %q but %q", tt.heard, o.commands)
+			}
+			for _, secret := range []string{tt.password, b64(tt.password), plain[20:34]} {
+				if strings.Contains(got+b.log.String()+b.server.Faults()["alice@example.org"].Text, secret) {
+					t.Errorf("%q is in the reply, the log or the fault:\n%s\n%s", secret, got, b.log.String())
+				}
+			}
+		})
+	}
+}
+
+// TestServersOfManyKinds: what they say is understood as they mean it, and told.
+func TestServersOfManyKinds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		say  map[string]string
+		rcpt string // the beginning of the reply to the second of three RCPTs
+		dot  string // and of that to the message, which goes to the others
+		mail int
+	}{
+		{"codes alone", map[string]string{"": "220", "EHLO": "250", "MAIL": "250", "RCPT": "250", "DATA": "354", ".": "250"}, "250", "250", 1},
+		{"lines that say nothing", map[string]string{"": "220-\r\n220", "EHLO": "250-\r\n250-\r\n250", "MAIL": "250-\r\n250 ", "DATA": "354-\r\n354", ".": "250-\r\n250-\r\n250"}, "250", "250", 1},
+		{"no EHLO", map[string]string{"EHLO": "500 what?"}, "250", "250", 1},
+		{"line ends without CR", map[string]string{"EHLO": "250-odd.example\n250 8BITMIME", ".": "250-a\n250 b"}, "250", "250", 1},
+		{"many and long lines", map[string]string{"": strings.Repeat("220-"+strings.Repeat("no spam ", 200)+"\r\n", 40) + "220 x", ".": "250-" + strings.Repeat("x", 2000) + "\r\n250 ok"}, "250", "250", 1},
+		{"SIZE says nothing, and what nobody knows", map[string]string{"EHLO": "250-odd.example\r\n250-SIZE\r\n250-SIZE=5\r\n250-X-EXPS GSSAPI\r\n250-\r\n250-8bitmime\r\n250-PIPECONNECT\r\n250-CHUNKING\r\n250 HELP"}, "250", "250", 1},
+		{"251 and 252", map[string]string{"RCPT": "251 2.1.5 user not local; will forward|252 2.0.0 cannot tell"}, "250", "250", 1},
+		{"a refused recipient, in two lines", map[string]string{"RCPT TO:<carol": "550-5.1.1 nobody\r\n550 5.1.1  here"}, "550 5.1.1 your mail server says: nobody here", "250", 1},
+		{"a code that contradicts its status", map[string]string{"RCPT TO:<carol": "550 4.2.1 busy"}, "550 5.0.0 your mail server says: 4.2.1 busy", "250", 1},
+		{"a grey list", map[string]string{"RCPT TO:<carol": "450 4.7.1 come back"}, "450 4.7.1 your mail server says: come back", "250", 1},
+		{"it wants a login", map[string]string{"RCPT TO:<carol": "530 5.7.0 Authentication required"}, "550 5.7.0 your mail server says: Authentication required", "250", 1},
+		{"it doesn't like how we write him", map[string]string{"RCPT TO:<carol": "501 5.1.3 bad address syntax"}, "550 5.1.3 your mail server says: bad address syntax", "250", 1},
+		{"too many, as RFC 821 said it", map[string]string{"RCPT TO:<carol": "552 too many recipients"}, "452 4.5.3 your mail server says: too many", "250", 1},
+		{"a mailbox that is full", map[string]string{"RCPT TO:<carol": "552 5.2.2 full"}, "552 5.2.2", "250", 1},
+		{"the end is not for now", map[string]string{".": "451 4.7.1 come back"}, "250", "451 4.7.1 your mail server says: come back", 0},
+		{"it never takes the end", map[string]string{".": "554-5.7.1 spam\r\n554 5.7.1 really"}, "250", "554 5.7.1 your mail server says: spam really", 0},
+		{"it leaves at the end", map[string]string{".": "421 4.3.2 going down!"}, "250", "451 4.3.2 your mail server says: going down", 0},
+		{"it leaves when it is asked for DATA", map[string]string{"DATA": "421 4.3.2 going down!"}, "250", "451 4.3.2 your mail server says: going down", 0},
+		{"one message for each connection", map[string]string{".": "250 taken!"}, "250", "250", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := newOddServer(t, tt.say)
+			b := newBridge(t, newUpstream(t), o.as("", ""))
+			k, mail := b.login(), 0
+			for i := range 3 {
+				k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250\nC: RCPT TO:<carol@example.net>\nS: " + tt.rcpt +
+					"\nC: RCPT TO:<dave@example.net>\nS: 250\nC: DATA\nS: 354")
+				k.send(wired(letter(fmt.Sprint(i), "bob@example.net, carol@example.net, dave@example.net")) + ".\r\n")
+				if got := k.reply(); !strings.HasPrefix(got, tt.dot) {
+					t.Fatalf("message %d: got %q, want %q", i, got, tt.dot)
+				}
+				if mail += tt.mail; tt.mail > 0 && len(o.taken()) != mail {
+					t.Errorf("message %d: it has %d, want %d", i, len(o.taken()), mail)
+				}
+			}
+		})
+	}
+}
+
+// TestAConnectionThatHasHadItsFill: it takes no further message, and a new one does.
+func TestAConnectionThatHasHadItsFill(t *testing.T) {
+	for _, no := range []string{"452 4.5.3 too many messages", "421 4.7.0 too many messages!"} {
+		o := newOddServer(t, map[string]string{"MAIL": "250 ok|250 ok|" + no})
+		k := newBridge(t, newUpstream(t), o.as("", "")).login()
+		for i := range 5 {
+			if got := k.submit(wired(letter(fmt.Sprint(i), "bob@example.net")), "bob@example.net"); !strings.HasPrefix(got, "250") {
+				t.Errorf("%s: message %d: %q", no, i, got)
+			}
+		}
+		if len(o.taken()) != 5 || o.conns != 3 {
+			t.Errorf("%s: %d messages over %d connections", no, len(o.taken()), o.conns)
+		}
+	}
+	o := newOddServer(t, map[string]string{"MAIL": "452 4.3.1 no room"})
+	newBridge(t, newUpstream(t), o.as("", "")).login().run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 452 4.3.1 your mail server says: no room")
+	if o.conns != 1 {
+		t.Errorf("%d connections to one that has no room", o.conns)
+	}
+}
+
+// TestAServerThatHasHeardEnough: what it says before the end of a message is the
+// reply, whether it hangs up or listens on.
+func TestAServerThatHasHeardEnough(t *testing.T) {
+	hangUp := func(say string) func(net.Conn, *bufio.Reader) {
+		return func(c net.Conn, r *bufio.Reader) {
+			io.CopyN(io.Discard, r, 10_000)
+			io.WriteString(c, say)
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	listen := func(c net.Conn, r *bufio.Reader) {
+		io.WriteString(c, "552 5.3.4 too large\r\n")
+		io.Copy(io.Discard, r)
+	}
+	for _, tt := range []struct {
+		name, to, want string
+		lines          int
+		body           func(net.Conn, *bufio.Reader)
+	}{
+		{"it hangs up on a large letter", "stranger@example.com", "552 5.3.4 your mail server says: too large", 300_000, hangUp("552-5.3.4 too\r\n552 5.3.4 large\r\n")},
+		{"it hangs up on a large one that is being encrypted", "bob@example.net", "552 5.3.4 your mail server says: too large", 300_000, hangUp("552 5.3.4 too large\r\n")},
+		{"it listens on", "stranger@example.com", "552 5.3.4 your mail server says: too large", 300, listen},
+		{"it goes away", "bob@example.net", "451 4.3.2 your mail server says: restarting", 300_000, hangUp("421 4.3.2 restarting\r\n")},
+		{"it hangs up without a word", "bob@example.net", "451 4.4.1", 300_000, hangUp("")},
+		{"it says that all is well", "bob@example.net", "451 4.4", 300_000, hangUp("250 2.0.0 taken\r\n")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := newOddServer(t, map[string]string{"EHLO": "250 odd.example"})
+			o.body = tt.body
+			k := newBridge(t, newUpstream(t), o.as("", "")).login()
+			k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<" + tt.to + ">\nS: 250\nC: DATA\nS: 354")
+			k.send(wired(letter("1", tt.to)))
+			k.send(string(bytes.Repeat([]byte("0123456789012345678901234567890123456789\r\n"), tt.lines)) + ".\r\n")
+			if got := k.reply(); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if o.conns != 1 {
+				t.Errorf("it was tried %d times", o.conns)
+			}
+		})
+	}
+}
+
+// TestWhoIsRefusedForGoodKeepsNobody: the smarthost refuses a stranger, who gets
+// nothing then; the others get theirs encrypted. One whose copy was to be sealed counts
+// still, and so does who may yet be taken.
+func TestWhoIsRefusedForGoodKeepsNobody(t *testing.T) {
+	for _, tt := range []struct{ name, refuse, say, first, want string }{
+		{"a stranger, for good", "stranger@example.com", "550 5.1.1 nobody", "550 5.1.1", "250 2.0.0 sent"},
+		{"a stranger, for now", "stranger@example.com", "450 4.2.1 later", "450 4.2.1", "550 5.7.1"},
+		{"who has a certificate, for good", "bob@example.net", "550 5.1.1 nobody", "550 5.1.1", "550 5.7.1"},
+		{"a stranger, who is named again and taken", "stranger@example.com", "550 5.1.1 nobody|250 ok", "550 5.1.1", "550 5.7.1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := newOddServer(t, map[string]string{"RCPT TO:<" + tt.refuse: tt.say})
+			k := newBridge(t, newUpstream(t), o.as("", ""), asRelay()).mta()
+			k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<" + tt.refuse + ">\nS: " + tt.first)
+			for _, to := range []string{"bob@example.net", "carol@example.net", "stranger@example.com"} {
+				if to != tt.refuse || strings.Contains(tt.say, "|") {
+					k.run("C: RCPT TO:<" + to + ">\nS: 250")
+				}
+			}
+			k.run("C: DATA\nS: 354")
+			k.send(wired(letter("1", "bob@example.net, carol@example.net, stranger@example.com")) + ".\r\n")
+			if got := k.reply(); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			for _, m := range o.taken() {
+				if strings.Contains(m, canary) {
+					t.Error("in clear")
+				}
+			}
+		})
+	}
+}
+
+// TestAMessageThatDoesNotWait: some send all they have without listening. Where there
+// is nobody to get it, its lines are no commands.
+func TestAMessageThatDoesNotWait(t *testing.T) {
+	o := newOddServer(t, map[string]string{"RCPT TO:<bob": "550 5.1.1 nobody"})
+	b := newBridge(t, newUpstream(t), o.as("", ""), withRules(policy.Config{}))
+	k := b.login()
+	k.send("MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\nFrom: alice@example.org\r\n\r\n" +
+		"RSET\r\nMAIL FROM:<alice@example.org>\r\nRCPT TO:<stranger@example.com>\r\nDATA\r\nFrom: alice@example.org\r\n\r\nsmuggled\r\n.\r\n")
+	k.run("S: 250\nS: 550 5.1.1\nS: 554 5.5.1 there are no recipients\nS: (EOF)")
+	if len(o.taken()) != 0 {
+		t.Errorf("it has %q", o.taken())
+	}
+	k = b.login()
+	k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 550\nC: DATA\nS: 554 5.5.1\nC: RSET\nS: 250")
+	k.run("C: mail from:alice@example.org size=100\nS: 250\nC: rcpt to: carol@example.net\nS: 250\nC: data\nS: 354")
+	k.send(wired(letter("1", "carol@example.net")) + ".\r\nquit\r\n")
+	k.run("S: 250 2.0.0 sent\nS: 221")
+}
