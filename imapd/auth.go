@@ -105,34 +105,27 @@ func (s *session) startTLS(c *wire.Command) error {
 	return nil
 }
 
-// authenticate is AUTHENTICATE PLAIN (RFC 4616), with or without an initial
-// response (RFC 4959).
+// authenticate is AUTHENTICATE with PLAIN (RFC 4616) or LOGIN
+// (draft-murchison-sasl-login), with or without an initial response (RFC 4959).
 func (s *session) authenticate(c *wire.Command) error {
-	if len(c.Args) < 1 || len(c.Args) > 2 || !c.Args[0].Is("PLAIN") {
-		s.out.line(c.Tag + " NO [CANNOT] only PLAIN is offered")
+	login := len(c.Args) > 0 && c.Args[0].Is("LOGIN")
+	if len(c.Args) < 1 || len(c.Args) > 2 || !login && !c.Args[0].Is("PLAIN") {
+		s.out.line(c.Tag + " NO [CANNOT] use PLAIN or LOGIN")
 		return nil
 	}
-	var line []byte
+	var initial []byte
 	if len(c.Args) == 2 {
-		line = c.Args[1].Value
-	} else {
-		s.out.line("+ ")
-		var err error
-		if line, err = s.in.Line(); err != nil {
-			return err
-		}
+		initial = c.Args[1].Value
 	}
-	if string(line) == "*" {
-		s.out.line(c.Tag + " BAD AUTHENTICATE cancelled")
-		return nil
+	if login {
+		return s.authenticateLogin(c.Tag, initial)
 	}
-	if string(line) == "=" {
-		line = nil
+	raw, ok, err := s.response(c.Tag, "", initial)
+	if !ok {
+		return err
 	}
-	raw := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
-	n, err := base64.StdEncoding.Decode(raw, line)
-	pieces := bytes.Split(raw[:max(n, 0)], []byte{0})
-	if err != nil || len(pieces) != 3 {
+	pieces := bytes.Split(raw, []byte{0})
+	if len(pieces) != 3 {
 		s.out.line(c.Tag + " BAD malformed response")
 		return nil
 	}
@@ -141,6 +134,45 @@ func (s *session) authenticate(c *wire.Command) error {
 		return nil
 	}
 	return s.login(c.Tag, string(pieces[1]), string(pieces[2]))
+}
+
+// authenticateLogin is for clients that are set to LOGIN, or know nothing else.
+func (s *session) authenticateLogin(tag string, initial []byte) error {
+	user, ok, err := s.response(tag, "Username:", initial)
+	if !ok {
+		return err
+	}
+	password, ok, err := s.response(tag, "Password:", nil)
+	if !ok {
+		return err
+	}
+	return s.login(tag, string(user), string(password))
+}
+
+// response decodes what the client answers to a challenge: initial if it has
+// sent that along, "=" for an empty one (RFC 4959, Section 3). It has told the
+// client why if ok is false and err nil.
+func (s *session) response(tag, challenge string, initial []byte) (b []byte, ok bool, err error) {
+	line := initial
+	if line == nil {
+		s.out.line("+ " + base64.StdEncoding.EncodeToString([]byte(challenge)))
+		if line, err = s.in.Line(); err != nil {
+			return nil, false, err
+		}
+		if string(line) == "*" {
+			s.out.line(tag + " BAD AUTHENTICATE cancelled")
+			return nil, false, nil
+		}
+	}
+	if string(line) == "=" {
+		line = nil
+	}
+	b, err = base64.StdEncoding.AppendDecode(nil, line)
+	if err != nil {
+		s.out.line(tag + " BAD malformed response")
+		return nil, false, nil
+	}
+	return b, true, nil
 }
 
 // login checks the credentials and connects to the account's upstream.

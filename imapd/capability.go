@@ -36,7 +36,7 @@ func (s *session) greetingCapabilities() string {
 	if !s.mayLogin() {
 		return caps + " LOGINDISABLED"
 	}
-	return caps + " AUTH=PLAIN"
+	return caps + " AUTH=PLAIN AUTH=LOGIN"
 }
 
 // capabilities are those after the login: the upstream's that we let pass, and

@@ -147,7 +147,7 @@ func talk(t *testing.T, c *client, conversation string) {
 func TestBeforeLogin(t *testing.T) {
 	d := (&double{}).start(t)
 	for _, tt := range []struct{ name, conversation string }{
-		{"ID and CAPABILITY are ours", `S: * OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE AUTH=PLAIN] *
+		{"ID and CAPABILITY are ours", `S: * OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN] *
 			C: a ID ("name" "x")
 			S: * ID ("name" "Letterlock")
 			S: a OK *
@@ -173,6 +173,39 @@ func TestBeforeLogin(t *testing.T) {
 			S: +*
 			C: AGFsaWNlQGV4YW1wbGUudGVzdABsb2NhbC1wdw==
 			S: a OK [CAPABILITY IMAP4rev1 LITERAL+ ID *`},
+		{"AUTHENTICATE LOGIN", `S: * OK*
+			C: a AUTHENTICATE LOGIN
+			S: + VXNlcm5hbWU6
+			C: YWxpY2VAZXhhbXBsZS50ZXN0
+			S: + UGFzc3dvcmQ6
+			C: bG9jYWwtcHc=
+			S: a OK [CAPABILITY IMAP4rev1 LITERAL+ ID *`},
+		{"AUTHENTICATE LOGIN with the user at once", `S: * OK*
+			C: a authenticate login YWxpY2VAZXhhbXBsZS50ZXN0
+			S: + UGFzc3dvcmQ6
+			C: bG9jYWwtcHc=
+			S: a OK [CAPABILITY *`},
+		{"AUTHENTICATE LOGIN that goes wrong", `S: * OK*
+			C: a AUTHENTICATE LOGIN
+			S: + VXNlcm5hbWU6
+			C: YWxpY2VAZXhhbXBsZS50ZXN0
+			S: + UGFzc3dvcmQ6
+			C: eA==
+			S: a NO [AUTHENTICATIONFAILED]*
+			C: b AUTHENTICATE LOGIN
+			S: + VXNlcm5hbWU6
+			C: *
+			S: b BAD*
+			C: c AUTHENTICATE LOGIN !!!!
+			S: c BAD malformed response
+			C: d AUTHENTICATE LOGIN =
+			S: + UGFzc3dvcmQ6
+			C: *
+			S: d BAD*
+			C: e AUTHENTICATE CRAM-MD5
+			S: e NO [CANNOT] use PLAIN or LOGIN
+			C: f NOOP
+			S: f OK*`},
 		{"AUTHENTICATE cancelled", `S: * OK*
 			C: a AUTHENTICATE PLAIN
 			S: +*

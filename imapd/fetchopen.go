@@ -467,7 +467,9 @@ func (w *responseWriter) rendered(item wire.FetchItem, row *index.Row, m *render
 	case m != nil:
 		var ok bool
 		if src, ok = m.Section(*section); !ok {
-			return w.text(name, []byte("NIL"))
+			// NIL would be as true (nstring), but some clients take its three
+			// letters for the content; Dovecot says it like this too.
+			src = message.Bytes(nil)
 		}
 	case section.Kind == "HEADER":
 		src = message.Bytes(row.Header)

@@ -37,7 +37,6 @@ import (
 //	                    are pieces from the same offset, and the sessions ask for one of those
 //	BODY[] with         CHANGEDSINCE and no parentheses is BAD for Dovecot; the sessions have
 //	                    them
-//	sections that are   not in the message are NIL here and empty there (nstring)
 //	section names       are told as asked for, or with the fields in capitals
 //	multipart in a      part ends for Dovecot after the CRLF of the enclosing delimiter, here
 //	                    before it (RFC 2046, Section 5.1.1)
@@ -54,7 +53,7 @@ var (
 	ourKeyword   = regexp.MustCompile(`(?i) ?\$Letterlock\w+`)
 	marked       = regexp.MustCompile(` ?\\(?:Un)?[Mm]arked`)
 	statusSize   = regexp.MustCompile(`^(\* STATUS .*)SIZE \d+`)
-	emptySection = regexp.MustCompile(`^((?:\* \d+ FETCH )?BODY\[[^\]]*\](?:<\d+>)? )(?:NIL|"")$`)
+	emptySection = regexp.MustCompile(`^((?:\* \d+ FETCH )?BODY\[[^\]]*\](?:<\d+>)? )""$`)
 	sectionName  = regexp.MustCompile(`^(?:\* \d+ FETCH )?BODY\[[^\]]*\]`)
 	nested       = regexp.MustCompile(`(?s)^(?:\* \d+ FETCH )?BODY\[2\] \{\}--y\r\n.*--y--\r\n$`)
 	highestCode  = regexp.MustCompile(`^(\S+ OK) \[HIGHESTMODSEQ \d+\]$`)
