@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"letterlock.org/letterlock/internal/store"
 )
 
 // fakeServe listens where serve would, and returns the configuration that leads
@@ -100,5 +103,49 @@ func TestControlOfAnotherUserIsRefused(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "not a socket of this user") {
 		t.Errorf("it says %q, %v", out, err)
+	}
+}
+
+// TestACommandWaitsForAServeThatStarts: between serve's taking the state directory
+// and its opening the control socket a command waits, and then asks serve.
+func TestACommandWaitsForAServeThatStarts(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "llstart")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	config, key := filepath.Join(dir, "l.toml"), filepath.Join(dir, "key")
+	for file, text := range map[string]string{config: "state_dir = \"" + dir + "/s\"\nunlock = \"key-file:" + key + "\"\n", key: strings.Repeat("5a", 32)} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := store.Lock(filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	cmd := exec.Command("letterlock", "status")
+	cmd.Env = append(os.Environ(), "LETTERLOCK_CONFIG="+config)
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // it finds the lock held; if it is slow, so much the better
+	l, err := net.Listen("unix", filepath.Join(dir, "s", "control.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			var request struct{ Args []string }
+			json.NewDecoder(c).Decode(&request)
+			json.NewEncoder(c).Encode(map[string]int{"exit": 3})
+		}
+	}()
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 3 {
+		t.Errorf("it did not ask serve, but ended with %v: %s", err, said.String())
 	}
 }

@@ -187,6 +187,7 @@ func TestPassthroughBeforeALiar(t *testing.T) {
 		converse(t, imap, "S: * OK\nC: a AUTHENTICATE PLAIN\nS: +\nC: "+plain(alice, alice, right)+"\nS: a OK")
 	})
 	t.Run("the same by SMTP", func(t *testing.T) {
+		before := len(out.Heard()) // setup has tried the password that it was given
 		for _, script := range []string{
 			"C: AUTH PLAIN " + plain("", alice, "wrong") + "\nS: 535",
 			"C: AUTH PLAIN " + plain(bob, alice, right) + "\nS: 535",
@@ -201,11 +202,11 @@ func TestPassthroughBeforeALiar(t *testing.T) {
 		} {
 			converse(t, smtp, "S: 220\nC: EHLO x\nS: 250 \n"+script+"\nC: MAIL FROM:<"+alice+">\nS: 530")
 		}
-		if heard := out.Heard(); bytes.Contains(heard, []byte("AUTH")) {
-			t.Errorf("the mail server was told a password")
+		if heard := out.Heard()[before:]; bytes.Contains(heard, []byte("AUTH")) {
+			t.Errorf("the mail server was told a password: %q", heard)
 		}
 		converse(t, smtp, "S: 220\nC: EHLO x\nS: 250 \nC: AUTH LOGIN "+plain(alice)+"\nS: 334\nC: "+plain(right)+"\nS: 235\nC: MAIL FROM:<"+alice+">\nS: 250\nC: RCPT TO:<"+alice+">\nS: 250")
-		if heard := out.Heard(); !bytes.Contains(heard, []byte(plain("", alice, right))) {
+		if heard := out.Heard()[before:]; !bytes.Contains(heard, []byte(plain("", alice, right))) {
 			t.Errorf("the mail server was not told the right password: %q", heard)
 		}
 	})

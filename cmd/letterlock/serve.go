@@ -44,7 +44,7 @@ func (c *serveCmd) runLocal(ctx context.Context, e *env, root *cli) (err error) 
 	level := new(slog.LevelVar)
 	level.Set(cfg.LogLevel())
 	log := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
-	s, err := openState(ctx, cfg, log, level, e.now)
+	s, err := openState(ctx, cfg, lockAgain, log, level, e.now)
 	if err != nil {
 		return err
 	}

@@ -90,9 +90,10 @@ const (
 	caName    = "ca.pem"
 )
 
-// openState locks the state directory of a configuration and opens what is in
-// it. Nothing is made or changed before the key is known.
-func openState(ctx context.Context, cfg *config.Config, log *slog.Logger, level *slog.LevelVar, now func() time.Time) (*state, error) {
+// openState locks the state directory of a configuration, which is tried again so
+// often, and opens what is in it. Nothing is made or changed before the key is
+// known.
+func openState(ctx context.Context, cfg *config.Config, again int, log *slog.Logger, level *slog.LevelVar, now func() time.Time) (*state, error) {
 	file := filepath.Join(cfg.StateDir, storeName)
 	_, err := os.Stat(file)
 	exists := err == nil
@@ -109,7 +110,7 @@ func openState(ctx context.Context, cfg *config.Config, log *slog.Logger, level 
 			return nil, fmt.Errorf("making state_dir: %w", err)
 		}
 	}
-	unlock, err := lock(ctx, cfg.StateDir)
+	unlock, err := lock(ctx, cfg.StateDir, again)
 	if err != nil {
 		return nil, err
 	}
@@ -242,21 +243,39 @@ func (s *state) ownCertificates() (own []*pgp.Certificate) {
 	return own
 }
 
-// lock takes the state directory. A short command that has it is waited for.
-func lock(ctx context.Context, dir string) (unlock func() error, err error) {
-	for patience := 50; ; patience-- {
+// A short command that has the state directory is waited for, so often and so
+// long each time.
+const (
+	lockAgain = 50
+	lockPause = 100 * time.Millisecond
+)
+
+// lock takes the state directory.
+func lock(ctx context.Context, dir string, again int) (unlock func() error, err error) {
+	for ; ; again-- {
 		held, err := store.Lock(dir)
 		if err == nil {
 			return held.Close, nil
 		}
-		if !errors.Is(err, store.ErrInUse) || patience == 0 {
+		if !errors.Is(err, store.ErrInUse) {
+			return nil, err
+		}
+		if again <= 0 {
 			return nil, fmt.Errorf("%w (stop it, or give this one a state_dir of its own)", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		if err := pause(ctx, lockPause); err != nil {
+			return nil, err
 		}
+	}
+}
+
+// pause waits, or returns the error of a ctx that ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -266,18 +285,26 @@ func runWithState(ctx context.Context, e *env, c *cli, args []string, command st
 	if err != nil {
 		return err
 	}
-	if err := runInServe(ctx, e, cfg.StateDir, args); !errors.Is(err, errNoServer) {
-		return err
-	}
 	// Only warnings: what a command has to say, it prints.
 	level := new(slog.LevelVar)
 	level.Set(slog.LevelWarn)
 	log := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
-	s, err := openState(ctx, cfg, log, level, e.now)
-	if err != nil {
-		return err
+	for again := lockAgain; ; again-- {
+		if err := runInServe(ctx, e, cfg.StateDir, args); !errors.Is(err, errNoServer) {
+			return err
+		}
+		s, err := openState(ctx, cfg, 0, log, level, e.now)
+		if err == nil {
+			return errors.Join(command.runState(ctx, e, s), s.Close())
+		}
+		if !errors.Is(err, store.ErrInUse) || again == 0 {
+			return err
+		}
+		// A short command, or a serve that is yet to open its socket.
+		if err := pause(ctx, lockPause); err != nil {
+			return err
+		}
 	}
-	return errors.Join(command.runState(ctx, e, s), s.Close())
 }
 
 // nodeName tells this process from others on the same store, and from earlier
