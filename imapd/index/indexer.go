@@ -167,7 +167,7 @@ func (x *Indexer) Run(ctx context.Context) error {
 	x.c.Library.indexer.Store(x)
 	defer x.c.Library.indexer.CompareAndSwap(x, nil)
 	for {
-		err := x.pass(ctx, nil)
+		err := x.safely(ctx, nil)
 		x.update(func(s *Status) { s.Running = false })
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -211,7 +211,7 @@ func (x *Indexer) rest(ctx context.Context, wait time.Duration, well bool) error
 		case <-gap:
 			gap = nil
 		case <-open:
-			err := x.pass(ctx, x.told())
+			err := x.safely(ctx, x.told())
 			x.update(func(s *Status) { s.Running = false })
 			if ctx.Err() == nil && (x.hold(nil) || err != nil) {
 				x.c.Logger.Info("indexing of what is new was cut short", "error", err)

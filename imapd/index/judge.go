@@ -74,7 +74,7 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 		Keys: keys, Certificates: l.c.Certificates, Own: l.c.Own, Replayed: o.ticket.replayed, Frozen: frozen, Spool: spool,
 	})
 	if err == nil {
-		err = l.describe(ctx, o)
+		err = l.described(ctx, o)
 	}
 	if err != nil {
 		if o.opened != nil {

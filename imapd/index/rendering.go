@@ -113,6 +113,11 @@ func (m *Mailbox) index(ctx context.Context, uid uint32, src message.Source) err
 // open fetches, opens and stores one message. held is nil unless the class is
 // Encrypted and keep is set; else the caller releases it.
 func (m *Mailbox) open(ctx context.Context, uid uint32, raw func(context.Context) (message.Source, error), keep bool) (held *cached, class pgp.Class, reason string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			held, err = nil, fmt.Errorf("opening UID %d: %w", uid, m.lib.panicked(p))
+		}
+	}()
 	slots := m.lib.opening
 	if !keep {
 		slots = m.lib.indexing
