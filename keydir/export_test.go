@@ -72,3 +72,21 @@ func (r *Resolver) KeepUnused(n int) { r.maxUnused, r.pruneEvery = n, 1 }
 
 // Settle waits for what is asked in the background.
 func (r *Resolver) Settle() { r.wait.Wait() }
+
+// Panics has every source panic over its answer from now on, or what comes of the
+// answers.
+func (r *Resolver) Panics(sources bool) {
+	if !sources {
+		r.flights.slots = make(chan struct{})
+		close(r.flights.slots) // taking one panics
+		return
+	}
+	d := r.asked()
+	for i := range d.sources {
+		d.sources[i] = panicking{d.sources[i]}
+	}
+}
+
+type panicking struct{ source }
+
+func (panicking) lookup(context.Context, question) (answer, []Attempt) { panic("hostile bytes") }

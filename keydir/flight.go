@@ -2,6 +2,7 @@ package keydir
 
 import (
 	"context"
+	"fmt"
 	"sync"
 )
 
@@ -32,7 +33,7 @@ func newFlights(max int) flights {
 }
 
 // join is the flight for key, started by run on a goroutine of its own if there
-// is none.
+// is none. A panic is a fault of our own, for all who wait for it.
 func (f flights) join(key string, start func(func()), run func() lookup) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,6 +44,9 @@ func (f flights) join(key string, start func(func()), run func() lookup) *flight
 	f.calls[key] = c
 	start(func() {
 		defer func() {
+			if p := recover(); p != nil {
+				c.lookup = lookup{err: fmt.Errorf("looking for a certificate: panic: %v", p)}
+			}
 			f.mu.Lock()
 			delete(f.calls, key)
 			f.mu.Unlock()

@@ -2,6 +2,8 @@ package keydir
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -58,6 +60,20 @@ type said struct {
 	word word
 }
 
+// lookupAt asks one source. What a stranger's answer makes panic is a directory that
+// can't be asked, and no end of everybody's sessions.
+func (r *Resolver) lookupAt(ctx context.Context, s source, q question) (a answer, attempts []Attempt) {
+	began := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("an answer made letterlock panic", "source", s.name(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			a = answer{outcome: Unavailable, detail: "letterlock fails to read its answer"}
+			attempts = []Attempt{a.attempt(s.name(), time.Since(began))}
+		}
+	}()
+	return s.lookup(ctx, q)
+}
+
 // gather asks every source at once. It waits for those of the domain until they
 // have answered, and for third parties as long as they may take; for all no
 // longer than grace where the domain has given a certificate.
@@ -78,7 +94,7 @@ func (r *Resolver) gather(ctx context.Context, d *discovery, q question) (all []
 		}
 		waiting[i] = s
 		r.wait.Go(func() {
-			ans, attempts := s.lookup(ctx, q)
+			ans, attempts := r.lookupAt(ctx, s, q)
 			results <- result{i, ans, attempts}
 		})
 	}

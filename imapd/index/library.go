@@ -122,14 +122,18 @@ func New(c Config) (*Library, error) {
 	if c.Open == nil {
 		c.Open = pgp.Open
 	}
-	return &Library{
+	l := &Library{
 		c:         c,
 		cache:     newCache(c.CacheBytes),
 		replays:   &replays{pending: map[[32]byte]*claim{}},
 		opening:   make(chan struct{}, max(2, processors.Count())),
 		indexing:  make(chan struct{}, max(1, processors.Count()/2)),
 		mailboxes: map[mailboxKey]*shared{},
-	}, nil
+	}
+	if c.Observe != nil {
+		l.c.Observe = l.unshaken(c.Observe)
+	}
+	return l, nil
 }
 
 // Mailbox gives the index of a mailbox, loading its classes once. The name is

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -42,4 +43,16 @@ func (x *Indexer) safely(ctx context.Context, only map[string]bool) (err error) 
 		}
 	}()
 	return x.pass(ctx, only)
+}
+
+// unshaken is observe, whose panics end nothing else.
+func (l *Library) unshaken(observe func(context.Context, keydir.Observation)) func(context.Context, keydir.Observation) {
+	return func(ctx context.Context, o keydir.Observation) {
+		defer func() {
+			if p := recover(); p != nil {
+				_ = l.panicked(p)
+			}
+		}()
+		observe(ctx, o)
+	}
 }

@@ -3,6 +3,7 @@ package index_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"letterlock.org/letterlock/internal/mailtest"
 	"letterlock.org/letterlock/internal/mailtest/peer"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -27,6 +29,13 @@ func poisoned(f *fixture) {
 		return open(ctx, src, o)
 	}
 	f.c.Certificates = venomous{f}
+	observe := f.c.Observe
+	f.c.Observe = func(ctx context.Context, o keydir.Observation) {
+		if o.From.Local == "adder" {
+			panic("hostile bytes in a certificate")
+		}
+		observe(ctx, o)
+	}
 	f.reopen()
 }
 
@@ -66,10 +75,21 @@ func TestAPanicOverOneMessage(t *testing.T) {
 	if f.shown(m, 4, letter("<4@x>", "text")) == "" {
 		t.Error("another message isn't shown")
 	}
+	for uid, from := range []string{"adder", "bob"} {
+		raw := "From: " + from + "@example.test\r\nAutocrypt: addr=x; keydata=AAAA\r\n\r\ntext\r\n"
+		if class := f.add(m, uint32(5+uid), []byte(raw)); class != pgp.Plain {
+			t.Errorf("plain mail of %s is %s", from, class)
+		}
+	}
 	all, err := f.lib.Unopened(ctx)
 	if err != nil || len(all) != 1 || all[0].Count != 1 || !strings.Contains(all[0].Reason, "damaged") {
 		t.Errorf("status tells %+v, %v", all, err)
 	}
+	f.lib.Close()
+	if f.mu.Lock(); !slices.ContainsFunc(f.seen, func(o keydir.Observation) bool { return o.From.Local == "bob" && len(o.Autocrypt) > 0 }) {
+		t.Errorf("what came behind a panic was not observed: %+v", f.seen)
+	}
+	f.mu.Unlock()
 }
 
 // TestTheIndexerOutlivesAPanic: it would come to the same message at every start.
