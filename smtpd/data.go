@@ -203,6 +203,9 @@ func (s *session) read(in *intake) (sub submission, err error) {
 			return sub, err
 		}
 	}
+	if err = s.nameAuthor(&sub); err != nil {
+		return sub, err
+	}
 	if sub.from, err = s.author(sub.root.Header); err != nil {
 		return sub, err
 	}

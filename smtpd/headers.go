@@ -43,6 +43,23 @@ func (s *session) author(h message.Header) (address.Address, error) {
 	return first, nil
 }
 
+// nameAuthor puts a From field before a person's message that has none: RFC 5322,
+// Section 3.6, asks for one, and some programs leave it to the server, which knows
+// the sender (RFC 6409, Section 8). What doesn't begin with a header stays as it is.
+func (s *session) nameAuthor(sub *submission) error {
+	h := sub.root.Header
+	if s.account.Relay != nil || s.env.from.IsZero() || len(h.Fields) == 0 || h.Fields[0].Name == "" || len(h.All("From")) > 0 {
+		return nil
+	}
+	sub.src = message.Concat(message.Bytes([]byte("From: <"+s.env.from.String()+">\r\n")), sub.src)
+	sub.plain = sub.plain && s.env.from.IsASCII()
+	var err error
+	if sub.root, err = message.Parse(sub.src, message.Limits{}); err != nil {
+		return s.fault("reading the message", err)
+	}
+	return nil
+}
+
 // visible are the keys of the recipients whom every reader of the message sees.
 // A field that can't be read hides its recipients: each then gets a copy of his
 // own, as if blind, which costs more and betrays nobody.

@@ -1,6 +1,7 @@
 package smtpd_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,18 @@ func TestConversations(t *testing.T) {
 			C:  
 			C: .
 			S: 550 5.7.1`, 0},
+		{"no author, and something else before the header", policy.Config{}, `
+			LOGIN
+			C: MAIL FROM:<alice@example.org>
+			S: 250
+			C: RCPT TO:<bob@example.net>
+			S: 250
+			C: DATA
+			S: 354
+			C: Dear Bob,
+			C: Subject: x
+			C: .
+			S: 550 5.6.0`, 0},
 		{"two From fields", policy.Config{}, `
 			LOGIN
 			C: MAIL FROM:<alice@example.org>
@@ -328,5 +341,41 @@ func TestAConnectionThatDiedWhileIdleIsReplaced(t *testing.T) {
 	}
 	if n := len(u.received()); n != 3 {
 		t.Errorf("%d messages, want 3", n)
+	}
+}
+
+// TestAMessageWithoutAnAuthorIsItsSenders: Mailutils and scripts leave From to the
+// server.
+func TestAMessageWithoutAnAuthorIsItsSenders(t *testing.T) {
+	for _, tt := range []struct{ name, to, want string }{
+		{"encrypted", "bob@example.net", "multipart/encrypted"},
+		{"in clear", "nobody@example.com", "text of mine"},
+	} {
+		for _, chunks := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, in chunks %v", tt.name, chunks), func(t *testing.T) {
+				u := newUpstream(t)
+				b := newBridge(t, u)
+				k := b.login()
+				raw := "Subject: x\r\nTo: " + tt.to + "\r\n\r\ntext of mine\r\n"
+				k.run("C: MAIL FROM:<Alice@example.org>\nS: 250\nC: RCPT TO:<" + tt.to + ">\nS: 250")
+				if chunks {
+					k.send(fmt.Sprintf("BDAT %d LAST\r\n%s", len(raw), raw))
+				} else {
+					k.run("C: DATA\nS: 354")
+					k.send(raw + ".\r\n")
+				}
+				if got := k.reply(); !strings.HasPrefix(got, "250") {
+					t.Fatalf("reply %q", got)
+				}
+				mail := u.received()
+				if len(mail) != 1 || !strings.Contains(mail[0].data, tt.want) {
+					t.Fatalf("the upstream got %+v", mail)
+				}
+				header, _, _ := strings.Cut(mail[0].data, "\r\n\r\n")
+				if n := strings.Count("\r\n"+header, "\r\nFrom: <Alice@example.org>\r\n"); n != 1 || strings.Count("\r\n"+header, "\r\nFrom:") != 1 {
+					t.Errorf("the header is\n%s", header)
+				}
+			})
+		}
 	}
 }
