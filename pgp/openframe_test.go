@@ -42,6 +42,7 @@ func signedFraming(t testing.TB, c *couple) []struct{ name, head, body, want str
 		{"with text after the end", ss, whole + "list footer\r\n", "signed valid"},
 		{"without an end", ss, frame(first, d, "", ""), "signed valid"},
 		{"with a boundary in quotes", signed + "\r\n\tboundary=\"=-+'(s s)_,./:=?\"\r\n", strings.ReplaceAll(whole, "--ss", "--=-+'(s s)_,./:=?"), "signed valid"},
+		{"with a protocol without quotes", strings.Replace(ss, `"application/pgp-signature"`, "application/pgp-signature", 1), whole, "signed valid"},
 		{"with a semicolon at the end", signed + "boundary=ss;\r\n", whole, "signed valid"},
 		{"with a word among its parameters, as some write it", signed + "protected; \r\n\tboundary=\"ss\"\r\n", whole, "signed valid"},
 		{"with line ends of LF", ss, strings.ReplaceAll(whole, "\r\n", "\n"), "plain"}, // its header has CRLF
@@ -198,7 +199,7 @@ func checkSignedAlone(t *testing.T, mail, text string) {
 	}
 	_, params, err := stdmime.ParseMediaType(m.Header.Get("Content-Type"))
 	if errors.Is(err, stdmime.ErrInvalidMediaParameter) {
-		return // a word among the parameters, where it gives none
+		return // such as a word among the parameters, where it gives none of them
 	}
 	if err != nil {
 		t.Fatalf("called valid, but: %v\n%s", err, mail)

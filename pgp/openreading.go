@@ -82,7 +82,7 @@ func plainType(value string) bool {
 			extended && (base == "boundary" || base == "protocol") {
 			return false
 		}
-		v, n := paramValue(rest[len(name)+1:])
+		v, n := paramValue(rest[len(name)+1:], base == "boundary")
 		if n == 0 || base == "boundary" && !plainBoundary(v) {
 			return false
 		}
@@ -114,10 +114,14 @@ func token(s string) string {
 }
 
 // paramValue is the value that s begins with, and its length as written; 0 if it
-// is none, or none that is simple.
-func paramValue(s string) (v string, n int) {
+// is none, or none that is simple. Where it need not be a token, it may be such as
+// "application/pgp-signature" without quotes, which every program reads.
+func paramValue(s string, exactly bool) (v string, n int) {
 	if !strings.HasPrefix(s, `"`) {
 		v = token(s)
+		for !exactly && len(v) < len(s) && strings.IndexByte("/:=?@[]", s[len(v)]) >= 0 {
+			v = s[:len(v)+1+len(token(s[len(v)+1:]))]
+		}
 		return v, len(v)
 	}
 	v, _, ok := strings.Cut(s[1:], `"`)
