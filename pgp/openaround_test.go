@@ -64,3 +64,24 @@ func checkFrom(t *testing.T, head string) {
 		t.Fatalf("called valid, but from %v (%v)\n%s", list, err, head)
 	}
 }
+
+// TestNothingShownHasNUL: a literal of IMAP cannot hold one (RFC 3501, Section 9).
+func TestNothingShownHasNUL(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	long := strings.Repeat("a\x00b\r\n", 20_000)
+	tests := []struct{ name, mail, want string }{
+		{"inline", outside + "\r\n" + pgpMessage(written(t, "C\x00A\x00\n\x00", c.alice, nil, c.bob)), "C\x80A\x80\r\n\x80"},
+		{"in a part", mime(outside, written(t, "Content-Type: text/plain; charset=utf-16\r\n\r\n"+long, c.alice, nil, c.bob)), strings.ReplaceAll(long, "\x00", "\x80")},
+		{"but data stay as they are", mime(outside, written(t, "Content-Type: application/x\r\nContent-Transfer-Encoding: binary\r\n\r\na\x00\n", c.alice, nil, c.bob)), "a\x00\n"},
+	}
+	for _, tt := range tests {
+		got := openBytes(t, []byte(tt.mail), c.opening())
+		if summary(got) != "encrypted valid" {
+			t.Fatalf("%s: got %q (%s)", tt.name, summary(got), got.Reason)
+		}
+		if _, body, _ := strings.Cut(string(all(t, got.Rendering)), "\r\n\r\n"); body != tt.want {
+			t.Errorf("%s: got %.100q, want %.100q", tt.name, body, tt.want)
+		}
+	}
+}

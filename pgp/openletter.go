@@ -128,7 +128,7 @@ func (l *letter) render(ctx context.Context, s *message.Spool, v Verdict) (messa
 	if l.root != nil && binaryInside(l.root) {
 		return parsed, copyEdited(ctx, s, l.payload, start, end, edits)
 	}
-	return parsed, copyEdited(ctx, &crlfWriter{w: s}, l.payload, start, end, edits)
+	return parsed, copyEdited(ctx, &crlfWriter{w: noNUL{s}}, l.payload, start, end, edits)
 }
 
 // named tells whether a mail program finds a Message-ID to name in an answer.

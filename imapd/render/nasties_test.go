@@ -23,6 +23,7 @@ func nasties() map[string][]byte {
 		"disposition without parameters": "Content-Type: image/png\nContent-Disposition: inline\nContent-Language: en\n\nx\n",
 		"continued parameters":           "Content-Type: application/x; name*0=\"long \"; name*1=\"name\"; x=y\nContent-Disposition: attachment; filename*0*=utf-8''%e2%82%ac; filename*1=\" plain\"; filename*2*=%20e\n\nx\n",
 		"encoded parameter":              "Content-Type: application/x\nContent-Disposition: attachment; filename*=utf-8''%e2%82%ac.txt\n\nx\n",
+		"encoded before plain":           "Content-Type: application/x; name*=utf-8''%e2%82%ac; charset=a; name=b\nContent-Disposition: attachment; filename*=utf-8''%e2%82%ac.txt; filename=x.txt\n\nx\n",
 		"continued with a gap":           "Content-Type: application/x; name*0=a; name*2=c\n\nx\n",
 		"8-bit subject":                  "Subject: gr\xc3\xbc\xc3\x9fe\nFrom: J\xc3\xbcrgen <j@example.test>\n\nx\n",
 		"encoded words":                  "Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?= =?utf-8?b?eA==?=\nFrom: =?utf-8?q?J=C3=BCrgen?= <j@example.test>\n\nx\n",

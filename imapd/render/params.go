@@ -11,7 +11,7 @@ import (
 
 // mergeParams joins the pieces of continued parameters (RFC 2231, Section 3)
 // and leaves what is encoded (Section 4) encoded, under its name with "*": so
-// do other servers, and clients decode it.
+// do other servers, and clients decode it. Those that are neither come first.
 func mergeParams(params []message.Param) []message.Param {
 	var whole []message.Param
 	var pieces []paramPiece
@@ -36,19 +36,23 @@ func mergeParams(params []message.Param) []message.Param {
 	return whole
 }
 
-// paramPiece is "name*n" or "name*n*".
+// paramPiece is "name*n", "name*n*" or, alone, "name*".
 type paramPiece struct {
 	name    string
 	n       int
 	encoded bool
+	alone   bool
 	value   string
 }
 
 func parsePiece(p message.Param) (paramPiece, bool) {
 	name, mark, ok := strings.Cut(p.Name, "*")
+	if ok && mark == "" {
+		return paramPiece{strings.ToLower(name), 0, true, true, p.Value}, true
+	}
 	mark, encoded := strings.CutSuffix(mark, "*")
 	n, err := strconv.ParseUint(mark, 10, 16)
-	return paramPiece{strings.ToLower(name), int(n), encoded, p.Value}, ok && err == nil
+	return paramPiece{strings.ToLower(name), int(n), encoded, false, p.Value}, ok && err == nil
 }
 
 // join makes one parameter of pieces that count up from 0; pieces that do not
@@ -82,8 +86,11 @@ func join(pieces []paramPiece) []message.Param {
 func asTheyStand(pieces []paramPiece) []message.Param {
 	var params []message.Param
 	for _, p := range pieces {
-		name := p.name + "*" + strconv.Itoa(p.n)
-		if p.encoded {
+		name := p.name + "*"
+		if !p.alone {
+			name += strconv.Itoa(p.n)
+		}
+		if p.encoded && !p.alone {
 			name += "*"
 		}
 		params = append(params, message.Param{Name: name, Value: p.value})
