@@ -104,10 +104,15 @@ func (b *bridges) library(br *config.Bridge) (*index.Library, error) {
 	if l := b.libraries[key]; l != nil {
 		return l, nil
 	}
-	own := addresses(br)
+	own := func() []address.Address { // as it is configured now
+		if now, err := b.s.find(br.Account); err == nil {
+			return addresses(now)
+		}
+		return addresses(br)
+	}
 	l, err := index.New(index.Config{
-		Store: b.s.store, Account: key, Own: own,
-		Keys:         func(ctx context.Context) (pgp.Decrypter, error) { return b.s.keys.Decrypter(ctx, own...) },
+		Store: b.s.store, Account: key, Own: own(),
+		Keys:         func(ctx context.Context) (pgp.Decrypter, error) { return b.s.keys.Decrypter(ctx, own()...) },
 		Certificates: b.s.resolver,
 		Observe:      func(ctx context.Context, o keydir.Observation) { b.observe(ctx, br.Account, o) },
 		Open:         b.s.open,
@@ -198,9 +203,22 @@ func (b *bridges) servesIMAP(account address.Address) bool {
 	return err == nil && br.IMAP != nil
 }
 
+// renameOwn tells the indexes which addresses their accounts have now.
+func (b *bridges) renameOwn() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	cfg := b.s.cfg.Load()
+	for i := range cfg.Bridges {
+		if l := b.libraries[cfg.Bridges[i].Account.Key()]; l != nil {
+			l.SetOwn(addresses(&cfg.Bridges[i]))
+		}
+	}
+}
+
 // reloaded has those who wait look at the configuration that holds now: clients in
 // IDLE, and indexers.
 func (b *bridges) reloaded() {
+	b.renameOwn()
 	for _, srv := range b.imapServers {
 		srv.Recheck()
 	}

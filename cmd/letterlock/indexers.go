@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/emersion/go-imap/v2/imapclient"
 
@@ -14,6 +15,15 @@ import (
 	"letterlock.org/letterlock/internal/login"
 )
 
+// indexing keeps an account's index filled.
+type indexing struct {
+	s       *state
+	account address.Address
+	x       *index.Indexer
+	now     atomic.Pointer[config.Bridge] // as it was configured when x began to run
+	reloads chan struct{}
+}
+
 // startIndexers fills the index of each account in the background, over an
 // upstream connection of its own.
 func (s *state) startIndexers(ctx context.Context, r *roles, cfg *config.Config) error {
@@ -22,67 +32,59 @@ func (s *state) startIndexers(ctx context.Context, r *roles, cfg *config.Config)
 		if b.IMAP == nil {
 			continue
 		}
-		x, err := s.indexer(b)
-		if err != nil {
+		k := &indexing{s: s, account: b.Account, reloads: make(chan struct{}, 1)}
+		if err := k.make(b); err != nil {
 			return err
 		}
-		s.bridges.indexers[b.Account.Key()] = x
-		reloads := make(chan struct{}, 1)
-		s.bridges.reloads = append(s.bridges.reloads, reloads)
-		r.work.Go(func() { s.keepIndexing(ctx, b.Account, x, reloads) })
+		s.bridges.indexers[b.Account.Key()] = k.x
+		s.bridges.reloads = append(s.bridges.reloads, k.reloads)
+		r.work.Go(func() { k.keep(ctx) })
 	}
 	return nil
 }
 
-// keepIndexing runs an account's indexer whenever the configuration has the account.
-func (s *state) keepIndexing(ctx context.Context, account address.Address, x *index.Indexer, reloads <-chan struct{}) {
+// keep runs the indexer whenever the configuration has the account, anew after each
+// reload: it may be at another server now, which the password is for.
+func (k *indexing) keep(ctx context.Context) {
 	for ctx.Err() == nil {
 		inner, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
-		if s.bridges.servesIMAP(account) {
+		if b, err := k.s.find(k.account); err == nil && b.IMAP != nil {
+			k.now.Store(b)
 			running.Go(func() {
-				if err := x.Run(inner); err != nil && inner.Err() == nil {
-					s.log.Error("indexer ended", "account", account.Key(), "error", err)
+				if err := k.x.Run(inner); err != nil && inner.Err() == nil {
+					k.s.log.Error("indexer ended", "account", k.account.Key(), "error", err)
 				}
 			})
-			for s.bridges.servesIMAP(account) && told(ctx, reloads) {
-			}
-		} else {
-			told(ctx, reloads)
+		}
+		select {
+		case <-k.reloads:
+		case <-ctx.Done():
 		}
 		cancel()
 		running.Wait()
 	}
 }
 
-// told tells whether something was said on c before ctx ended.
-func told(ctx context.Context, c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (s *state) indexer(b *config.Bridge) (*index.Indexer, error) {
-	library, err := s.bridges.library(b)
+func (k *indexing) make(b *config.Bridge) error {
+	library, err := k.s.bridges.library(b)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	up := b.IMAP.Server
-	return index.NewIndexer(index.IndexerConfig{
-		Library: library, Dial: up.Dial, Logger: s.log,
-		Client: func(conn net.Conn) (*imapclient.Client, error) { return imapOver(up, conn) },
+	k.x, err = index.NewIndexer(index.IndexerConfig{
+		Library: library, Logger: k.s.log,
+		Dial:   func(ctx context.Context) (net.Conn, error) { return k.now.Load().IMAP.Server.Dial(ctx) },
+		Client: func(conn net.Conn) (*imapclient.Client, error) { return imapOver(k.now.Load().IMAP.Server, conn) },
 		Login: func(ctx context.Context, c *imapclient.Client) error {
-			password, err := s.login.UpstreamPassword(ctx, b.Account)
+			password, err := k.s.login.UpstreamPassword(ctx, k.account)
 			if errors.Is(err, login.ErrNotReady) {
-				s.log.Debug("nothing is indexed yet", "account", b.Account.Key(), "reason", err)
+				k.s.log.Debug("nothing is indexed yet", "account", k.account.Key(), "reason", err)
 			}
 			if err != nil {
 				return err
 			}
-			return imapLogin(c, b.UpstreamUser, password)
+			return imapLogin(c, k.now.Load().UpstreamUser, password)
 		},
 	})
+	return err
 }

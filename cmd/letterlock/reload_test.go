@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/mailtest"
+	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/pgp"
 )
 
 // reader is a mail program that is logged in and has selected INBOX, spoken by hand.
@@ -107,4 +110,66 @@ func TestMailThatIsTakenAway(t *testing.T) {
 		}
 	}
 	openInbox(t, at[alice], alice, passwords[alice]).says("c NOOP", "c OK")
+}
+
+// TestAReloadChangesAnAccount: what is encrypted to a new alias is opened, and the
+// indexer goes to the server that the account is at now, as sessions do; the old one
+// hears nothing more.
+func TestAReloadChangesAnAccount(t *testing.T) {
+	var ups [2]*mailtest.Upstream
+	for i := range ups {
+		up, err := mailtest.Start(mailtest.Options{Users: map[string]string{alice: "upstream-alice"}, Record: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer up.Close()
+		ups[i] = up
+	}
+	const alias = "al@example.org"
+	w := newWorldOf(t, world{domain: "example.org"})
+	account := func(up *mailtest.Upstream, more string) string {
+		return fmt.Sprintf("[[bridge]]\naddress = %q\nupstream_password = \"file:%s\"\nimap = { listen = \"127.0.0.1:0\", upstream = \"imap+insecure://%s\" }\n%s", alice,
+			w.file("pw", "upstream-alice\n"), up.IMAPAddr, more)
+	}
+	b := w.configure("alice", account(ups[0], ""))
+	b.command("account", "add", alice)
+	var shown struct{ Password string }
+	if err := json.Unmarshal([]byte(b.command("account", "show", alice, "--json")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	b.serve(1)
+	openInbox(t, b.ready[0].Listen, alice, shown.Password).says("c NOOP", "c OK")
+	heard := func(up *mailtest.Upstream, what string) int { return bytes.Count(up.Heard(), []byte(what)) }
+	wait := func(what string, is func() bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	wait("nothing is indexed at first", func() bool { return heard(ups[0], "LIST") > 0 })
+
+	w.configure("alice", account(ups[1], fmt.Sprintf("aliases = [%q]\n", alias)))
+	b.command("reload")
+	b.command("account", "add", alice)
+	certs, err := pgp.ParseCertificates([]byte(b.command("key", "export", alias)))
+	if err != nil || len(certs) != 1 {
+		t.Fatal(certs, err)
+	}
+	from := address.Address{Local: "carol", Domain: "example.net"}
+	key, err := pgp.GenerateKey(from, pgp.DefaultProfile, time.Now().Add(-time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sealed bytes.Buffer
+	raw := "From: carol@example.net\r\nTo: " + alias + "\r\nSubject: to an alias\r\nMessage-ID: <alias@example.net>\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n\r\nhello\r\n"
+	if err := pgp.Protect(t.Context(), &sealed, message.Bytes([]byte(raw)), pgp.Protection{Signer: key, Recipients: certs, From: from, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ups[1].Deliver(alice, "INBOX", sealed.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	openInbox(t, b.ready[0].Listen, alice, shown.Password).says("c FETCH 1 BODY.PEEK[HEADER.FIELDS (SUBJECT)]", "Subject: to an alias")
+	wait("the indexer doesn't follow", func() bool { return heard(ups[1], "LIST") > 0 })
 }

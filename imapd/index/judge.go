@@ -71,7 +71,7 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 		spool.Memory = renderingMemory
 	}
 	o.opened, err = l.c.Open(ctx, src, pgp.Opening{
-		Keys: keys, Certificates: l.c.Certificates, Own: l.c.Own, Replayed: o.ticket.replayed, Frozen: frozen, Spool: spool,
+		Keys: keys, Certificates: l.c.Certificates, Own: *l.names.Load(), Replayed: o.ticket.replayed, Frozen: frozen, Spool: spool,
 	})
 	if err == nil {
 		err = l.described(ctx, o)
@@ -224,7 +224,7 @@ func (m *Mailbox) write(tx store.Tx, e entry, o *judged) error {
 
 // own tells whether an address is of the account.
 func (l *Library) own(a address.Address) bool {
-	return slices.ContainsFunc(l.c.Own, a.Equal)
+	return slices.ContainsFunc(*l.names.Load(), a.Equal)
 }
 
 // RepliedTo is what a reply to a message would name, as message.MessageIDs spells

@@ -49,7 +49,7 @@ type Config struct {
 	Keys func(ctx context.Context) (pgp.Decrypter, error)
 	// Certificates are those that signatures are checked with. Required.
 	Certificates pgp.CertificateStore
-	// Own are the account's addresses.
+	// Own are the account's addresses; SetOwn changes them.
 	Own []address.Address
 	// Observe is told what a message showed of its sender's certificate when it
 	// is first seen: before it is opened, so that a signature can be checked
@@ -76,7 +76,8 @@ type Library struct {
 	opening  chan struct{} // a slot for each opening under way for a client
 	indexing chan struct{} // and for the indexer, which has fewer
 	plain    observations
-	indexer  atomic.Pointer[Indexer] // that is running
+	indexer  atomic.Pointer[Indexer]           // that is running
+	names    atomic.Pointer[[]address.Address] // the account's own
 	begin    beginnings
 	asked    atomic.Int64 // when a client last asked for a message, in Unix nanoseconds
 
@@ -130,11 +131,15 @@ func New(c Config) (*Library, error) {
 		indexing:  make(chan struct{}, max(1, processors.Count()/2)),
 		mailboxes: map[mailboxKey]*shared{},
 	}
+	l.SetOwn(c.Own)
 	if c.Observe != nil {
 		l.c.Observe = l.unshaken(c.Observe)
 	}
 	return l, nil
 }
+
+// SetOwn says what the account's addresses are from now on.
+func (l *Library) SetOwn(own []address.Address) { l.names.Store(&own) }
 
 // Mailbox gives the index of a mailbox, loading its classes once. The name is
 // as the upstream spells it (modified UTF-7 or UTF-8, not decoded). The caller

@@ -115,8 +115,8 @@ func (l *Library) observeOpened(ctx context.Context, o *judged) {
 	if o.row.Verdict.Signature.Good() {
 		seen.Signer, seen.NotForUs = o.row.Verdict.Signer, o.row.Verdict.Warns(pgp.WarnNotForUs)
 	}
-	if len(l.c.Own) > 0 {
-		seen.Account = l.c.Own[0]
+	if own := *l.names.Load(); len(own) > 0 {
+		seen.Account = own[0]
 	}
 	if l.c.Observe == nil || seen.From.IsZero() || len(seen.Autocrypt)+len(seen.Gossip) == 0 && seen.Signer == "" {
 		return
