@@ -25,6 +25,8 @@ type double struct {
 	// answer gives what to send for a command, "TAG" standing for its tag;
 	// "" closes the connection, "-" says nothing.
 	answer func(command string) string
+	// hangs is in commands after whose answer the connection is closed.
+	hangs string
 
 	mu   sync.Mutex
 	got  []string
@@ -107,6 +109,10 @@ func (d *double) serve(c net.Conn) {
 		_, _ = strings.NewReplacer("\nTAG ", "\n"+cmd.Tag+" ", `"TAG"`, `"`+cmd.Tag+`"`).WriteString(w, reply)
 		if r.Buffered() == 0 {
 			w.Flush()
+		}
+		if d.hangs != "" && strings.Contains(line, d.hangs) {
+			w.Flush()
+			return
 		}
 	}
 }
@@ -341,13 +347,15 @@ func TestHostileUpstream(t *testing.T) {
 		{"VANISHED becomes what the client knows", "UID FETCH 10 (FLAGS)", "* VANISHED 11\r\nTAG OK done\r\n", "S: * 2 EXPUNGE\nS: x OK done"},
 		{"a mailbox that shrinks", "NOOP", "* 1 EXISTS\r\nTAG OK done\r\n", "S: * BYE*\nS: EOF"},
 		{"an EXPUNGE of nothing", "NOOP", "* 9 EXPUNGE\r\n", "S: * BYE*\nS: EOF"},
+		{"an EXPUNGE as Mailutils spells it", "NOOP", "* 2 EXPUNGED\r\n* 2 EXISTS\r\nTAG OK done\r\n", "S: * 2 EXPUNGE\nS: * 2 EXISTS\nS: x OK done"},
 		{"a UID that changes", "FETCH 1 (UID FLAGS)", "* 1 FETCH (UID 99 FLAGS ())\r\nTAG OK done\r\n", "S: * BYE*\nS: EOF"},
 		{"a UIDVALIDITY that changes", "NOOP", "* OK [UIDVALIDITY 8] x\r\n", "S: * BYE*\nS: EOF"},
 		{"items without end", "UID FETCH 10 (BODY.PEEK[])", "* 1 FETCH (" + strings.Repeat("INTERNALDATE \"x\" ", 200) + "UID 10)\r\n", "S: * BYE*\nS: EOF"},
 		{"a FETCH of nothing", "FETCH 1 (FLAGS)", "* 9 FETCH (FLAGS ())\r\n", "S: * BYE*\nS: EOF"},
 		{"a FETCH that is none", "FETCH 1 (FLAGS)", "* 1 FETCH FLAGS\r\n", "S: * BYE*\nS: EOF"},
-		{"a FETCH without end", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE (((((((\r\n", "S: * BYE*\nS: EOF"},
-		{"nesting", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE " + strings.Repeat("(", 5000) + "\r\n", "S: * BYE*\nS: EOF"},
+		{"an item without end", "FETCH 1 (FLAGS)", "* 1 FETCH (FLAGS (x) ENVELOPE (((((((\r\n* 2 FETCH (FLAGS \r\nTAG OK done\r\n", "S: * 1 FETCH (FLAGS (x))\nS: x OK done"},
+		{"an item whose end nobody knows", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE (\"x {3}\r\nabc)\r\nTAG OK done\r\n", "S: * BYE*\nS: EOF"},
+		{"nesting", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE " + strings.Repeat("(", 5000) + "\r\nTAG OK done\r\n", "S: x OK done"},
 		{"a literal of no size", "FETCH 1 (FLAGS)", "* 1 FETCH (BODY[] {99999999999999999999}\r\n", "S: * BYE*\nS: EOF"},
 		{"an envelope larger than memory", "FETCH 1 (FLAGS)", "* 1 FETCH (ENVELOPE (NIL {9000000000}\r\n" + strings.Repeat("x", 2<<20), "S: * BYE*\nS: EOF"},
 		{"content that nobody asked for", "NOOP", "* 1 FETCH (UID 10 BODY[] {3}\r\nabc FLAGS (\\Seen))\r\n* 2 FETCH (BODY[TEXT] \"x\")\r\nTAG OK done\r\n",
@@ -363,7 +371,8 @@ func TestHostileUpstream(t *testing.T) {
 			"S: * FLAGS (\\Seen a)\nS: * OK [PERMANENTFLAGS (\\*)] x\nS: * 1 FETCH (FLAGS (b))\nS: x OK done"},
 		{"what nobody asked for is dropped", "NOOP", "* XFOO {5}\r\na\r\nb) \"x\r\n* 0 RECENT x\r\n* LIST () \"/\" \"{3}\"\r\nTAG OK done\r\n",
 			"S: * 0 RECENT\nS: * LIST () \"/\" \"{3}\"\nS: x OK done"},
-		{"a FETCH spelled with spaces", "NOOP", "* 1  FETCH (FLAGS ($LetterlockVerified))\r\nTAG OK done\r\n", "S: x OK done"},
+		{"a FETCH spelled with spaces", "NOOP", "* 1  FETCH (FLAGS ($LetterlockVerified))\r\n*  4  EXISTS\r\nTAG  OK done\r\n", "S: * 1 FETCH (FLAGS ())\nS: * 4 EXISTS\nS: x OK done"},
+		{"a COPYUID as Exchange says it", "UID MOVE 11 x", "[COPYUID 9 11 4]\r\n* 2 EXPUNGE\r\nTAG OK done\r\n", "S: * OK [COPYUID 9 11 4]\nS: * 2 EXPUNGE\nS: x OK done"},
 		{"a FETCH spelled with a sign", "NOOP", "* +1 FETCH (FLAGS ($LetterlockVerified))\r\nTAG OK done\r\n", "S: x OK done"},
 		{"a FETCH spelled with a number beyond", "NOOP", "* 4294967297 FETCH (FLAGS ($LetterlockVerified))\r\nTAG OK done\r\n", "S: x OK done"},
 		{"a FETCH spelled with a tab", "NOOP", "* 1\tFETCH (FLAGS ($LetterlockVerified))\r\nTAG OK done\r\n", "S: x OK done"},

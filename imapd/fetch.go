@@ -160,7 +160,7 @@ func (j *fetchJob) run(c *wire.Command, lib *index.Mailbox) error {
 		return err
 	}
 	j.persist(true)
-	if status == "OK" {
+	if status != "BAD" { // a NO may be about one message of many
 		if err := j.fetchShort(); err != nil {
 			return err
 		}

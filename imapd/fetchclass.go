@@ -288,7 +288,7 @@ func (j *fetchJob) tooShort(g *gathering) error {
 func (j *fetchJob) fetchShort() error {
 	var uids []uint32
 	for uid := range j.short {
-		if j.class(uid) == pgp.Unclassified {
+		if c := j.class(uid); c == pgp.Unclassified || isShown(c) && j.short[uid] {
 			uids = append(uids, uid)
 		}
 	}

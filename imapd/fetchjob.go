@@ -39,7 +39,8 @@ type fetchJob struct {
 
 	by        classBy         // set where fresh is not empty
 	beginning int64           // how many bytes are asked for byBeginning
-	short     map[uint32]bool // of which too little came to answer
+	short     map[uint32]bool // of which too little came to answer, or not in one response; true where something of content did
+	halves    map[uint32]half // what came in another response of what the class is found by
 	picks     []picks         // sections of header fields that are picked by us
 	uids      []uint32        // that the set means, ascending; where picks
 	picked    []bool          // which of uids were answered; where picks
@@ -141,6 +142,7 @@ type gathering struct {
 	hasPrefix bool
 	sawUID    bool
 	short     bool      // too little came
+	halved    bool      // the header came in another response
 	picked    bool      // the client's header fields are in contents
 	begun     *begun    // an item that was not read to its end
 	contents  []content // while the class isn't known
@@ -185,7 +187,7 @@ func (j *fetchJob) response(seq uint32) error {
 			return j.stream(f, g)
 		}
 		item, err := f.Next()
-		if err == io.EOF {
+		if j.s.noMore(err) {
 			return j.gathered(g)
 		}
 		if err != nil {
@@ -305,7 +307,11 @@ func literalValue(b []byte) []byte {
 
 // decide finds the class as soon as what it needs is there.
 func (j *fetchJob) decide(g *gathering) {
-	if g.class != pgp.Unclassified || g.uid == 0 || !g.hasHeader || !g.hasPrefix && g.root.NeedsPrefix() {
+	if g.class != pgp.Unclassified || g.uid == 0 {
+		return
+	}
+	j.join(g)
+	if !g.hasHeader || !g.hasPrefix && g.root.NeedsPrefix() {
 		return
 	}
 	c := g.root.Classified(g.uid, g.prefix)

@@ -45,6 +45,9 @@ func (j *fetchJob) gathered(g *gathering) error {
 	if g.short && g.class == pgp.Unclassified && j.asked(g.uid) || j.owesPicks(g) {
 		return j.tooShort(g)
 	}
+	if g.class == pgp.Unclassified && j.asked(g.uid) {
+		return j.split(g)
+	}
 	if g.class != pgp.Encrypted || !j.asked(g.uid) || j.answered[g.uid] || j.later[g.uid] != nil && g.raw == nil {
 		if j.merge(g.uid, g.dynamic) {
 			return nil
@@ -137,11 +140,12 @@ func (j *fetchJob) dynamicOnly(g *gathering) error {
 	return w.end()
 }
 
-// unclassified tells whether a message is still there that the upstream did not
-// tell us enough of to answer for it.
+// unclassified tells whether a message is still there of which the upstream told
+// something, and not enough to answer for it. Of what it told nothing of at all, it
+// would have told the client nothing either.
 func (j *fetchJob) unclassified() bool {
 	return slices.ContainsFunc(j.box.view.present(j.fresh), func(uid uint32) bool {
-		return j.class(uid) == pgp.Unclassified
+		return j.short[uid] && j.class(uid) == pgp.Unclassified
 	})
 }
 
@@ -314,10 +318,10 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 		}
 	}()
 	var dynamic []dynamicItem
-	tooLarge := false
+	tooLarge, none := false, false
 	for {
 		item, err := f.Next()
-		if err == io.EOF {
+		if j.s.noMore(err) {
 			break
 		}
 		if err != nil {
@@ -343,6 +347,9 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 				return err
 			}
 			tooLarge = k.raw == nil && item.Size > j.s.spoolLimit()
+			none = k.raw == nil
+		case wire.EqualFold(item.Name, "BODY[]") && !item.Literal:
+			none = true
 		}
 	}
 	was := j.later[uid]
@@ -352,7 +359,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 		return j.dynamicOnly(&gathering{seq: seq, sawUID: true, kept: kept{uid: uid, dynamic: dynamic}})
 	}
 	if was == nil || k.raw == nil && !tooLarge {
-		if was != nil && len(dynamic) == 0 {
+		if was != nil && none {
 			j.setAnswered(uid)
 			j.failed(was, errors.New("upstream gives no message"))
 		}

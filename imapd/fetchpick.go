@@ -67,7 +67,7 @@ func (j *fetchJob) pick(g *gathering) {
 	if !g.hasHeader || !j.owesPicks(g) {
 		return
 	}
-	if !g.root.Regular() {
+	if !g.root.Regular() || g.halved {
 		g.short = true
 		return
 	}

@@ -29,7 +29,7 @@ func (j *fetchJob) stream(f *wire.FetchReader, g *gathering) error {
 	}
 	for {
 		item, err := f.Next()
-		if err == io.EOF {
+		if j.s.noMore(err) {
 			return w.end()
 		}
 		if err != nil {

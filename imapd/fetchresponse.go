@@ -40,7 +40,7 @@ func (s *session) fetchResponse(seq uint32, box *selected, jobs []*fetchJob) err
 	}
 	for {
 		item, err := f.Next()
-		if err == io.EOF {
+		if s.noMore(err) {
 			return w.end()
 		}
 		if err != nil {

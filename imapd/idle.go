@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"errors"
+	"time"
 
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/wire"
@@ -21,15 +22,20 @@ func (s *session) idle(c *wire.Command) error {
 	if err := s.relay.barrier(); err != nil {
 		return err
 	}
-	p, err := s.idleUpstream(true)
+	p, began, err := s.idleUpstream(true)
 	if err != nil {
 		return err
 	}
-	if p.refused() {
+	if !began {
 		s.finish(c.Tag, false, p.line)
 		return nil
 	}
-	said := s.listen()
+	said, since, ended := s.listen(), time.Now(), p.finished
+	again := func() error {
+		p, began, err = s.idleUpstream(false)
+		since, ended = time.Now(), p.finished
+		return err
+	}
 	var wake <-chan struct{}
 	box := s.selected()
 	if box != nil && box.watch != nil {
@@ -46,6 +52,13 @@ func (s *session) idle(c *wire.Command) error {
 			}
 			s.finish(c.Tag, false, p.line)
 			return nil
+		case <-ended: // by the upstream, which some do after a while
+			if ended = nil; !began || time.Since(since) < s.srv.c.KeepAlive {
+				continue // one that ends at once is as good as none
+			}
+			if err := again(); err != nil {
+				return err
+			}
 		case <-wake:
 			if err := s.done(p); err != nil {
 				return err
@@ -53,10 +66,10 @@ func (s *session) idle(c *wire.Command) error {
 			if err := s.tellFlags(box, box.watch.Take(), false); err != nil {
 				return err
 			}
-			if p, err = s.idleUpstream(false); err != nil {
+			if err := again(); err != nil {
 				return err
 			}
-			if p.refused() {
+			if !began {
 				return errors.New("upstream refuses to IDLE again")
 			}
 		case <-s.recheck:
@@ -70,10 +83,10 @@ func (s *session) idle(c *wire.Command) error {
 }
 
 // idleUpstream begins IDLE with the upstream. The client is asked to go on if it
-// is the first time.
-func (s *session) idleUpstream(first bool) (*pending, error) {
+// is the first time. If the upstream refused, began is false and it is over.
+func (s *session) idleUpstream(first bool) (p *pending, began bool, err error) {
 	started := make(chan struct{})
-	p := &pending{}
+	p = &pending{}
 	p.continued = func() error {
 		o := s.relay.hold()
 		defer s.relay.release()
@@ -89,22 +102,28 @@ func (s *session) idleUpstream(first bool) (*pending, error) {
 		return nil
 	}
 	if err := s.relay.send((&wire.Out{}).String("IDLE"), p); err != nil {
-		return nil, err
+		return p, false, err
 	}
 	if err := s.up.w.Flush(); err != nil {
-		return nil, err
+		return p, false, err
 	}
 	select {
 	case <-started:
+		return p, true, nil
 	case <-p.finished:
 	case <-s.relay.done:
-		return nil, s.relay.failure()
+		return p, false, s.relay.failure()
 	}
-	return p, nil
+	select {
+	case <-started: // and ended at once
+		return p, true, nil
+	default:
+		return p, false, nil
+	}
 }
 
-// refused tells whether the command is over already.
-func (p *pending) refused() bool {
+// over tells whether the command is over already.
+func (p *pending) over() bool {
 	select {
 	case <-p.finished:
 		return true
@@ -113,8 +132,11 @@ func (p *pending) refused() bool {
 	}
 }
 
-// done ends the upstream's IDLE.
+// done ends the upstream's IDLE, unless the upstream did.
 func (s *session) done(p *pending) error {
+	if p.over() {
+		return nil
+	}
 	_, _ = s.up.w.WriteString("DONE\r\n")
 	if err := s.up.w.Flush(); err != nil {
 		return err

@@ -194,6 +194,7 @@ func (s *session) fillCommand(box *selected, set string, take func([]uint32) boo
 		f.out = (&wire.Out{}).String("UID SEARCH UID " + set)
 	}
 	var all []uint32
+	bad := false
 	f.p = &pending{quiet: true}
 	f.p.untagged = func(h wire.Head) (bool, error) {
 		if h.Name != "SEARCH" && h.Name != "ESEARCH" || h.HasNum {
@@ -203,16 +204,27 @@ func (s *session) fillCommand(box *selected, set string, take func([]uint32) boo
 		if err != nil {
 			return true, err
 		}
-		all, err = searchResult(b, box.view.len())
-		return true, err
+		some, err := searchResult(b, box.view.len()-len(all)) // which may come in several lines
+		all, bad = append(all, some...), bad || err != nil
+		return true, nil
 	}
 	f.p.tagged = func(line []byte) []byte {
-		if f.p.status == "OK" {
-			f.ok = take(all)
+		if f.p.status == "OK" && !bad {
+			f.ok = ascending(all) && take(all)
 		}
 		return line
 	}
 	return f
+}
+
+// ascending tells whether each number is greater than the one before.
+func ascending(numbers []uint32) bool {
+	for i := 1; i < len(numbers); i++ {
+		if numbers[i-1] >= numbers[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // searchResult reads the numbers of "* SEARCH 1 2" and "* ESEARCH … ALL 1:2", of
@@ -285,8 +297,29 @@ func (s *session) know(box *selected) (ok bool, err error) {
 		if f.ok {
 			return true, nil
 		}
+		if err := s.askEach(box); err != nil {
+			return false, err
+		}
 	}
-	return false, nil
+	n, _ := box.view.unknown()
+	return n == 0, nil
+}
+
+// askEach asks for the UIDs that aren't known by FETCH: some servers find a few
+// of all messages, or none.
+func (s *session) askEach(box *selected) error {
+	n, _ := box.view.unknown()
+	if n == 0 {
+		return nil
+	}
+	j := &fetchJob{s: s, box: box, lib: box.lib.Load()}
+	nothing := func(*wire.FetchReader, *gathering, wire.Item) error { return nil }
+	last := box.view.len()
+	o := (&wire.Out{}).String(fmt.Sprintf("FETCH %d:%d (UID)", last-n+1, last))
+	_, _, err := s.relay.run(o, j.pending(func(seq uint32) error {
+		return j.each(seq, nothing, func(*gathering) error { return nil })
+	}))
+	return err
 }
 
 // openLibrary reads what is known of the mailbox, once its UIDVALIDITY is. Run

@@ -64,6 +64,12 @@ func (r *relay) response(h wire.Head) error {
 			return err
 		}
 		return r.continuation()
+	case bytes.EqualFold(h.Tag, []byte("[COPYUID")): // as Exchange 2013 says it in MOVE, without "* OK"
+		line, err := r.s.up.r.Line()
+		if err != nil {
+			return err
+		}
+		return r.s.tellStatus(append([]byte("* OK "), line...))
 	case !h.Untagged():
 		return r.completed(h)
 	}
@@ -106,7 +112,7 @@ func (r *relay) completed(h wire.Head) error {
 	if err != nil {
 		return err
 	}
-	line = bytes.Clone(bytes.TrimPrefix(line[len(tag):], []byte(" ")))
+	line = bytes.Clone(bytes.TrimLeft(line[len(tag):], " "))
 	r.mu.Lock()
 	var p *pending
 	for _, q := range r.queue {

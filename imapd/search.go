@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"letterlock.org/letterlock/imapd/index"
@@ -152,14 +151,18 @@ func (s *session) searchParts(c *wire.Command, uid bool, plan *search.Plan) erro
 	var answers [][]byte
 	var line []byte
 	for _, command := range plan.Commands {
-		answer := []byte("* SEARCH\r\n")
+		answer, lines := []byte("* SEARCH\r\n"), 0
 		p := &pending{quiet: !uid, untagged: func(h wire.Head) (bool, error) {
 			if h.HasNum || h.Name != "SEARCH" && h.Name != "ESEARCH" {
 				return false, nil
 			}
 			b, err := s.up.r.Collect(maxSearch)
 			s.sawModSeqOf(h.Name, bytes.TrimSuffix(b, []byte("\r\n")))
-			answer = b
+			if lines++; lines == 1 {
+				answer = b
+			} else { // some tell it in several lines
+				answer = joinSearch(answer, b)
+			}
 			return true, err
 		}}
 		o := (&wire.Out{}).String(c.Name + " ")
@@ -181,6 +184,16 @@ func (s *session) searchParts(c *wire.Command, uid bool, plan *search.Plan) erro
 	s.relay.local(string(all))
 	s.finish(c.Tag, !uid, line)
 	return nil
+}
+
+// joinSearch adds the numbers of a second "* SEARCH 1 2" to those of the first. Of
+// other answers there is one.
+func joinSearch(a, b []byte) []byte {
+	const head = "* SEARCH"
+	if !wire.HasPrefixFold(a, head) || !wire.HasPrefixFold(b, head) || len(a)+len(b) > maxSearch {
+		return b
+	}
+	return append(append(bytes.TrimRight(bytes.Clone(a), " \r\n"), ' '), bytes.TrimLeft(b[len(head):], " ")...)
 }
 
 // prepare classifies every message and opens the encrypted ones that a search
@@ -270,7 +283,7 @@ func (j *fetchJob) through(f *wire.FetchReader, seq uint32, take func(*wire.Fetc
 	}
 	for {
 		item, err := f.Next()
-		if err == io.EOF {
+		if j.s.noMore(err) {
 			break
 		}
 		if err == nil && (dynamic(item.Name) || wire.EqualFold(item.Name, "UID")) {
@@ -286,6 +299,9 @@ func (j *fetchJob) through(f *wire.FetchReader, seq uint32, take func(*wire.Fetc
 		if err := j.dynamicOnly(g); err != nil {
 			return err
 		}
+	}
+	if g.class == pgp.Unclassified {
+		j.keepHalf(g)
 	}
 	return done(g)
 }

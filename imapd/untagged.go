@@ -48,7 +48,7 @@ func (s *session) untagged(h wire.Head) error {
 		}
 		s.out.line("* " + strconv.FormatUint(uint64(n), 10) + " EXISTS")
 		return nil
-	case h.HasNum && h.Name == "EXPUNGE" && box != nil:
+	case h.HasNum && (h.Name == "EXPUNGE" || h.Name == "EXPUNGED") && box != nil: // the second is how GNU Mailutils says it
 		return s.expunged(h.Number, box)
 	case h.Name == "VANISHED" && box != nil:
 		return s.vanished(box)
@@ -72,6 +72,11 @@ func (s *session) statusResponse(h wire.Head) error {
 	if name == "PREAUTH" {
 		return fmt.Errorf("%w: PREAUTH in the middle", wire.ErrDesync)
 	}
+	return s.tellStatus(line)
+}
+
+// tellStatus passes the line of an untagged status on.
+func (s *session) tellStatus(line []byte) error {
 	if box := s.selected(); box != nil {
 		if err := s.learnCode(box, line); err != nil {
 			return err
@@ -85,7 +90,7 @@ func (s *session) statusResponse(h wire.Head) error {
 	defer s.relay.release()
 	_, _ = o.w.WriteString("* ")
 	_, _ = o.w.Write(out)
-	_, err = o.w.WriteString("\r\n")
+	_, err := o.w.WriteString("\r\n")
 	return err
 }
 

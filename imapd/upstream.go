@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 
@@ -260,19 +261,46 @@ func (u *upstream) login(user, password string) error {
 	return nil
 }
 
+// tooMany is how servers say that there are too many connections that have no code
+// for it: "[ALERT] Too many simultaneous connections", "[UNAVAILABLE] Maximum number
+// of connections from user+IP exceeded".
+var tooMany = regexp.MustCompile(`(?i)\b(?:too many|maximum)\b.{0,40}\b(?:connections?|sessions?)\b`)
+
 // refusal is why a login wasn't answered OK. The codes of RFC 5530 tell what has
 // nothing to do with the password, such as Dovecot's and Gmail's limit of
 // connections.
 func refusal(line []byte) error {
-	switch code, _ := responseCode(line); code {
-	case "LIMIT":
+	code, _ := responseCode(line)
+	switch {
+	case code == "LIMIT", tooMany.Match(line):
 		return errUpstreamLimit
-	case "UNAVAILABLE", "INUSE", "SERVERBUG", "CONTACTADMIN", "AUTHORIZATIONFAILED":
+	}
+	switch code {
+	case "OVERQUOTA", "THROTTLED", "UNAVAILABLE", "INUSE", "SERVERBUG", "CONTACTADMIN", "AUTHORIZATIONFAILED":
 		return fmt.Errorf("upstream does not let the account in: %s", code)
 	case "PRIVACYREQUIRED":
 		return fmt.Errorf("%w: it wants TLS first", errUpstreamPolicy)
 	}
 	return errUpstreamRefused
+}
+
+// introduce says who we are (RFC 2971), which some servers want before they open a
+// mailbox ("Unsafe Login"). What the client says of itself stays here. Nobody waits
+// for the answer.
+func (s *session) introduce() error {
+	if !s.up.has("ID") {
+		return nil
+	}
+	p := &pending{quiet: true, untagged: func(h wire.Head) (bool, error) {
+		if h.Name != "ID" || h.HasNum {
+			return false, nil
+		}
+		return true, s.up.r.Copy(nil)
+	}}
+	if err := s.relay.send((&wire.Out{}).String(`ID ("name" "Letterlock" "vendor" "Letterlock")`), p); err != nil {
+		return err
+	}
+	return s.up.w.Flush()
 }
 
 // loginCommand is LOGIN, with literals where a quoted string cannot say it.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
 
 	"letterlock.org/letterlock/pgp"
@@ -278,6 +279,12 @@ func (x *Indexer) pass(ctx context.Context, only map[string]bool) error {
 	defer client.Close()
 	if err := x.c.Login(ctx, client); err != nil {
 		return fmt.Errorf("logging in to the upstream: %w", err)
+	}
+	if client.Caps().Has(imap.CapID) { // some servers open no mailbox for those who don't say who they are
+		var refused *imap.Error
+		if _, err := client.ID(&imap.IDData{Name: "Letterlock", Vendor: "Letterlock"}).Wait(); err != nil && !errors.As(err, &refused) {
+			return fmt.Errorf("greeting the upstream: %w", err)
+		}
 	}
 	x.update(func(s *Status) { s.Running, s.Problem = true, "" })
 	boxes, err := listBoxes(client)

@@ -274,6 +274,10 @@ func checkOnlyPeeks(t *testing.T, said string) {
 			name += " " + strings.ToUpper(words[2])
 		}
 		switch name {
+		case "ID":
+			if !strings.Contains(line, `ID ("name" "Letterlock" `) {
+				t.Errorf("says of itself %s", line)
+			}
 		case "CAPABILITY", "LOGIN", "LIST", "EXAMINE", "UID SEARCH", "LOGOUT":
 		case "UID FETCH":
 			if strings.Contains(line, "BODY[") {

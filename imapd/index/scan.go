@@ -85,8 +85,8 @@ func (s *scan) listed(ctx context.Context, data *imap.SelectData) error {
 			return err
 		}
 	}
-	if data.UIDNext == 0 {
-		return nil // a server that does not say; rows of what is gone stay
+	if data.UIDNext == 0 || len(s.uids) < int(data.NumMessages) {
+		return nil // a server that does not say, or finds a few of all; rows of what is gone stay
 	}
 	return s.m.Reconcile(ctx, s.uids, uint32(data.UIDNext))
 }

@@ -25,6 +25,7 @@ type FetchReader struct {
 	left int64  // of the literal under way
 	lit  bool   // the last item was a literal
 	done bool
+	open int // parentheses around items that are open
 	val  []byte
 	name []byte
 }
@@ -45,11 +46,20 @@ func (r *ResponseReader) Fetch() (*FetchReader, error) {
 var errFetch = fmt.Errorf("%w: malformed FETCH", ErrDesync)
 
 // Next gives the next item, or io.EOF after the last, when the whole response
-// has been consumed.
+// has been consumed. Where an item cannot be read, it is ErrItem if no literal is
+// announced at the end of its line: then the response ends there.
 func (f *FetchReader) Next() (Item, error) {
 	if f.done {
 		return Item{}, io.EOF
 	}
+	i, err := f.next()
+	if err == errFetch && len(f.line) > len("\r\n") && bytes.HasSuffix(f.line, []byte("\r\n")) && !bytes.HasSuffix(f.line, []byte("}\r\n")) {
+		f.done, err = true, ErrItem
+	}
+	return i, err
+}
+
+func (f *FetchReader) next() (Item, error) {
 	if f.lit {
 		if err := f.Copy(io.Discard); err != nil {
 			return Item{}, err
@@ -59,7 +69,13 @@ func (f *FetchReader) Next() (Item, error) {
 		}
 		f.lit = false
 	}
-	for f.p < len(f.line) && f.line[f.p] == ' ' {
+	for f.p < len(f.line) && (f.line[f.p] == ' ' || f.line[f.p] == '(' || f.line[f.p] == ')' && f.open > 0) {
+		switch f.line[f.p] { // Domino puts some items in parentheses of their own
+		case '(':
+			f.open++
+		case ')':
+			f.open--
+		}
 		f.p++
 	}
 	if f.p >= len(f.line) {
@@ -89,7 +105,9 @@ func (f *FetchReader) itemName() ([]byte, error) {
 				return nil, errFetch
 			}
 			name := f.line[start:f.p]
-			f.p++
+			for f.p < len(f.line) && f.line[f.p] == ' ' { // one too many is no reason to stop
+				f.p++
+			}
 			return name, nil
 		case c == '[':
 			in := false
@@ -101,6 +119,8 @@ func (f *FetchReader) itemName() ([]byte, error) {
 				}
 			}
 			f.p++
+		case f.p > start && (c == '(' || c == '"' || c == '{'): // and none is no reason either
+			return f.line[start:f.p], nil
 		case c < ' ' || c == '(' || c == ')' || c == '"' || c == '{':
 			return nil, errFetch
 		default:
@@ -127,8 +147,20 @@ func (f *FetchReader) value(name []byte) (Item, error) {
 		}
 		switch c := f.line[f.p]; {
 		case c == '"':
-			if err := f.skipQuoted(); err != nil {
-				return Item{}, err
+			for {
+				inner, err := f.skipQuoted()
+				if err != nil {
+					return Item{}, err
+				}
+				if !inner {
+					break
+				}
+				if !spilled {
+					f.name = append(f.name[:0], name...)
+					name, f.val, spilled = f.name, f.val[:0], true
+				}
+				f.val = append(append(f.val, f.line[start:f.p]...), '\\')
+				start = f.p
 			}
 			continue
 		case c == '(':
@@ -197,24 +229,34 @@ func (f *FetchReader) literal() (size int64, ok bool, err error) {
 	return size, true, nil
 }
 
-func (f *FetchReader) skipQuoted() error {
+// skipQuoted goes behind a quoted string. Some servers don't quote the quotes in it:
+// a quote that nothing of a list follows is one of those. It stops at such a one,
+// and goes on behind it.
+func (f *FetchReader) skipQuoted() (inner bool, err error) {
 	for f.p++; f.p < len(f.line); f.p++ {
 		switch f.line[f.p] {
 		case '"':
+			if f.p+1 < len(f.line) && bytes.IndexByte([]byte(" ()\r\n"), f.line[f.p+1]) < 0 {
+				return true, nil
+			}
 			f.p++
-			return nil
+			return false, nil
 		case '\\':
 			f.p++
 		case '\r', '\n':
-			return errFetch
+			return false, errFetch
 		}
 	}
-	return errFetch
+	return false, errFetch
 }
 
-// more reads the line after a literal.
+// more reads the line after a literal. Some servers put an empty one before it,
+// which belongs to nothing.
 func (f *FetchReader) more() error {
 	line, err := f.r.line()
+	if err == nil && string(line) == "\r\n" {
+		line, err = f.r.line()
+	}
 	f.line, f.p = line, 0
 	return err
 }
@@ -239,7 +281,7 @@ func (f *FetchReader) Left() int64 { return f.left }
 // Drain reads to the end of the response.
 func (f *FetchReader) Drain() error {
 	for {
-		if _, err := f.Next(); err == io.EOF {
+		if _, err := f.Next(); err == io.EOF || err == ErrItem {
 			return nil
 		} else if err != nil {
 			return err

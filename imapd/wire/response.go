@@ -50,9 +50,12 @@ func NewResponseReader(r io.Reader, l Limits) *ResponseReader {
 func (r *ResponseReader) Buffered() int { return r.br.Buffered() }
 
 // Next says which response comes. It consumes nothing, and blocks until the
-// beginning of a line is there.
+// beginning of a line is there. Empty lines between responses are skipped.
 func (r *ResponseReader) Next() (Head, error) {
 	b, err := r.peek()
+	for ; err == nil && bytes.HasPrefix(b, []byte("\r\n")); b, err = r.peek() {
+		_, _ = r.br.Discard(2)
+	}
 	if err != nil {
 		return Head{}, err
 	}
@@ -63,7 +66,7 @@ func (r *ResponseReader) Next() (Head, error) {
 			i++
 		}
 		w := b[:i]
-		if i < len(b) && b[i] == ' ' {
+		for i < len(b) && b[i] == ' ' {
 			i++
 		}
 		b = b[i:]

@@ -30,6 +30,11 @@ var ErrLiteral8 = errors.New("binary literals are not supported")
 // connection must be closed, since what follows could be taken for commands.
 var ErrDesync = errors.New("protocol out of step")
 
+// ErrItem means a FETCH response with an item that cannot be read, whose end is
+// known all the same: the items before it stand, and the reader is before the next
+// response.
+var ErrItem = errors.New("malformed item")
+
 // Limits bound what is read. Zero fields mean the defaults.
 type Limits struct {
 	Line     int   // bytes of one command without its literals; 64 KiB
