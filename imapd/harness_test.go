@@ -133,6 +133,9 @@ type client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	n    int
+	// rest is of a command that the server asks for, where it has no LITERAL+.
+	rest  string
+	asked bool // literals wait for the server
 }
 
 func dial(t testing.TB, addr string) *client {
@@ -176,6 +179,11 @@ func (c *client) tryResponse() (string, error) {
 			return b.String(), err
 		}
 		line = strings.TrimSuffix(line, "\r\n")
+		if c.rest != "" && strings.HasPrefix(line, "+") {
+			c.send(c.rest)
+			b.Reset()
+			continue
+		}
 		open := strings.LastIndexByte(line, '{')
 		if open < 0 || !strings.HasSuffix(line, "}") {
 			return strings.TrimSuffix(b.String(), "\r\n"), nil
@@ -192,6 +200,10 @@ func (c *client) tryResponse() (string, error) {
 
 func (c *client) send(s string) {
 	c.t.Helper()
+	c.rest = ""
+	if at := strings.Index(s, "+}\r\n"); at >= 0 && c.asked {
+		s, c.rest = s[:at]+"}\r\n", s[at+len("+}\r\n"):]
+	}
 	if _, err := io.WriteString(c.conn, s); err != nil {
 		c.t.Fatalf("sending: %v", err)
 	}
