@@ -271,8 +271,7 @@ var tooMany = regexp.MustCompile(`(?i)\b(?:too many|maximum)\b.{0,40}\b(?:connec
 // connections.
 func refusal(line []byte) error {
 	code, _ := responseCode(line)
-	switch {
-	case code == "LIMIT", tooMany.Match(line):
+	if code == "LIMIT" || tooMany.Match(line) {
 		return errUpstreamLimit
 	}
 	switch code {
