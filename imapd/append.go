@@ -199,7 +199,9 @@ func (s *session) sendAppend(tag string, prefix *wire.Out, src message.Source) e
 	return err
 }
 
-// sendMessage sends a command that ends in a literal read from src.
+// sendMessage sends a command that ends in a literal read from src. It waits for
+// the upstream to ask for it: in somebody's mail there may be lines that are
+// commands, and header fields of it are outside of what we seal.
 func (r *relay) sendMessage(o *wire.Out, src message.Source, p *pending) error {
 	if err := r.enqueue(p); err != nil {
 		return err
@@ -214,7 +216,7 @@ func (r *relay) sendMessage(o *wire.Out, src message.Source, p *pending) error {
 		}
 		_, _ = w.Write(part.Bytes)
 	}
-	if ok, err := r.announce(p, src.Size()); err != nil || !ok {
+	if ok, err := r.offer(p, src.Size()); err != nil || !ok {
 		return err
 	}
 	if _, err := io.Copy(w, message.Reader(src)); err != nil {

@@ -163,6 +163,14 @@ func (r *relay) announce(p *pending, n int64) (ok bool, err error) {
 		_, err := fmt.Fprintf(u.w, "{%d+}\r\n", n)
 		return true, err
 	}
+	return r.offer(p, n)
+}
+
+// offer announces a literal and waits until the upstream asks for it, whatever it
+// could do: Dovecot takes a literal that it didn't ask for to be commands if the
+// arguments before it are wrong.
+func (r *relay) offer(p *pending, n int64) (ok bool, err error) {
+	u := r.s.up
 	_, _ = fmt.Fprintf(u.w, "{%d}\r\n", n)
 	if err := u.w.Flush(); err != nil {
 		return false, err
