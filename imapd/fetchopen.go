@@ -14,6 +14,7 @@ import (
 	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/imapd/wire"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/mishap"
 	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
 )
@@ -164,7 +165,7 @@ func (j *fetchJob) work(k *kept) {
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				j.failed(k, fmt.Errorf("fault of ours: %v", p))
+				j.failed(k, fmt.Errorf("fault of ours: %s", mishap.Text(p)))
 				j.s.log.Error("opening a message panicked", "stack", string(debug.Stack()))
 			}
 			if k.raw != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/mishap"
 )
 
 // respond reads responses until the upstream is gone or out of step.
@@ -35,7 +36,7 @@ func (r *relay) respond() {
 func (r *relay) safely() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.s.log.Error("session ended by a fault of ours", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			r.s.log.Error("session ended by a fault of ours", "panic", mishap.Text(p), "stack", string(debug.Stack()))
 			err = errEnded
 			if r.holding {
 				r.release()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/mishap"
 )
 
 // session is one client. Its run goroutine reads the commands; after the login
@@ -104,7 +104,7 @@ func (s *session) run(ctx context.Context) {
 	defer s.end()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("session ended by a fault of ours", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.Error("session ended by a fault of ours", "panic", mishap.Text(p), "stack", string(debug.Stack()))
 		}
 	}()
 	if s.srv.c.Locked != nil && s.srv.c.Locked() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"letterlock.org/letterlock/internal/mishap"
 )
 
 // maxLookups bounds how many directories are asked at a time.
@@ -45,7 +47,7 @@ func (f flights) join(key string, start func(func()), run func() lookup) *flight
 	start(func() {
 		defer func() {
 			if p := recover(); p != nil {
-				c.lookup = lookup{err: fmt.Errorf("looking for a certificate: panic: %v", p)}
+				c.lookup = lookup{err: fmt.Errorf("looking for a certificate: %s", mishap.Text(p))}
 			}
 			f.mu.Lock()
 			delete(f.calls, key)

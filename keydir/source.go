@@ -2,11 +2,11 @@ package keydir
 
 import (
 	"context"
-	"fmt"
 	"runtime/debug"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/mishap"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -66,7 +66,7 @@ func (r *Resolver) lookupAt(ctx context.Context, s source, q question) (a answer
 	began := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
-			r.log.Error("an answer made letterlock panic", "source", s.name(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			r.log.Error("an answer made letterlock panic", "source", s.name(), "panic", mishap.Text(p), "stack", string(debug.Stack()))
 			a = answer{outcome: Unavailable, detail: "letterlock fails to read its answer"}
 			attempts = []Attempt{a.attempt(s.name(), time.Since(began))}
 		}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"letterlock.org/letterlock/internal/mishap"
 )
 
 // accept takes connections of one listener.
@@ -100,7 +102,7 @@ func (s *Server) serve(k *conn, l Listener) {
 	defer t.logout()
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("session", "err", fmt.Sprintf("panic: %v", p))
+			log.Error("session", "err", mishap.Text(p))
 			if t.up != nil { // nobody knows what it was at
 				t.up.broken = true
 			}

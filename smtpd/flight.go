@@ -3,11 +3,12 @@ package smtpd
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"sync"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/mishap"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/policy"
 )
@@ -109,7 +110,7 @@ func (s *session) findFor(n *nominee) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			n.err = fmt.Errorf("panic: %v", p)
+			n.err = errors.New(mishap.Text(p))
 		}
 	}()
 	n.finding, n.err = s.finding(n.address)

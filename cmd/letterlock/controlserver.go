@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"letterlock.org/letterlock/internal/mishap"
 )
 
 // listenControl opens the control socket of a state directory that is locked by
@@ -79,7 +81,7 @@ func (s *state) control(ctx context.Context, conn net.Conn) error {
 func (s *state) perform(ctx context.Context, e *env, args []string) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.log.Error("command panicked", "panic", r, "stack", string(debug.Stack()))
+			s.log.Error("command panicked", "panic", mishap.Text(r), "stack", string(debug.Stack()))
 			err = errors.New("internal error; the log of serve has more")
 		}
 	}()

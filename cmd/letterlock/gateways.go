@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/internal/mishap"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/smtpd"
@@ -71,7 +72,7 @@ func (g *gateways) ask(a address.Address) (err error) {
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			err = errors.New(mishap.Text(p))
 		}
 	}()
 	_, err = g.look(ctx, a)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"letterlock.org/letterlock/internal/mishap"
 	"letterlock.org/letterlock/keydir"
 	"letterlock.org/letterlock/pgp"
 )
@@ -15,8 +16,8 @@ import (
 
 // panicked is the error of a panic, with its stack in the log.
 func (l *Library) panicked(p any) error {
-	l.c.Logger.Error("a message made letterlock panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	return fmt.Errorf("fault of ours: %v", p)
+	l.c.Logger.Error("a message made letterlock panic", "panic", mishap.Text(p), "stack", string(debug.Stack()))
+	return fmt.Errorf("fault of ours: %s", mishap.Text(p))
 }
 
 // described is describe. What panics over the decrypted text is not shown: the message

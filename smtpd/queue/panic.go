@@ -2,11 +2,12 @@ package queue
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 
 	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/mishap"
 )
 
 // A panic in what decides about one message or sends it is an error of that message:
@@ -47,7 +48,7 @@ func (q *Queue) give(ctx context.Context, s Sender, e Entry, body message.Source
 }
 
 func (q *Queue) panicked(e Entry, p any) error {
-	err := fmt.Errorf("panic: %v", p)
+	err := errors.New(mishap.Text(p))
 	q.c.Logger.Error("queue entry", "entry", e.ID, "err", err)
 	return err
 }

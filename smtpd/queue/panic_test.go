@@ -80,6 +80,6 @@ func TestADecisionThatPanics(t *testing.T) {
 	t.Cleanup(func() { cancel(); <-done; q.Close() })
 	w.until("decided, in vain", func() bool {
 		got, err := q.Show(t.Context(), e.ID)
-		return err == nil && d.n.Load() > 0 && got.State == queue.Held && strings.Contains(got.LastError, "panic: hostile bytes")
+		return err == nil && d.n.Load() > 0 && got.State == queue.Held && strings.Contains(got.LastError, "panic with a string")
 	})
 }
