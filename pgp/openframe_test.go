@@ -135,33 +135,6 @@ func TestClearFraming(t *testing.T) {
 	}
 }
 
-// TestInlineCharset: the charset of an inline message is not signed.
-func TestInlineCharset(t *testing.T) {
-	t.Parallel()
-	c := newCouple(t)
-	armored := pgpMessage(written(t, "CANARY +AGE-", c.alice, nil, c.bob))
-	tests := []struct{ name, outer, armor, want string }{
-		{"none", "", "", "utf-8"},
-		{"the mail's", "koi8-r", "", "koi8-r"},
-		{"the armor's goes before it", "us-ascii", "Charset: iso-8859-15\r\n", "iso-8859-15"},
-		{"one that makes other letters of ASCII", "utf-7", "", "utf-8"},
-		{"one in the armor that does", "", "Charset: UTF-16BE\r\n", "utf-8"},
-	}
-	for _, tt := range tests {
-		head := "Content-Type: text/plain"
-		if tt.outer != "" {
-			head += "; charset=" + tt.outer
-		}
-		got := openBytes(t, []byte(outside+head+"\r\n\r\n"+strings.Replace(armored, "-----\r\n", "-----\r\n"+tt.armor, 1)), c.opening())
-		if summary(got) != "encrypted valid" {
-			t.Fatalf("%s: got %q (%s)", tt.name, summary(got), got.Reason)
-		}
-		if text := string(all(t, got.Rendering)); !strings.Contains(text, "Content-Type: text/plain; charset="+tt.want+"\r\n") {
-			t.Errorf("%s: want charset %s:\n%s", tt.name, tt.want, text)
-		}
-	}
-}
-
 // FuzzSignedFraming: where a signed message is called valid, another reader of MIME
 // cuts it into the same two parts.
 func FuzzSignedFraming(f *testing.F) {

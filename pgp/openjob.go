@@ -124,11 +124,11 @@ func (j *job) decrypted(ctx context.Context, p *plaintext, inline bool) (*Opened
 	}
 	var l *letter
 	if inline {
-		charset := p.charset
-		if charset == "" {
-			charset = j.root.Params["charset"]
+		charset, err := charsetOf(p.text, p.charset, j.root.Params["charset"])
+		if err != nil {
+			return nil, err
 		}
-		l = bareLetter(outer, p.text, inlineCharset(charset))
+		l = bareLetter(outer, p.text, charset)
 	} else if l, err = readLetter(outer, p.text); err != nil {
 		return nil, err
 	}
@@ -151,16 +151,6 @@ func (j *job) signedInside(ctx context.Context, text message.Source, root *messa
 		return nil, err
 	}
 	return j.judgeAll(ctx, sigs)
-}
-
-// inlineCharset: the letters of an armor are ASCII, so that a charset of ASCII
-// says nothing of what is inside; nor does one, not being signed, that makes other
-// letters of it.
-func inlineCharset(s string) string {
-	if strings.EqualFold(s, "us-ascii") || strings.EqualFold(s, "ascii") || !keepsASCII(s) {
-		return ""
-	}
-	return s
 }
 
 func (j *job) judgeAll(ctx context.Context, sigs []digest) ([]judged, error) {

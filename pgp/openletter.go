@@ -36,7 +36,7 @@ const (
 
 // readLetter looks at a payload of PGP/MIME. A refusal says that it is too much.
 func readLetter(outer message.Header, payload message.Source) (*letter, error) {
-	l := &letter{outer: outer, payload: payload, charset: "utf-8"}
+	l := &letter{outer: outer, payload: payload}
 	root, err := message.Parse(payload, message.Limits{})
 	if errors.Is(err, message.ErrLimit) {
 		return nil, refuse(reasonComplex)
@@ -45,7 +45,8 @@ func readLetter(outer message.Header, payload message.Source) (*letter, error) {
 		return nil, fmt.Errorf("reading a decrypted message: %w", err)
 	}
 	if isBare(root.Header) {
-		return l, nil
+		l.charset, err = charsetOf(payload, "", "")
+		return l, err
 	}
 	l.root, l.inner = root, root.Header
 	crypt := root
@@ -68,11 +69,6 @@ func readLetter(outer message.Header, payload message.Source) (*letter, error) {
 
 // bareLetter is the letter of an inline message: text, and nothing else.
 func bareLetter(outer message.Header, payload message.Source, charset string) *letter {
-	if charset == "" || len(charset) > 40 || strings.ContainsFunc(charset, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:+", r)
-	}) {
-		charset = "utf-8"
-	}
 	return &letter{outer: outer, payload: payload, charset: charset}
 }
 
