@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ func dial(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	conn := c.conn
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	if err := c.login(u); err != nil {
 		c.close()
 		return nil, err
@@ -40,22 +44,14 @@ func dial(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 
 // connect is dial without login.
 func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.Connect)
-	defer cancel()
-	conn, err := u.Dial(ctx)
+	conn, err := reach(ctx, u, t)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errUpstream, err)
+		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, t.Greet)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, done := conn.(*tls.Conn); u.Mode == ImplicitTLS && !done {
-		tc := tls.Client(conn, wholeRecords(u.TLS))
-		if err := tc.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("TLS with the mail server: %w: %w", errUpstream, err)
-		}
-		conn = tc
-	}
 	c := &client{helo: cmp.Or(u.Helo, heloName), link: newLink(conn, t.Block), t: t}
 	if err := c.greet(ctx, u); err != nil {
 		c.close()
@@ -64,9 +60,36 @@ func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 	return c, nil
 }
 
+// reach is a connection, with TLS where that comes first.
+func reach(ctx context.Context, u Upstream, t Timeouts) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.Connect)
+	defer cancel()
+	conn, err := u.Dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUpstream, err)
+	}
+	if _, done := conn.(*tls.Conn); u.Mode != ImplicitTLS || done {
+		return conn, nil
+	}
+	return secure(ctx, conn, u)
+}
+
+// secure puts TLS on a connection; after an error it is closed.
+func secure(ctx context.Context, conn net.Conn, u Upstream) (net.Conn, error) {
+	tc := tls.Client(conn, wholeRecords(u.TLS))
+	if err := tc.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("%w: %w", errHandshake, err)
+	}
+	return tc, nil
+}
+
 // greet reads the greeting, says EHLO and switches to TLS where it must.
 func (c *client) greet(ctx context.Context, u Upstream) error {
-	r, err := c.reply(c.t.Connect)
+	r, err := c.reply(c.t.Greet)
+	if isTimeout(err) && u.Mode != ImplicitTLS {
+		return fmt.Errorf("%w: %w", errMute, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -83,7 +106,7 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	if !c.starttls {
 		return errNoTLS
 	}
-	if r, err := c.ask("STARTTLS", c.t.Connect); err != nil {
+	if r, err := c.ask("STARTTLS", c.t.Greet); err != nil {
 		return err
 	} else if r.Code != 220 {
 		return &rebuff{step: "STARTTLS", reply: r}
@@ -92,9 +115,11 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	if c.r.Buffered() > 0 {
 		return fmt.Errorf("the mail server sent text before TLS: %w", errUpstream)
 	}
-	tc := tls.Client(c.conn, wholeRecords(u.TLS))
-	if err := tc.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("TLS with the mail server: %w: %w", errUpstream, err)
+	ctx, cancel := context.WithTimeout(ctx, c.t.Connect)
+	defer cancel()
+	tc, err := secure(ctx, c.conn, u)
+	if err != nil {
+		return err
 	}
 	c.link = newLink(tc, c.t.Block)
 	return c.ehlo()
@@ -119,7 +144,7 @@ func (c *client) ehlo() error {
 	if err := c.flush(); err != nil {
 		return fmt.Errorf("%w: %w", errUpstream, err)
 	}
-	c.conn.SetReadDeadline(time.Now().Add(c.t.Connect))
+	c.conn.SetReadDeadline(time.Now().Add(c.t.Greet))
 	lines, r, err := c.lines()
 	if err != nil {
 		return err
@@ -140,7 +165,7 @@ func (c *client) helloOnly(u Upstream, err error) error {
 	if !errors.As(err, &no) || no.reply.Code/100 != 5 || u.Mode != Insecure || u.User != "" {
 		return err
 	}
-	r, herr := c.ask("HELO "+c.helo, c.t.Connect)
+	r, herr := c.ask("HELO "+c.helo, c.t.Greet)
 	if herr != nil || r.Code != 250 {
 		return err
 	}

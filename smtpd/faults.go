@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"maps"
 	"net"
+	"syscall"
 	"time"
 
 	"letterlock.org/letterlock/internal/meter"
@@ -70,8 +72,6 @@ func (s *Server) noteFault(a *Account, err error) {
 
 func kindOf(err error) FaultKind {
 	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	var alert tls.AlertError
 	var timeout net.Error
 	var dial *net.OpError
 	switch {
@@ -79,10 +79,12 @@ func kindOf(err error) FaultKind {
 		return FaultAuth
 	case errors.As(err, &certificate):
 		return FaultCertificate
-	case errors.Is(err, errNoTLS), errors.As(err, &record), errors.As(err, &alert):
+	case errors.Is(err, errNoTLS):
 		return FaultTLS
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return FaultTimeout
+	case errors.Is(err, errHandshake) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
+		return FaultTLS
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return FaultConnect
 	}
@@ -111,6 +113,9 @@ func faultText(k FaultKind, err error) string {
 	case FaultTLS:
 		return "the mail server offers no TLS that works, so nothing is sent; somebody may be in between"
 	case FaultTimeout:
+		if errors.Is(err, errMute) {
+			return "the mail server doesn't answer: " + errMute.Error()
+		}
 		return "the mail server doesn't answer"
 	case FaultConnect:
 		return "the mail server can't be reached"

@@ -22,6 +22,12 @@ var errUpstream = errors.New("connection to the mail server failed")
 // errNoTLS means that the upstream does not offer the TLS that it must have.
 var errNoTLS = fmt.Errorf("no STARTTLS is offered: %w", errUpstream)
 
+// errHandshake means that TLS with the upstream failed.
+var errHandshake = fmt.Errorf("TLS with the mail server: %w", errUpstream)
+
+// errMute means that the upstream takes connections and doesn't greet.
+var errMute = errors.New("it takes connections and says nothing; where TLS is from the beginning, as at port 465, upstream in the configuration is submissions://")
+
 // reply is one SMTP reply of the upstream, cleaned: it may be shown and logged.
 type reply struct {
 	Code   int

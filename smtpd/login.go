@@ -151,12 +151,12 @@ func (u Upstream) cramMD5(challenge string) string {
 func (c *client) authenticate(mech string, u Upstream) (reply, error) {
 	x := u.exchange(mech)
 	secrets := []string{x.auth, u.Password}
-	r, err := c.ask(x.auth, c.t.Connect)
+	r, err := c.ask(x.auth, c.t.Greet)
 	for err == nil && r.Code == 334 && len(x.answers) > 0 {
 		words := x.answers[0](r.Text)
 		x.answers, secrets = x.answers[1:], append(secrets, words)
 		x.least--
-		r, err = c.ask(words, c.t.Connect)
+		r, err = c.ask(words, c.t.Greet)
 	}
 	if err == nil && r.ok() && x.least > 0 {
 		err = fmt.Errorf("login: reply %d before the end: %w", r.Code, errUpstream)

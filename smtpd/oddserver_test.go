@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"letterlock.org/letterlock/smtpd"
 	"letterlock.org/letterlock/smtpd/queue"
@@ -22,7 +23,8 @@ type oddServer struct {
 	// say is the reply, without its last CRLF, to the longest beginning of a command
 	// that fits; "" for the greeting, "." for the end of a message. The nth of several
 	// with "|" between is for the nth such command of a connection, the last for all
-	// after it. A reply that ends in "!" is the last, and the connection ends.
+	// after it. A reply that ends in "!" is the last, and the connection ends; one that
+	// begins with "~" comes after oddPause.
 	say map[string]string
 	// body, if set, has the first bytes of a message and the connection instead.
 	body func(c net.Conn, r *bufio.Reader)
@@ -32,6 +34,9 @@ type oddServer struct {
 	mail     []string
 	conns    int
 }
+
+// oddPause is how long a server thinks.
+const oddPause = 300 * time.Millisecond
 
 // newOddServer is one that does what is usual but for say.
 func newOddServer(t testing.TB, say map[string]string) *oddServer {
@@ -79,6 +84,10 @@ func (o *oddServer) serve(c net.Conn) {
 		all := strings.Split(o.say[key], "|")
 		text, ends := strings.CutSuffix(all[min(count[key], len(all)-1)], "!")
 		count[key]++
+		text, late := strings.CutPrefix(text, "~")
+		if late {
+			time.Sleep(oddPause)
+		}
 		io.WriteString(c, text+"\r\n")
 		return text, !ends
 	}

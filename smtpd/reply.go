@@ -69,6 +69,8 @@ func (s *session) fault(doing string, err error) error {
 		return temporary("4.7.0", "your mail server offers no TLS, so nothing was sent; somebody may be in between")
 	case kindOf(err) == FaultTLS:
 		return temporary("4.7.0", noTLSThere+", so nothing was sent")
+	case errors.Is(err, errMute):
+		return temporary("4.4.2", "your mail server doesn't answer: "+errMute.Error())
 	case errors.Is(err, errUpstream):
 		return temporary("4.4.1", "your mail server can't be reached now; try again later")
 	case errors.Is(err, context.DeadlineExceeded):

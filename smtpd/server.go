@@ -75,11 +75,16 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
+// connectTime is the default of Timeouts.Connect. To greet takes servers longer:
+// they look up names, or pause to see who speaks too early.
+const connectTime = 30 * time.Second
+
 func (t Timeouts) withDefaults() Timeouts {
 	return Timeouts{
 		Client:  cmp.Or(t.Client, 5*time.Minute),
 		Login:   cmp.Or(t.Login, 5*time.Minute),
-		Connect: cmp.Or(t.Connect, 30*time.Second),
+		Connect: cmp.Or(t.Connect, connectTime),
+		Greet:   cmp.Or(t.Greet, 3*cmp.Or(t.Connect, connectTime)),
 		Command: cmp.Or(t.Command, 2*time.Minute),
 		Block:   cmp.Or(t.Block, 3*time.Minute),
 		Final:   cmp.Or(t.Final, 10*time.Minute),

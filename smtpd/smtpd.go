@@ -100,7 +100,8 @@ type Config struct {
 type Timeouts struct {
 	Client  time.Duration // for the next command of the client, or the next 64 KiB of its message: 5 min
 	Login   time.Duration // for the whole of a client's dialogue before its login: 5 min
-	Connect time.Duration // dialing, TLS, greeting and login upstream: 30 s
+	Connect time.Duration // dialing upstream, and TLS: 30 s
+	Greet   time.Duration // upstream's greeting and all up to the login, and then each reply of that: three times Connect
 	Command time.Duration // for the reply to a command upstream: 2 min
 	Block   time.Duration // for one write upstream to pass: 3 min
 	Final   time.Duration // for the reply to the final dot: 10 min
