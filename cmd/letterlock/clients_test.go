@@ -42,6 +42,7 @@ var mailClients = []mailClient{
 	{"Python imaplib", []string{"python3"}, true, imaplibFetch, imaplibUpload},
 	{"mbsync", []string{"mbsync"}, false, mbsyncFetch, mbsyncUpload},
 	{"neomutt", []string{"neomutt", "script"}, false, neomuttFetch, neomuttUpload},
+	{"imapflow", []string{"node"}, true, imapflowFetch, imapflowUpload},
 }
 
 // originals are letters from Bob to Alice of many shapes.
@@ -98,7 +99,7 @@ func encryptedBy(t *testing.T, b *bridge) (mail [][]byte, how []twin.How) {
 func TestMailClients(t *testing.T) {
 	t.Parallel()
 	const mirror = "mirror@example.test" // has in plain what Alice has encrypted
-	d := peer.StartDovecot(t, peer.DovecotOptions{Users: map[string]string{peer.Alice: peer.AlicePassword, mirror: "mirror-pw"}})
+	d := peer.StartDovecot(t, peer.DovecotOptions{Users: map[string]string{peer.Alice: peer.AlicePassword, mirror: "mirror-pw", interimapUser: "interimap-pw"}})
 	w := newWorldOf(t, world{domain: "example.test",
 		imap: fmt.Sprintf(`listen = "127.0.0.1:0", upstream = "imap+insecure://%s"`, d.Addr),
 		smtp: `listen = "127.0.0.1:0", upstream = "smtp+insecure://127.0.0.1:9"`})
@@ -149,6 +150,8 @@ func TestMailClients(t *testing.T) {
 			}
 		})
 	}
+	t.Run("imapflow in IDLE", func(t *testing.T) { imapflowWatches(t, d, through, mail[0]) })
+	t.Run("InterIMAP", func(t *testing.T) { interimapSyncs(t, d, through, mail[:len(originals())]) })
 	for _, c := range mailClients { // sealed, all of it
 		canary := []byte(strings.ToLower(strings.Fields(c.name)[0]) + "-canary")
 		for _, mailbox := range []string{"Drafts", "Sent"} {

@@ -183,15 +183,7 @@ func TestSequoiaFinds(t *testing.T) {
 // Web apps look up and upload by openpgp.js's own clients, from pages of other
 // origins too.
 func TestOpenPGPjsFinds(t *testing.T) {
-	modules := os.Getenv("LETTERLOCK_OPENPGPJS")
-	for _, need := range []string{"openpgp", "playwright-core", "@openpgp/hkp-client", "@openpgp/wkd-client"} {
-		if _, err := os.Stat(filepath.Join(modules, need)); modules == "" || err != nil {
-			if os.Getenv("LETTERLOCK_REQUIRE_PEERS") == "1" {
-				t.Fatalf("LETTERLOCK_OPENPGPJS names no node_modules folder with %s, and LETTERLOCK_REQUIRE_PEERS=1", need)
-			}
-			t.Skipf("LETTERLOCK_OPENPGPJS names no node_modules folder with %s", need)
-		}
-	}
+	modules := nodeModules(t, "openpgp", "playwright-core", "@openpgp/hkp-client", "@openpgp/wkd-client")
 	peer.Require(t, "unbound", "node", "chromium")
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
