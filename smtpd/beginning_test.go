@@ -2,6 +2,7 @@ package smtpd_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,5 +139,59 @@ func TestOnlyShortMailBeginsEarly(t *testing.T) {
 				t.Errorf("%d of %d bytes began early, want %d", early, len(text), tt.want)
 			}
 		})
+	}
+}
+
+// TestWhoNeverComesIsNotWaitedFor: a session that announced a message and ends, however,
+// keeps nobody waiting.
+func TestWhoNeverComesIsNotWaitedFor(t *testing.T) {
+	var panics atomic.Bool
+	defer smtpd.SetFailpoint(func(step string) {
+		if step == "prepared" && panics.Load() {
+			panic("hostile bytes")
+		}
+	})()
+	u := newUpstream(t)
+	b := newBridge(t, u, func(_ *smtpd.Config, _ *smtpd.Account, q *queue.Config) { q.Gather = time.Minute })
+	ends := func(t *testing.T, k *talk) {
+		t.Helper()
+		k.c.Close()
+		eventually(t, "the session ends", func() bool { return b.server.Sessions() == 0 })
+	}
+	mail := "C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250\n"
+	text := wired(letter("1", "bob@example.net"))
+	for name, send := range map[string]string{
+		"nothing of it": "", "half of it": text[:len(text)/2], "all but the dot": text, "a bare LF": "From: x\n\n.\r\n.\r\n",
+		"no header": "\r\n.\r\n", "another's name": "From: eve@example.com\r\n\r\nx\r\n.\r\n", "what makes us panic": text + ".\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			panics.Store(strings.HasPrefix(name, "what makes"))
+			defer panics.Store(false)
+			k := b.login()
+			k.run(mail + "C: DATA\nS: 354")
+			k.send(send)
+			if strings.HasSuffix(send, "\r\n.\r\n") {
+				k.reply()
+			}
+			ends(t, k)
+		})
+	}
+	for name, send := range map[string]string{
+		"a chunk that breaks off": "BDAT 500\r\nxx", "a chunk too large": "BDAT 999999999999\r\n", "a chunk that is none": "BDAT x\r\n",
+		"a chunk of no transaction": "RSET\r\nBDAT 3\r\nabcBDAT 2 LAST\r\nab",
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := b.login()
+			k.run(mail)
+			k.send(send)
+			ends(t, k)
+		})
+	}
+	start := time.Now()
+	if got := b.login().submit(wired(letter("2", "bob@example.net")), "bob@example.net"); !strings.HasPrefix(got, "250") {
+		t.Error(got)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("the next message took %v", took)
 	}
 }
