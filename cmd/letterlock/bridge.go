@@ -253,7 +253,7 @@ func (b *bridges) smtp(ctx context.Context, account address.Address, password st
 		return nil, err
 	}
 	a := &smtpd.Account{
-		Addresses: addresses(br), Find: b.s.gateways, Opened: library,
+		Addresses: addresses(br), Find: b.s.gateways, Opened: b.s.opened(library),
 		Passwords: b.s.passwordForm(nil),
 		Signer:    func(ctx context.Context, from address.Address) (pgp.Signer, error) { return b.s.signer(ctx, br, from) },
 		Rules:     func() *policy.Rules { return b.s.cfg.Load().Rules },

@@ -207,8 +207,9 @@ func (r *relay) account(c config.RelayClient) *smtpd.Account {
 			NoKey: func(err error) bool { return errors.Is(err, keyring.ErrNoKey) },
 		},
 	}
+	a.Opened = r.s.opened(nil)
 	if r.c.Inbound != nil {
-		a.Opened, a.Find = r.gate.opener.memory, r.s.gateways
+		a.Find = r.s.gateways
 	}
 	if !c.Any {
 		a.Addresses, a.Relay.Proven = []address.Address{c.Name}, c.Name

@@ -152,16 +152,14 @@ func (m *inboundMemory) remember(ctx context.Context, ids ...string) error {
 
 // WasOpened implements smtpd.OpenedRecord, for what leaves by the relay.
 func (m *inboundMemory) WasOpened(ctx context.Context, id string) (bool, error) {
-	for _, name := range [][]byte{m.mac("message", id), m.hash("message", id)} {
-		var one []byte
-		err := m.store.View(ctx, func(tx store.Tx) error {
-			return tx.Row(`SELECT message FROM inbound_opened WHERE message = ?`, []any{name}, &one)
-		})
-		if !errors.Is(err, store.ErrNoRow) {
-			return err == nil, err
-		}
+	var one []byte
+	err := m.store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT message FROM inbound_opened WHERE message IN (?, ?) LIMIT 1`, []any{m.mac("message", id), m.hash("message", id)}, &one)
+	})
+	if errors.Is(err, store.ErrNoRow) {
+		return false, nil
 	}
-	return false, nil
+	return err == nil, err
 }
 
 // prune removes what is too old, in pieces that don't keep others from writing. What

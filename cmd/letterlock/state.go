@@ -52,6 +52,8 @@ type state struct {
 	meter    *metrics.Registry
 	node     string // what this process is called among those that share a store
 
+	remembering remembering // what was opened here
+
 	// standing: some certificate's changed since keywords were brought up to date.
 	standing atomic.Bool
 

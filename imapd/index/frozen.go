@@ -79,6 +79,14 @@ func (l *Library) WasOpened(ctx context.Context, messageID string) (was bool, er
 	return was, nil
 }
 
+// Opened is what all accounts of a store were shown decrypted, as the library of
+// somebody would answer who has opened nothing himself.
+func Opened(s store.Store) interface {
+	WasOpened(ctx context.Context, messageID string) (bool, error)
+} {
+	return &Library{c: Config{Store: s, Account: anyAccount}}
+}
+
 // SentClear remembers that the account sent messages with these IDs readable by
 // anyone. Letters that came encrypted stay secret, whatever their IDs.
 func (l *Library) SentClear(ctx context.Context, messageIDs ...string) error {
