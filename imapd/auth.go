@@ -202,7 +202,7 @@ func (s *session) login(tag, user, password string) error {
 		s.log.Warn("upstream not usable", "reason", reason(err))
 		if errors.Is(err, errUpstreamRefused) && upPassword == password {
 			// passthrough: the person has to give another password
-			s.out.line(tag + " NO [AUTHENTICATIONFAILED] the upstream server refused this password")
+			s.out.line(tag + " NO [AUTHENTICATIONFAILED] the upstream server refused this password (was it changed there? `letterlock account password ADDRESS` takes the new one)")
 			return nil
 		}
 		// Never AUTHENTICATIONFAILED: clients would ask for our password.

@@ -78,7 +78,7 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 	select {
 	case <-ctx.Done():
 	case err = <-r.failed:
-	case err = <-storeLost(inner, s.store, storeLook):
+	case err = <-storeLost(inner, s.store, storeLook, s.inPlace()):
 	}
 	notify("STOPPING=1")
 	s.log.Info("stopping")
