@@ -110,3 +110,54 @@ func TestWhatOneRoleOpenedNoOtherTellsInClear(t *testing.T) {
 		refuses("by a relay that opens nothing any more", id, byRelay)
 	}
 }
+
+// TestWhatOneNodeOpenedNoOtherTellsInClear: one node takes what comes in, and another
+// what leaves.
+func TestWhatOneNodeOpenedNoOtherTellsInClear(t *testing.T) {
+	t.Parallel()
+	url := peer.Postgres(t).Fresh()
+	inner, outer := peer.StartSink(t), peer.StartSink(t)
+	w, _ := newRelayWorld(t, outer.Addr, "")
+	node := func(name, inbound string) *bridge {
+		return w.configure(name, strings.Replace(relayConfig(w, "127.0.0.1:0", outer.Addr, inbound+fmt.Sprintf("\n[store]\nurl = %q\n", url)), `"example.org"]`, `"example.net"]`, 1))
+	}
+	in := node("in", fmt.Sprintf("inbound = { listen = \"127.0.0.1:0\", smarthost = \"smtp+insecure://%s\" }", inner.Addr))
+	out := node("out", "")
+	in.command("key", "generate", known)
+	in.serve(2)
+	out.serve(1)
+	certs, err := pgp.ParseCertificates([]byte(in.command("key", "export", known)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := address.Address{Local: "dora", Domain: "example.com"}
+	key, err := pgp.GenerateKey(from, pgp.DefaultProfile, time.Now().Add(-time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sealed bytes.Buffer
+	raw := relayMail("dora@example.com", known, "Message-ID: <letter@example.com>\nDate: "+time.Now().Format(time.RFC1123Z)+"\n")
+	if err := pgp.Protect(t.Context(), &sealed, message.Bytes(raw), pgp.Protection{Signer: key, Recipients: certs, From: from, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range in.ready {
+		if r.Role != "relay-inbound" {
+			continue
+		}
+		if err := handOver(r.Listen, "dora@example.com", sealed.Bytes(), known); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := inner.Await(t, 1); !clear(got[0]) {
+		t.Fatal("it wasn't opened")
+	}
+	send := func(more string) error {
+		return handOver(out.ready[0].Listen, known, relayMail(known, unknown, more), unknown)
+	}
+	if err := send("In-Reply-To: <letter@example.com>\n"); err == nil || !strings.Contains(err.Error(), "encrypted") || len(outer.Received()) > 0 {
+		t.Errorf("an answer by the other node: %v", err)
+	}
+	if err := send(""); err != nil {
+		t.Errorf("anything else: %v", err)
+	}
+}
