@@ -43,7 +43,7 @@ func signedFraming(t testing.TB, c *couple) []struct{ name, head, body, want str
 		{"without an end", ss, frame(first, d, "", ""), "signed valid"},
 		{"with a boundary in quotes", signed + "\r\n\tboundary=\"=-+'(s s)_,./:=?\"\r\n", strings.ReplaceAll(whole, "--ss", "--=-+'(s s)_,./:=?"), "signed valid"},
 		{"with a protocol without quotes", strings.Replace(ss, `"application/pgp-signature"`, "application/pgp-signature", 1), whole, "signed valid"},
-		{"with a semicolon at the end", signed + "boundary=ss;\r\n", whole, "signed valid"},
+		{"with semicolons too many", signed + "; boundary=ss;\r\n", whole, "signed valid"},
 		{"with a word among its parameters, as some write it", signed + "protected; \r\n\tboundary=\"ss\"\r\n", whole, "signed valid"},
 		{"with line ends of LF", ss, strings.ReplaceAll(whole, "\r\n", "\n"), "plain"}, // its header has CRLF
 		{"with a delimiter that only begins like one", ss, frame(first, "\r\n--ssX\r\n", "X-Note:"+mallory, end), "plain"},

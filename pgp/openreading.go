@@ -69,8 +69,8 @@ func plainType(value string) bool {
 		if rest[0] != ';' {
 			return false
 		}
-		if rest = strings.TrimLeft(rest[1:], " \t"); rest == "" {
-			return true // a semicolon too many is common
+		if rest = strings.TrimLeft(rest[1:], " \t;"); rest == "" {
+			return true // semicolons too many are common
 		}
 		name := token(rest)
 		if after := strings.TrimLeft(rest[len(name):], " \t"); name != "" && (after == "" || after[0] == ';') {
