@@ -2,9 +2,12 @@ package pgp
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/text"
 )
 
 // oneReading tells whether every mail program takes the same structure from the
@@ -154,25 +157,57 @@ func paramsOnce(contentType string) bool {
 	return true
 }
 
-// saysAsSigned tells whether the Subject and From that people see, which stand
-// outside of what is signed, are those that the signed part protects, if it
-// does (RFC 9788, Section 2.1.1): a signature speaks for nothing else.
+// saysAsSigned tells whether what people see and go by, which stands outside of what
+// is signed, is what the signed part protects, if it does (RFC 9788, Section 2.1.1):
+// a signature speaks for nothing else. Servers write dates and lists of addresses
+// anew; there the moment and the addresses count. An answer must not go where only
+// the outside says (Section 4.4.4).
 func saysAsSigned(visible message.Header, signed *message.Part) bool {
 	hp := strings.ToLower(signed.Params["hp"])
-	if hp != "clear" && hp != "cipher" && !strings.EqualFold(signed.Params["protected-headers"], "v1") {
+	all := hp == "clear" || hp == "cipher"
+	if !all && !strings.EqualFold(signed.Params["protected-headers"], "v1") {
 		return true
 	}
-	for _, name := range []string{"Subject", "From"} {
+	for _, name := range []string{"Subject", "From", "Date", "To", "Cc", "Reply-To"} {
 		inside, outside := signed.Header.All(name), visible.All(name)
-		if len(inside) == 0 {
+		if len(inside) == 0 && (name != "Reply-To" || !all || len(outside) == 0) {
 			continue
 		}
-		if len(inside) != 1 || len(outside) != 1 || spaced(inside[0]) != spaced(outside[0]) {
+		if len(inside) != 1 || len(outside) != 1 || !sameField(name, inside[0], outside[0]) {
 			return false
 		}
 	}
 	return true
 }
 
-// spaced is what a field shows, without regard to how it was folded.
-func spaced(f message.Field) string { return strings.Join(strings.Fields(f.Text()), " ") }
+func sameField(name string, a, b message.Field) bool {
+	if spaced(a) == spaced(b) {
+		return true
+	}
+	switch name {
+	case "Date":
+		t := parseDate(a.Value())
+		return !t.IsZero() && t.Equal(parseDate(b.Value()))
+	case "To", "Cc", "Reply-To":
+		in, out := addressesOf(a), addressesOf(b)
+		return len(in) > 0 && slices.Equal(in, out)
+	}
+	return false
+}
+
+// addressesOf are those of a field, sorted; nil where it is malformed.
+func addressesOf(f message.Field) (all []string) {
+	list, err := address.ParseList(f.Value())
+	if err != nil {
+		return nil
+	}
+	for _, m := range list {
+		all = append(all, m.Address.Key())
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// spaced is what a field shows, without regard to how it was folded or encoded, and
+// with whatever would reorder it.
+func spaced(f message.Field) string { return strings.Join(strings.Fields(text.Words(f.Value())), " ") }

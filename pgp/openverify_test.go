@@ -163,6 +163,7 @@ func TestSignedReading(t *testing.T) {
 		return outside + head + "\r\n\r\n" + preamble + "--ss\r\n" + part +
 			"\r\n--ss\r\nContent-Type: application/pgp-signature\r\n\r\n" + strings.ReplaceAll(pgpMessage(sig.Bytes()), "PGP MESSAGE", "PGP SIGNATURE") + "\r\n--ss--\r\n"
 	}
+	with := func(field, mail string) string { return field + mail }
 	const signed = `Content-Type: multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha512; boundary=ss`
 	tests := []struct{ name, mail, want string }{
 		{"one structure", mail(signed, ""), "signed valid"},
@@ -175,8 +176,17 @@ func TestSignedReading(t *testing.T) {
 		{"NUL in the header", mail("X: \x00\r\n"+signed, ""), "plain"},
 		{"an encoding of the whole", mail(signed+"\r\nContent-Transfer-Encoding: base64", ""), "plain"},
 		{"two encodings of the whole", mail(signed+"\r\nContent-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: 7bit", ""), "plain"},
-		{"the subject that is signed", mail(signed, "; hp=\"clear\"\r\nSubject: =?utf-8?q?=5B...?=]"), "signed valid"},
+		{"the subject that is signed", mail(signed, "; hp=\"clear\"\r\nReply-To: mallory@example.net\r\nSubject: =?utf-8?q?=5B...?=]"), "signed valid"},
 		{"another subject than the signed one", mail(signed, "; hp=\"clear\"\r\nSubject: inside"), "signed mismatch"},
+		{"the signed subject with an override of its direction", strings.Replace(mail(signed, "; hp=\"clear\"\r\nSubject: pay 001"), "Subject: [...]", "Subject: =?utf-8?q?pay_=E2=80=AE001?=", 1), "signed mismatch"},
+		{"the signed subject, folded and encoded", strings.Replace(mail(signed, "; protected-headers=\"v1\"\r\nSubject: pay 001"), "Subject: [...]", "Subject: =?utf-8?q?pay?=\r\n 001", 1), "signed valid"},
+		{"the signed addresses and date, written anew", with("Date: "+testNow.UTC().Format(time.RFC1123Z)+"\r\n", mail(signed, "; hp=\"clear\"\r\nTo: Bob <bob@EXAMPLE.org>\r\nReply-To: Mallory <mallory@example.net>\r\nDate: "+testNow.In(time.FixedZone("", 7200)).Format(time.RFC1123Z))), "signed valid"},
+		{"another date than the signed one", with("Date: "+testNow.Add(time.Minute).Format(time.RFC1123Z)+"\r\n", mail(signed, "; protected-headers=\"v1\"\r\nDate: "+testNow.Format(time.RFC1123Z))), "signed mismatch"},
+		{"another recipient than the signed one", mail(signed, "; protected-headers=\"v1\"\r\nTo: carol@example.org"), "signed mismatch"},
+		{"a further recipient", with("Cc: carol@example.org\r\n", mail(signed, "; hp=\"clear\"\r\nCc: bob@example.org")), "signed mismatch"},
+		{"answers elsewhere than the signed part says", mail(signed, "; hp=\"clear\"\r\nReply-To: alice@example.org"), "signed mismatch"},
+		{"answers elsewhere, which a part that protects every field doesn't say", mail(signed, "; hp=\"clear\"\r\nSubject: [...]"), "signed mismatch"},
+		{"answers elsewhere, which a part that protects some fields doesn't say", mail(signed, "; protected-headers=\"v1\"\r\nSubject: [...]"), "signed valid"},
 		{"another subject, by the older mark", mail(signed, "; protected-headers=\"v1\"\r\nSubject: inside"), "signed mismatch"},
 		{"another author's name than the signed one", mail(signed, "; hp=\"clear\"\r\nFrom: Mr <alice@example.org>"), "signed mismatch"},
 		{"a subject in a part that protects no header", mail(signed, "\r\nSubject: inside"), "signed valid"},

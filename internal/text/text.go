@@ -18,13 +18,17 @@ const maxDecoded = 16 << 10
 
 // Decode decodes the RFC 2047 words of s and makes it safe to show. A value
 // longer than 16 KiB is made safe only; a word that is malformed stays as it is.
-func Decode(s string) string {
+func Decode(s string) string { return Safe(Words(s)) }
+
+// Words decodes like Decode and takes nothing out: two values that differ in what
+// reorders them don't show the same. It is not safe to show.
+func Words(s string) string {
 	if strings.Contains(s, "=?") && len(s) <= maxDecoded {
 		if d, err := words.DecodeHeader(s); err == nil {
-			s = d
+			return d
 		}
 	}
-	return Safe(s)
+	return s
 }
 
 // words decodes RFC 2047; an unknown character set is read as UTF-8.
