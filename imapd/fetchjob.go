@@ -101,7 +101,30 @@ func (j *fetchJob) index(name []byte) int {
 			return i
 		}
 	}
-	return -1
+	return j.sameFields(name)
+}
+
+// sameFields is the place of the only item of the client's that an answer can be
+// for which names other fields, or in another order, or -1: that is how a server
+// may spell what it was asked for.
+func (j *fetchJob) sameFields(name []byte) int {
+	open := bytes.IndexByte(name, '(')
+	if open < 0 {
+		return -1
+	}
+	_, tail, _ := strings.Cut(string(name[open:]), ")")
+	found := -1
+	for i, want := range j.names {
+		o := strings.IndexByte(want, '(')
+		if o != open || !wire.HasPrefixFold(name, want[:o]) || !strings.HasSuffix(want, ")"+tail) {
+			continue
+		}
+		if found >= 0 {
+			return -1
+		}
+		found = i
+	}
+	return found
 }
 
 // sameItem compares an answer's name with the one expected. Servers spell the

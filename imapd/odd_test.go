@@ -24,6 +24,8 @@ type odd struct {
 	search func(command string, uids []uint32) string
 	// edit changes what is sent for a command, at last.
 	edit func(command, reply string) string
+	// caps are its capabilities, if it has not just a few.
+	caps string
 	// silent: of the third message nothing is told but its UID.
 	silent bool
 	// size is what RFC822.SIZE says of a message; nil: the truth.
@@ -34,7 +36,10 @@ type odd struct {
 type oddItem struct{ name, value string }
 
 func (o *odd) double() *double {
-	return &double{caps: "IMAP4rev1 UIDPLUS IDLE", answer: func(c string) string {
+	if o.caps == "" {
+		o.caps = "IMAP4rev1 UIDPLUS IDLE"
+	}
+	return &double{caps: o.caps, answer: func(c string) string {
 		reply := o.reply(c)
 		if o.edit != nil {
 			reply = o.edit(c, reply)
@@ -52,7 +57,7 @@ func (o *odd) reply(c string) string {
 	}
 	switch name {
 	case "CAPABILITY":
-		return "* CAPABILITY IMAP4rev1 UIDPLUS IDLE\r\nTAG OK done\r\n"
+		return "* CAPABILITY " + o.caps + "\r\nTAG OK done\r\n"
 	case "SELECT", "EXAMINE":
 		return fmt.Sprintf("* %d EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY 7] ok\r\n* FLAGS (\\Seen)\r\nTAG OK [READ-WRITE] done\r\n", len(o.mail))
 	case "UID SEARCH":
@@ -63,6 +68,9 @@ func (o *odd) reply(c string) string {
 			found = slices.DeleteFunc(slices.Clone(o.uids), func(u uint32) bool {
 				return !slices.ContainsFunc(parsed.Resolve(o.uids[len(o.uids)-1]), func(r wire.Range) bool { return r.First <= u && u <= r.Last })
 			})
+		}
+		if strings.Contains(c, "RETURN (") && o.search == nil {
+			return "* ESEARCH (TAG \"TAG\") UID ALL " + wire.MakeSet(found).String() + "\r\nTAG OK done\r\n"
 		}
 		if o.search != nil {
 			return o.search(c, found) + "TAG OK done\r\n"
@@ -140,6 +148,10 @@ func (o *odd) items(i int, raw []byte, asked []wire.FetchItem) (out []oddItem) {
 			out = append(out, oddItem{"RFC822.SIZE", fmt.Sprint(n)})
 		case a.Name == "ENVELOPE":
 			out = append(out, oddItem{"ENVELOPE", `(NIL "upstream's" NIL NIL NIL NIL NIL NIL NIL NIL)`})
+		case a.Name == "X-GM-LABELS":
+			out = append(out, oddItem{"X-GM-LABELS", "(\"\\\\Inbox\" {5}\r\na \"b\" \"c\")"})
+		case strings.HasPrefix(a.Name, "X-GM-"):
+			out = append(out, oddItem{a.Name, "1278455344230334865"})
 		case a.Name == "BODYSTRUCTURE":
 			out = append(out, oddItem{"BODYSTRUCTURE", `("TEXT" "PLAIN" NIL NIL NIL "7BIT" 5 1 NIL NIL NIL NIL)`})
 		case a.Section != nil || a.Name == "RFC822":

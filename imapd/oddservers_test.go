@@ -115,6 +115,14 @@ func TestOddServers(t *testing.T) {
 			}
 			return i
 		})}},
+		{"fields of a section in an order of its own, each once", odd{fetch: each(func(i oddItem) oddItem {
+			if name, fields, ok := strings.Cut(i.name, " ("); ok {
+				all := strings.Fields(strings.ToUpper(strings.TrimSuffix(fields, ")]")))
+				slices.Sort(all)
+				i.name = name + " (" + strings.Join(slices.Compact(all), " ") + ")]"
+			}
+			return i
+		})}},
 		{"items that nobody knows", odd{fetch: func(seq int, items []oddItem) string {
 			return oneFetch(seq, append([]oddItem{{"X-ODD", "(a (b \"c)\") {3}\r\n)))x)"}, {"X-MORE", "{4}\r\n\r\n* "}}, items...))
 		}}},
@@ -142,6 +150,9 @@ func TestOddServers(t *testing.T) {
 			}
 			return i
 		})}},
+		{"very long lines", odd{fetch: func(seq int, items []oddItem) string {
+			return oneFetch(seq, append([]oddItem{{"X-LONG", `"` + strings.Repeat("long ", 600_000) + `"`}}, items...)) + "* OK " + strings.Repeat("long ", 30_000) + "\r\n"
+		}}},
 		{"sizes that are too large", odd{size: func(n int) int { return n + 700 }}},
 		{"sizes that are too small", odd{size: func(n int) int { return n / 2 }}},
 		{"sizes of nothing", odd{size: func(int) int { return 0 }}},

@@ -186,14 +186,14 @@ func (s *session) searchParts(c *wire.Command, uid bool, plan *search.Plan) erro
 	return nil
 }
 
-// joinSearch adds the numbers of a second "* SEARCH 1 2" to those of the first. Of
-// other answers there is one.
+// joinSearch adds the numbers of a second "* SEARCH 1 2" to those of the first, in
+// its room. Of other answers there is one.
 func joinSearch(a, b []byte) []byte {
 	const head = "* SEARCH"
 	if !wire.HasPrefixFold(a, head) || !wire.HasPrefixFold(b, head) || len(a)+len(b) > maxSearch {
 		return b
 	}
-	return append(append(bytes.TrimRight(bytes.Clone(a), " \r\n"), ' '), bytes.TrimLeft(b[len(head):], " ")...)
+	return append(append(bytes.TrimRight(a, " \r\n"), ' '), bytes.TrimLeft(b[len(head):], " ")...)
 }
 
 // prepare classifies every message and opens the encrypted ones that a search

@@ -116,6 +116,8 @@ func (u *upstream) greeting() error {
 	switch {
 	case !untagged || name == "PREAUTH":
 		return fmt.Errorf("%w: greeting is no OK", errUpstreamPolicy)
+	case name != "OK" && tooMany.Match(line):
+		return errUpstreamLimit
 	case name != "OK":
 		return fmt.Errorf("upstream turns us away: %s", name)
 	}
@@ -194,6 +196,8 @@ func (u *upstream) simple(command string, answer func() string) (status string, 
 			u.setCapabilities(bytes.TrimPrefix(line, []byte("* CAPABILITY ")))
 		case untagged && name == "PREAUTH":
 			return "", nil, fmt.Errorf("%w: PREAUTH in the middle", errUpstreamPolicy)
+		case untagged && name == "BYE" && tooMany.Match(line):
+			return "", nil, errUpstreamLimit
 		case untagged && name == "BYE":
 			return "", nil, errors.New("upstream says BYE")
 		case !untagged:

@@ -59,6 +59,23 @@ func TestUpstreamRefusals(t *testing.T) {
 	}
 }
 
+// TestFarewellForTooMany: servers that have too many connections say so before
+// anything was asked of them, or hang up while somebody logs in.
+func TestFarewellForTooMany(t *testing.T) {
+	for _, d := range []*double{
+		{greeting: "* BYE Too many connections from your address"},
+		{answer: func(c string) string {
+			if strings.HasPrefix(c, "AUTHENTICATE") {
+				return "* BYE [ALERT] Maximum number of sessions reached\r\n"
+			}
+			return ""
+		}},
+	} {
+		b := startBridge(t, d.start(t).addr, "up", "pw", nil)
+		talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN "+user+" "+password+"\nS: a NO [UNAVAILABLE] the upstream server allows no more connections*")
+	}
+}
+
 // TestUpstreamNotTrustedIsSaid: a person can do something about a certificate
 // that isn't valid, and nothing about one who is told to try again later.
 func TestUpstreamNotTrustedIsSaid(t *testing.T) {
