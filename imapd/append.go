@@ -203,6 +203,9 @@ func (s *session) sendAppend(tag string, prefix *wire.Out, src message.Source) e
 // the upstream to ask for it: in somebody's mail there may be lines that are
 // commands, and header fields of it are outside of what we seal.
 func (r *relay) sendMessage(o *wire.Out, src message.Source, p *pending) error {
+	if err := r.afterLiteral(); err != nil {
+		return err
+	}
 	if err := r.enqueue(p); err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ type double struct {
 	// answer gives what to send for a command, "TAG" standing for its tag;
 	// "" closes the connection, "-" says nothing.
 	answer func(command string) string
+	// drops: a command that is read together with one that has a literal is lost.
+	drops bool
 	// hangs is in commands after whose answer the connection is closed.
 	hangs string
 
@@ -109,6 +111,12 @@ func (d *double) serve(c net.Conn) {
 		_, _ = strings.NewReplacer("\nTAG ", "\n"+cmd.Tag+" ", `"TAG"`, `"`+cmd.Tag+`"`).WriteString(w, reply)
 		if r.Buffered() == 0 {
 			w.Flush()
+		}
+		if d.drops && strings.Contains(line, "}\r\n") && r.Buffered() > 0 {
+			w.Flush()
+			if _, err := r.Next(); err != nil {
+				return
+			}
 		}
 		if d.hangs != "" && strings.Contains(line, d.hangs) {
 			w.Flush()

@@ -148,3 +148,19 @@ func TestGoodbyeInTheMiddle(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandsBehindLiterals: James loses a command that it reads together with one
+// that has a literal, and nobody would ever answer it.
+func TestCommandsBehindLiterals(t *testing.T) {
+	d := (&double{drops: true}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	var send, want strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&send, "p%d %s\r\n", i, []string{"CREATE {3+}\r\na b", "NOOP", "STORE 1 +FLAGS {1+}\r\nx", "LIST \"\" {1+}\r\n*", "APPEND INBOX {16+}\r\nSubject: x\r\n\r\nab"}[i%5])
+		fmt.Fprintf(&want, "S: p%d OK done\n", i)
+	}
+	c.send(send.String())
+	talk(t, c, want.String())
+}

@@ -26,6 +26,7 @@ type relay struct {
 	queue []*pending // guarded by mu: commands in the client's order
 	err   error      // guarded by mu: why the relay ended
 	tags  int        // of the command goroutine
+	last  *pending   // of the command goroutine: what was sent last, if it has a literal
 
 	opening atomic.Pointer[fetchJob] // the barrier that has workers, or nil
 	working atomic.Int64             // messages being opened for the client
@@ -134,6 +135,9 @@ func (r *relay) await(p *pending) (status string, line []byte, err error) {
 
 // send puts p in the queue and writes o.
 func (r *relay) send(o *wire.Out, p *pending) error {
+	if err := r.afterLiteral(); err != nil {
+		return err
+	}
 	if err := r.enqueue(p); err != nil {
 		return err
 	}
@@ -145,6 +149,7 @@ func (r *relay) send(o *wire.Out, p *pending) error {
 			_, _ = w.Write(part.Bytes)
 			continue
 		}
+		r.last = p
 		ok, err := r.announce(p, int64(len(part.Bytes)))
 		if err != nil || !ok {
 			return err
@@ -152,6 +157,24 @@ func (r *relay) send(o *wire.Out, p *pending) error {
 		_, _ = w.Write(part.Bytes)
 	}
 	_, err := w.WriteString("\r\n")
+	return err
+}
+
+// afterLiteral waits for the end of a command with a literal: some servers lose a
+// command that comes at once behind one (Apache James up to 3.9).
+func (r *relay) afterLiteral() error {
+	p := r.last
+	if p == nil {
+		return nil
+	}
+	r.last = nil
+	if p.over() {
+		return nil
+	}
+	if err := r.s.up.w.Flush(); err != nil {
+		return err
+	}
+	_, _, err := r.await(p)
 	return err
 }
 
