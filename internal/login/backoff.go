@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -118,6 +119,8 @@ func (b *backoff) clear(k failKey) {
 	delete(b.m, k)
 }
 
+// hostOf is what of an address failures count against: of IPv6 the network of 64
+// bits, all of which one host may use (RFC 4291, Section 2.5.1).
 func hostOf(a net.Addr) string {
 	if a == nil {
 		return ""
@@ -126,5 +129,17 @@ func hostOf(a net.Addr) string {
 	if err != nil {
 		return a.String()
 	}
-	return host
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	ip = ip.Unmap().WithZone("")
+	if ip.Is4() || ip.IsLoopback() {
+		return ip.String()
+	}
+	network, err := ip.Prefix(64)
+	if err != nil {
+		return host
+	}
+	return network.String()
 }

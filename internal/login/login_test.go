@@ -246,6 +246,32 @@ func TestFailuresAreSlowedDownPerRemoteAndAccount(t *testing.T) {
 	}
 }
 
+// TestOneHostIsOne: the wait is not avoided by coming from another of the addresses
+// that one host has.
+func TestOneHostIsOne(t *testing.T) {
+	for _, tt := range []struct {
+		name, from, then string
+		same             bool
+	}{
+		{"another address of the network", "2001:db8:1:2::1", "2001:db8:1:2:ffff::9", true},
+		{"another network", "2001:db8:1:2::1", "2001:db8:1:3::1", false},
+		{"IPv4 by IPv6", "192.0.2.1", "::ffff:192.0.2.1", true},
+		{"another address of IPv4 by IPv6", "::ffff:192.0.2.1", "::ffff:192.0.2.2", false},
+	} {
+		c, _, alice := checker(t, login.Passthrough)
+		if err := c.SetVerifier(t.Context(), alice, "right"); err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			c.Check(t.Context(), remote(tt.from), "alice@example.org", "wrong")
+		}
+		_, _, err := c.Check(t.Context(), remote(tt.then), "alice@example.org", "right")
+		if errors.Is(err, login.ErrThrottled) != tt.same {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
 func TestRightLocalPasswordOpensWhileOthersFail(t *testing.T) {
 	c, _, alice := checker(t, login.Local)
 	ctx := t.Context()
