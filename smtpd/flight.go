@@ -39,7 +39,7 @@ type nominee struct {
 // line is there already and is one more.
 func (s *session) nominate(args string) {
 	r, reply := s.recipient(args)
-	again := func(o nominee) bool { return o.reply == nil && o.address == r.address }
+	again := func(o nominee) bool { return o.reply == nil && o.address.Equal(r.address) }
 	if reply == nil && slices.ContainsFunc(s.nominees, again) {
 		s.elect() // whoever is named twice is asked once
 		r, reply = s.recipient(args)

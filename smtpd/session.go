@@ -193,8 +193,8 @@ func (s *session) recipient(args string) (r recipient, reply error) {
 	if !asciiOnly(path) && !s.env.opts.UTF8 {
 		return r, permanent(553, "5.6.7", "an address beyond ASCII needs SMTPUTF8")
 	}
-	if slices.ContainsFunc(s.env.rcpts, func(o recipient) bool { return o.address == r.address }) {
-		return r, accepted() // it gets one copy
+	if slices.ContainsFunc(s.env.rcpts, func(o recipient) bool { return o.address.Equal(r.address) }) {
+		return r, accepted() // it gets one copy, however it is spelled
 	}
 	return r, nil
 }

@@ -21,9 +21,10 @@ import (
 var ErrInvalid = errors.New("not a mail address")
 
 // Lengths in bytes. RFC 5321, Section 4.5.3.1.1 has 64 for a local part and wants
-// longer ones accepted where possible: bounce addresses in use are longer.
+// longer ones accepted where possible: bounce addresses that carry their recipient's
+// (VERP), rewritten once or twice on their way (SRS), are longer than twice that.
 const (
-	maxLocal  = 128
+	maxLocal  = 255
 	maxDomain = 255
 )
 
