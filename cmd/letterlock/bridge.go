@@ -116,6 +116,7 @@ func (b *bridges) library(br *config.Bridge) (*index.Library, error) {
 		Certificates: b.s.resolver,
 		Observe:      func(ctx context.Context, o keydir.Observation) { b.observe(ctx, br.Account, o) },
 		Open:         b.s.open,
+		Elsewhere:    b.s.gatewayReplayed,
 		Spool:        b.spool(), Logger: b.s.log, Now: b.s.now,
 	})
 	if err != nil {

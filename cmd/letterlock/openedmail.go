@@ -8,6 +8,7 @@ import (
 
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/smtpd"
 )
 
@@ -53,7 +54,7 @@ func (s *state) opened(library *index.Library) smtpd.OpenedRecord {
 		all = append(all, index.Opened(s.store))
 	}
 	if s.remembering.gateway.Load() {
-		all = append(all, &inboundMemory{s.store, installation(s.tls), s.now})
+		all = append(all, s.gatewayMemory())
 	}
 	switch {
 	case library != nil:
@@ -62,6 +63,28 @@ func (s *state) opened(library *index.Library) smtpd.OpenedRecord {
 		return all
 	}
 	return nil
+}
+
+func (s *state) gatewayMemory() *inboundMemory {
+	return &inboundMemory{s.store, installation(s.tls), s.now}
+}
+
+// gatewayReplayed tells whether the gateway has opened a packet, which one of keys may
+// open, in another message: whoever has a letter's ciphertext may send it again to
+// have its text in an answer, and may choose who opens it.
+func (s *state) gatewayReplayed(ctx context.Context, keys []pgp.Fingerprint, packet [32]byte, from, id string) (bool, error) {
+	if s.remembering.update(s); !s.remembering.gateway.Load() {
+		return false, nil
+	}
+	return s.gatewayMemory().replayedTo(ctx, keys, packet, from, id)
+}
+
+// bridgesReplayed tells whether a bridge has.
+func (s *state) bridgesReplayed(ctx context.Context, keys []pgp.Fingerprint, packet [32]byte, from, id string) (bool, error) {
+	if s.remembering.update(s); !s.remembering.bridges.Load() {
+		return false, nil
+	}
+	return index.Replayed(ctx, s.store, keys, packet, from, id)
 }
 
 // update looks once at what there is from before; what is configured may add to it, and

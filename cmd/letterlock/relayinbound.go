@@ -36,6 +36,9 @@ func (i *inbound) open(ctx context.Context, to address.Address, src message.Sour
 	opened, err := pgp.Open(ctx, src, pgp.Opening{
 		Keys: keys, Certificates: i.s.resolver, Own: []address.Address{to}, Now: i.s.now(), Spool: i.s.bridges.spool(),
 		Replayed: func(ctx context.Context, packet [32]byte, from, id string) (bool, error) {
+			if other, err := i.s.bridgesReplayed(ctx, fingerprints(keys), packet, from, id); err != nil || other {
+				return other, err
+			}
 			return i.memory.replayed(ctx, to, fingerprints(keys), packet, from, id)
 		},
 	})

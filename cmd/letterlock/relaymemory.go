@@ -112,6 +112,20 @@ func (m *inboundMemory) replayed(ctx context.Context, to address.Address, keys [
 	return other, err
 }
 
+// replayedTo tells whether an encrypted packet, which one of keys may open, came to
+// any mailbox in another message. It notes nothing.
+func (m *inboundMemory) replayedTo(ctx context.Context, keys []pgp.Fingerprint, content [32]byte, from, id string) (other bool, err error) {
+	var packets []packet
+	for _, k := range keys {
+		packets = append(packets, packet{m.mac("packet of key", string(k), string(content[:])), m.mac("origin", from, id)})
+	}
+	err = m.store.View(ctx, func(tx store.Tx) error {
+		other, err = elsewhere(tx, packets)
+		return err
+	})
+	return other, err
+}
+
 // elsewhere tells whether one of packets is known to have come in another message.
 func elsewhere(tx store.Tx, packets []packet) (bool, error) {
 	for _, p := range packets {
@@ -154,7 +168,7 @@ func (m *inboundMemory) remember(ctx context.Context, ids ...string) error {
 func (m *inboundMemory) WasOpened(ctx context.Context, id string) (bool, error) {
 	var one []byte
 	err := m.store.View(ctx, func(tx store.Tx) error {
-		return tx.Row(`SELECT message FROM inbound_opened WHERE message IN (?, ?) LIMIT 1`, []any{m.mac("message", id), m.hash("message", id)}, &one)
+		return tx.Row(`SELECT message FROM inbound_opened WHERE message = ? OR message = ?`, []any{m.mac("message", id), m.hash("message", id)}, &one)
 	})
 	if errors.Is(err, store.ErrNoRow) {
 		return false, nil

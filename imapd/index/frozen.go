@@ -209,7 +209,12 @@ func (r record) origin(tx store.Tx) (origin []byte, err error) {
 // under another From or Message-ID, and claims it if it never was.
 func (t *ticket) replayed(ctx context.Context, packet [32]byte, from, messageID string) (bool, error) {
 	l := t.lib
-	origin := l.c.Store.MAC("index origin", []byte(from), []byte(canonicalID(messageID)))
+	if l.c.Elsewhere != nil {
+		if other, err := l.c.Elsewhere(ctx, t.keys, packet, from, messageID); err != nil || other {
+			return other, err
+		}
+	}
+	origin := l.origin(from, messageID)
 	if err := l.replays.lock(ctx, packet, origin); err != nil {
 		return false, err
 	}
@@ -239,6 +244,33 @@ func (t *ticket) replayed(ctx context.Context, packet [32]byte, from, messageID 
 		l.replays.pending[packet] = t.claim
 	}
 	return false, nil
+}
+
+// origin is what a record says of the message that a packet came in.
+func (l *Library) origin(from, messageID string) []byte {
+	return l.c.Store.MAC("index origin", []byte(from), []byte(canonicalID(messageID)))
+}
+
+// Replayed tells whether an account of a store opened a packet, which one of keys may
+// open, under another From or Message-ID.
+func Replayed(ctx context.Context, s store.Store, keys []pgp.Fingerprint, packet [32]byte, from, messageID string) (other bool, err error) {
+	t := &ticket{lib: &Library{c: Config{Store: s, Account: anyAccount}}, keys: keys}
+	origin := t.lib.origin(from, messageID)
+	err = s.View(ctx, func(tx store.Tx) error {
+		other = false
+		for _, r := range t.records(packet) {
+			stored, err := r.origin(tx)
+			if err != nil {
+				return err
+			}
+			other = other || stored != nil && !hmac.Equal(stored, origin)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("reading the record of opened packets: %w", err)
+	}
+	return other, nil
 }
 
 // lock takes mu at a moment when nobody else is opening this packet under

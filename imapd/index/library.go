@@ -56,6 +56,10 @@ type Config struct {
 	// with the certificate beside it, and again after with who signed. It may be
 	// called concurrently; nil for nobody.
 	Observe func(ctx context.Context, o keydir.Observation)
+	// Elsewhere tells whether somebody who is none of the store's accounts opened a
+	// packet, which one of keys may open, under another From or Message-ID; nil for
+	// nobody.
+	Elsewhere func(ctx context.Context, keys []pgp.Fingerprint, packet [32]byte, from, messageID string) (bool, error)
 	// Spool is where renderings that do not fit memory go.
 	Spool message.SpoolOptions
 	// CacheBytes bounds the renderings kept; 0 means 256 MiB.
