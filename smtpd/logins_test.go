@@ -69,3 +69,20 @@ func TestLoginsOfManyServers(t *testing.T) {
 		})
 	}
 }
+
+// TestAWrongPasswordIsTriedOnce: a client asks for each of many recipients, and the
+// mail server locks who fails too often.
+func TestAWrongPasswordIsTriedOnce(t *testing.T) {
+	o := newOddServer(t, map[string]string{"EHLO": "250-odd.example\r\n250 AUTH PLAIN", "AUTH": "535 5.7.8 no"})
+	k := newBridge(t, newUpstream(t), o.as("tim", "x")).login()
+	for logins := range 2 {
+		k.run("C: MAIL FROM:<alice@example.org>\nS: 250")
+		for range 5 {
+			k.run("C: RCPT TO:<bob@example.net>\nS: 451 4.7.0 your mail server refused the login\nC: RCPT TO:<carol@example.net>\nS: 451 4.7.0 your mail server refused the login")
+		}
+		k.run("C: DATA\nS: 554\nC: RSET\nS: 250")
+		if o.conns != logins+1 {
+			t.Errorf("%d logins after %d messages", o.conns, logins+1)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"errors"
 	"slices"
 
 	"letterlock.org/letterlock/internal/address"
@@ -34,9 +35,16 @@ func (s *session) probeAll(rs []recipient) ([]reply, error) {
 		// The open transaction is lost; a new one asks for these recipients.
 	}
 	s.env.probe = nil
+	if s.env.shut != nil {
+		return nil, s.env.shut
+	}
 	answers, err := s.begin(rs, s.env.opts.Body == wire.Body8Bit)
 	if err != nil {
-		return nil, s.fault("asking the mail server", err)
+		reply := s.fault("asking the mail server", err)
+		if errors.Is(err, errLogin) {
+			s.env.shut = reply
+		}
+		return nil, reply
 	}
 	if !answers[0].ok() {
 		return nil, upstreamReply(answers[0])

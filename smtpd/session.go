@@ -58,6 +58,9 @@ type envelope struct {
 	// never are those of whom the upstream has said for good that it takes nothing for
 	// them: by this message they get nothing.
 	never map[address.Address]bool
+	// shut is the reply to every further RCPT after the upstream has refused the login:
+	// it counts how often that is tried, and locks who tries too often.
+	shut error
 	// probe are the keys of the recipients that the open transaction of
 	// session.up has taken; nil if none is open.
 	probe []string
@@ -143,7 +146,7 @@ func (s *session) mail(from string, opts wire.MailParams) error {
 		if err != nil {
 			return permanent(553, "5.1.7", "that is no mail address")
 		}
-		if !asciiOnly(from) && !opts.UTF8 { // RFC 6531, Section 3.5
+		if !a.IsASCII() && !opts.UTF8 { // RFC 6531, Section 3.5; a domain goes as A-labels
 			return permanent(553, "5.6.7", "an address beyond ASCII needs SMTPUTF8")
 		}
 		if !s.account.maySendAs(a) {
@@ -190,7 +193,7 @@ func (s *session) recipient(args string) (r recipient, reply error) {
 	if r.address, err = address.Parse(path); err != nil {
 		return r, permanent(553, "5.1.3", "that is no mail address")
 	}
-	if !asciiOnly(path) && !s.env.opts.UTF8 {
+	if !r.address.IsASCII() && !s.env.opts.UTF8 {
 		return r, permanent(553, "5.6.7", "an address beyond ASCII needs SMTPUTF8")
 	}
 	if slices.ContainsFunc(s.env.rcpts, func(o recipient) bool { return o.address.Equal(r.address) }) {

@@ -28,6 +28,7 @@ func TestClientsOfManyKinds(t *testing.T) {
 		{"quotes without need", mail + "RCPT TO:<\"bob\"@example.net>\r\n" + data, "250 250 354 250", []string{"bob@example.net"}},
 		{"one mailbox in three spellings", mail + rcpt + "RCPT TO:<BOB@EXAMPLE.NET>\r\nRCPT TO:<\"Bob\"@example.net>\r\n" + data, "250 250 250 250 354 250", []string{"bob@example.net"}},
 		{"a domain in letters beyond ASCII", "MAIL FROM:<alice@example.org> SMTPUTF8\r\nRCPT TO:<zoe@BÜCHER.example>\r\n" + data, "250 250 354 250", []string{"zoe@xn--bcher-kva.example"}},
+		{"and without saying so", mail + "RCPT TO:<zoe@bücher.example>\r\n" + data, "250 250 354 250", []string{"zoe@xn--bcher-kva.example"}},
 		{"and the same as it goes", mail + "RCPT TO:<zoe@XN--BCHER-KVA.example>\r\n" + data, "250 250 354 250", []string{"zoe@xn--bcher-kva.example"}},
 		{"another EHLO", mail + rcpt + "EHLO again\r\n" + rcpt + mail + rcpt + data, "250 250 250 503 250 250 354 250", []string{"bob@example.net"}},
 		{"RSET between chunks", mail + rcpt + bdat("MAIL ") + "\r\nMAIL RSET\r\nBDAT 3 LAST\r\nx\r\n" + mail + rcpt + bdat(msg) + " last\r\n" + msg, "250 250 250 250 503 250 250 250", []string{"bob@example.net"}},
