@@ -234,10 +234,14 @@ func TestThirdPartiesAskedByFingerprint(t *testing.T) {
 	}
 }
 
+// patient waits for an answer however busy the machine is, where what is stored would
+// do.
+func patient(c *keydir.Config) { c.Network.Refetch = time.Minute }
+
 // The domain's word takes the place of a third party's, and settles its conflict.
 func TestDomainOutranksThirdParties(t *testing.T) {
 	k, wrong, wronger := key(t, bob), key(t, bob), key(t, bob)
-	w := newWorld(t, thirdParties("wkd"))
+	w := newWorld(t, thirdParties("wkd"), patient)
 	d := w.directory()
 	w.server(vksHost, wrong)
 	w.server(hkpHost)
@@ -247,7 +251,7 @@ func TestDomainOutranksThirdParties(t *testing.T) {
 	w.pass(2 * day)
 	w.finds("the domain's", bob, keydir.Found, "", pgp.Directory, k)
 
-	w = newWorld(t, thirdParties("wkd"))
+	w = newWorld(t, thirdParties("wkd"), patient)
 	d = w.directory()
 	v := w.server(vksHost, wrong, wronger)
 	w.server(hkpHost)
