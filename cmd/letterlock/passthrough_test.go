@@ -166,11 +166,11 @@ func TestPassthroughBeforeALiar(t *testing.T) {
 			"C: a AUTHENTICATE PLAIN " + plain(bob, alice, right) + "\nS: a NO [AUTHORIZATIONFAILED]",
 			"C: a AUTHENTICATE PLAIN " + plain("", alice, right, "x") + "\nS: a BAD",
 			"C: a AUTHENTICATE PLAIN " + strings.Repeat("QUFB", 9000) + "\nS: a NO [TOOBIG]",
-			"C: a AUTHENTICATE LOGIN\nS: a NO [CANNOT]",
+			"C: a AUTHENTICATE LOGIN\nS: +\nC: " + plain(alice) + "\nS: +\nC: *\nS: a BAD",
+			"C: a AUTHENTICATE LOGIN\nS: +\nC: " + plain(alice) + "\nS: +\nC: " + plain("wrong") + "\nS: a NO [AUTHENTICATIONFAILED] user",
 			"C: a AUTHENTICATE EXTERNAL " + plain(alice) + "\nS: a NO [CANNOT]",
 			fmt.Sprintf("C: a LOGIN %s {%d+}\nC: %s␀x\nS: a ", alice, len(right)+2, right),
 			"C: a LOGIN " + bob + " " + right + "\nS: a NO [AUTHENTICATIONFAILED]",
-			"C: a LOGIN " + alice + " " + right + "x\nS: a NO [AUTHENTICATIONFAILED]",
 		}
 		for _, script := range refused {
 			if last := converse(t, imap, "S: * OK\n"+script); strings.HasPrefix(last, "a OK") {
