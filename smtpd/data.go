@@ -59,6 +59,11 @@ func (s *session) data() error {
 // (RFC 2920, Section 3.1): its lines are no commands.
 func (s *session) noData() error {
 	s.over = s.over || s.conn.in.Buffered() > 0
+	return s.nobody()
+}
+
+// nobody refuses a message that has no recipients, or comes in the middle of another.
+func (s *session) nobody() error {
 	if s.env != nil && s.env.chunks == nil && len(s.env.named) > 0 {
 		return permanent(554, "5.5.1", "there are no recipients who get it")
 	}
@@ -100,7 +105,7 @@ func (s *session) chunk(args string) error {
 	}
 	switch {
 	case in == nil:
-		return permanent(503, "5.5.1", "RCPT first")
+		return s.nobody()
 	case in.err != nil || last:
 		return s.whole(in, s.env.checks.Bad())
 	}

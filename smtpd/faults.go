@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -62,7 +63,7 @@ func (s *Server) noteFault(a *Account, err error) {
 		return
 	}
 	f := Fault{Kind: kindOf(err), Last: s.c.Now()}
-	f.Since, f.Text = f.Last, faultText(f.Kind, err)
+	f.Since, f.Text = f.Last, a.told(faultText(f.Kind, err))
 	if old, ok := s.faults[key]; ok && old.Kind == f.Kind {
 		f.Since = old.Since
 	}
@@ -94,6 +95,22 @@ func kindOf(err error) FaultKind {
 // noTLSThere is what is wrong where something else than TLS is spoken.
 const noTLSThere = "your mail server speaks no TLS that we do at this port; upstream in the configuration is submissions:// for a port " +
 	"with TLS from the beginning, usually 465, and submission:// for one with STARTTLS, usually 587"
+
+// relayWords are those of [relay] for what stands elsewhere in the configuration.
+var relayWords = strings.NewReplacer(
+	"`letterlock account password ADDRESS` takes another password", "it was tried with smarthost_user and smarthost_password of [relay]",
+	"it may have changed: `letterlock account password ADDRESS`", "it was tried with smarthost_user and smarthost_password of [relay]",
+	"upstream_ca in the configuration", "smarthost_ca in the configuration",
+	"upstream in the configuration", "smarthost in the configuration")
+
+// told is a text of ours that tells what to do, in the words of the account's part of
+// the configuration.
+func (a *Account) told(text string) string {
+	if a == nil || a.Relay == nil {
+		return text
+	}
+	return relayWords.Replace(text)
+}
 
 // faultText says what to do about a fault.
 func faultText(k FaultKind, err error) string {

@@ -4,6 +4,9 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+
+	"letterlock.org/letterlock/smtpd"
+	"letterlock.org/letterlock/smtpd/queue"
 )
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -85,4 +88,23 @@ func TestAWrongPasswordIsTriedOnce(t *testing.T) {
 			t.Errorf("%d logins after %d messages", o.conns, logins+1)
 		}
 	}
+}
+
+// TestARelayIsToldOfItsOwnConfiguration: it has no account whose password could be
+// changed, and no upstream.
+func TestARelayIsToldOfItsOwnConfiguration(t *testing.T) {
+	o := newOddServer(t, map[string]string{"EHLO": "250-odd.example\r\n250 AUTH PLAIN", "AUTH": "535 5.7.8 no"})
+	b := newBridge(t, newUpstream(t), o.as("tim", "x"), asRelay())
+	const rcpt = "C: MAIL FROM:<carl@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: "
+	b.mta().run(rcpt + "451 4.7.0 your mail server refused the login; it was tried with smarthost_user and smarthost_password of [relay]; wrong user or password (535 5.7.8): no")
+	if f := b.server.Faults()["relay"]; f.Text != "the mail server refuses the user or password; it was tried with smarthost_user and smarthost_password of [relay]; wrong user or password (535 5.7.8): no" {
+		t.Errorf("%+v", f)
+	}
+	server, client := certify(t)
+	client.RootCAs = nil
+	u := newUpstream(t)
+	b = newBridge(t, u, asRelay(), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+		a.Upstream.Mode, a.Upstream.TLS, a.Upstream.Dial = smtpd.ImplicitTLS, client, tlsFront(t, u, server)
+	})
+	b.mta().run(rcpt + "451 4.7.5 your mail server's TLS certificate is not valid for it, so nothing was sent: nobody we trust has signed it; smarthost_ca in the configuration")
 }

@@ -62,15 +62,15 @@ func (s *session) fault(doing string, err error) error {
 	case errors.As(err, &r):
 		return upstreamReply(r)
 	case errors.As(err, &no):
-		return rebuffed(no)
+		return s.account.rebuffed(no)
 	case errors.As(err, &certificate): // RFC 3463, Section 3.8
-		return temporary("4.7.5", "your mail server's TLS certificate is not valid for it, so nothing was sent: "+certificateFault(err))
+		return temporary("4.7.5", s.account.told("your mail server's TLS certificate is not valid for it, so nothing was sent: "+certificateFault(err)))
 	case errors.Is(err, errNoTLS):
 		return temporary("4.7.0", "your mail server offers no TLS, so nothing was sent; somebody may be in between")
 	case kindOf(err) == FaultTLS:
-		return temporary("4.7.0", noTLSThere+", so nothing was sent")
+		return temporary("4.7.0", s.account.told(noTLSThere)+", so nothing was sent")
 	case errors.Is(err, errMute):
-		return temporary("4.4.2", "your mail server doesn't answer: "+errMute.Error())
+		return temporary("4.4.2", s.account.told("your mail server doesn't answer: "+errMute.Error()))
 	case errors.Is(err, errUpstream):
 		return temporary("4.4.1", "your mail server can't be reached now; try again later")
 	case errors.Is(err, context.DeadlineExceeded):
@@ -90,10 +90,10 @@ func (s *session) fault(doing string, err error) error {
 }
 
 // rebuffed is the reply where the upstream lets us do nothing.
-func rebuffed(no *rebuff) error {
+func (a *Account) rebuffed(no *rebuff) error {
 	switch {
 	case errors.Is(no, ErrUpstreamPassword):
-		return temporary("4.7.0", "your mail server refused the login; `letterlock account password ADDRESS` takes another password; "+no.said())
+		return temporary("4.7.0", a.told("your mail server refused the login; `letterlock account password ADDRESS` takes another password")+"; "+no.said())
 	case errors.Is(no, errLogin):
 		return temporary("4.7.0", "your mail server refused the login: "+no.said())
 	}

@@ -34,7 +34,7 @@ func TestClientsOfManyKinds(t *testing.T) {
 		{"RSET between chunks", mail + rcpt + bdat("MAIL ") + "\r\nMAIL RSET\r\nBDAT 3 LAST\r\nx\r\n" + mail + rcpt + bdat(msg) + " last\r\n" + msg, "250 250 250 250 503 250 250 250", []string{"bob@example.net"}},
 		{"EHLO between chunks", mail + rcpt + "BDAT 2\r\nx\nEHLO again\r\n" + mail + rcpt + "BDAT 0\r\n" + bdat(msg) + "\r\n" + msg + "BDAT 0 LAST\r\n", "250 250 250 250 250 250 250 250 250", []string{"bob@example.net"}},
 		{"DATA between chunks", mail + rcpt + bdat(msg) + "\r\n" + msg + "DATA\r\n", "250 250 250 503", nil},
-		{"chunks for nobody", mail + "RCPT TO:<x@down.example>\r\n" + bdat(msg) + " LAST\r\n" + msg + "RSET\r\n" + mail + rcpt + data, "250 451 503 250 250 250 354 250", []string{"bob@example.net"}},
+		{"chunks for nobody", mail + "RCPT TO:<x@down.example>\r\n" + bdat(msg) + " LAST\r\n" + msg + "RSET\r\n" + mail + rcpt + data, "250 451 554 250 250 250 354 250", []string{"bob@example.net"}},
 		{"RSET again and again", strings.Repeat("RSET\r\n", 30) + "NOOP\r\nVRFY bob\r\n" + mail + rcpt + data, strings.Repeat("250 ", 31) + "252 250 250 354 250", []string{"bob@example.net"}},
 		{"the same twice", mail + rcpt + data + mail + rcpt + data, "250 250 354 250 250 250 354 250", []string{"bob@example.net"}},
 		{"a second login", auth + mail + rcpt + data, "503 250 250 354 250", []string{"bob@example.net"}},
