@@ -337,6 +337,10 @@ func (j *fetchJob) decide(g *gathering) {
 	if !g.hasHeader || !g.hasPrefix && g.root.NeedsPrefix() {
 		return
 	}
+	if g.root.Masks().Header == 0 && len(g.prefix) == 0 {
+		j.nothing(g)
+		return
+	}
 	c := g.root.Classified(g.uid, g.prefix)
 	g.class = c.Class
 	j.found = append(j.found, c)

@@ -230,6 +230,10 @@ func (j *fetchJob) answer(k *kept) {
 		}
 		return struct{ message.Source }{k.raw}, nil // closed by work
 	})
+	if errors.Is(err, index.ErrNothing) {
+		j.write(k, nil, nil)
+		return
+	}
 	if err != nil {
 		j.failed(k, err)
 		return
@@ -319,7 +323,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 		}
 	}()
 	var dynamic []dynamicItem
-	tooLarge, none := false, false
+	tooLarge, lost, none := false, false, false
 	for {
 		item, err := f.Next()
 		if j.s.noMore(err) {
@@ -348,7 +352,7 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 				return err
 			}
 			tooLarge = k.raw == nil && item.Size > j.s.spoolLimit()
-			none = k.raw == nil
+			lost = k.raw == nil
 		case wire.EqualFold(item.Name, "BODY[]") && !item.Literal:
 			none = true
 		}
@@ -361,6 +365,10 @@ func (j *fetchJob) laterResponse(seq uint32) error {
 	}
 	if was == nil || k.raw == nil && !tooLarge {
 		if was != nil && none {
+			j.setAnswered(uid)
+			j.write(was, nil, nil)
+		}
+		if was != nil && lost {
 			j.setAnswered(uid)
 			j.failed(was, errors.New("upstream gives no message"))
 		}

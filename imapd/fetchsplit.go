@@ -7,6 +7,7 @@ import (
 
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/pgp"
 )
 
 // What is told of one message may come in several responses (RFC 3501, Section
@@ -50,6 +51,15 @@ func (j *fetchJob) split(g *gathering) error {
 	j.short[g.uid] = j.short[g.uid] || g.content()
 	j.keepHalf(g)
 	return j.dynamicOnly(g)
+}
+
+// nothing is said of a message of which there is not one byte. That is passed on, and
+// not remembered: some servers give nothing for now, and the message another time.
+func (j *fetchJob) nothing(g *gathering) {
+	g.class = pgp.Plain
+	if j.short[g.uid] {
+		j.short[g.uid] = false
+	}
 }
 
 // keepHalf keeps a part of what the class is found by.

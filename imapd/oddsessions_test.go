@@ -164,3 +164,69 @@ func TestCommandsBehindLiterals(t *testing.T) {
 	c.send(send.String())
 	talk(t, c, want.String())
 }
+
+// TestNothingAtFirst: some servers give no byte of a message now and then. It is not
+// taken for a plain one for ever.
+func TestNothingAtFirst(t *testing.T) {
+	for _, tt := range []struct{ name, value, first string }{
+		{"no bytes", "{0}\r\n", "UID FETCH 1:* (UID BODY.PEEK[])"},
+		{"an empty string", `""`, "UID FETCH 1:* (UID BODY.PEEK[])"},
+		{"NIL", "NIL", "UID FETCH 1:* (UID BODY.PEEK[])"},
+		{"no header", "{0}\r\n", "UID FETCH 1:* (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (Subject)])"},
+		{"no header, which is asked for", "NIL", "FETCH 1:* (UID BODY.PEEK[HEADER])"},
+		{"no beginning", "NIL", "UID FETCH 1:* (UID BODY.PEEK[]<0.2000>)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			empty := true
+			o := &odd{fetch: func(seq int, items []oddItem) string {
+				for i := range items {
+					if empty && seq == 2 && strings.HasPrefix(items[i].name, "BODY[") {
+						items[i].value = tt.value
+					}
+				}
+				return oneFetch(seq, items)
+			}}
+			b, _, secret := provider(t, o)
+			c := login(t, b.addr, user, password)
+			c.ok("SELECT INBOX")
+			for range 2 { // as the server says it, without NO
+				if got := c.ok(tt.first); len(got) < 6 || strings.Contains(strings.Join(got, ""), "BEGIN PGP") {
+					t.Errorf("%q", got)
+				}
+			}
+			empty = false
+			o.checkShown(t, b, secret)
+		})
+	}
+}
+
+// TestNothingOfAnEncryptedMessage: of a message that is known to be encrypted nothing
+// is given for a while. The others of the FETCH come, its ciphertext doesn't, and it
+// is opened once it is there.
+func TestNothingOfAnEncryptedMessage(t *testing.T) {
+	for _, value := range []string{"{0}\r\n", "NIL", `""`} {
+		empty := true
+		o := &odd{fetch: func(seq int, items []oddItem) string {
+			for i := range items {
+				if empty && seq == 2 && items[i].name == "BODY[]" {
+					items[i].value = value
+				}
+			}
+			return oneFetch(seq, items)
+		}}
+		b, _, secret := provider(t, o)
+		c := login(t, b.addr, user, password)
+		c.ok("SELECT INBOX")
+		c.ok("UID SEARCH SUBJECT x") // learns which are encrypted, and tries to look into them
+		for range 2 {
+			for _, command := range []string{"UID FETCH 1:* (UID FLAGS RFC822.SIZE BODY.PEEK[HEADER.FIELDS (Subject)])", "FETCH 1:* (UID BODY.PEEK[])"} {
+				got := o.told(c, command)
+				if len(got) != 6 || len(got["12"]) > 2 || len(got["20"]) < 2 || len(got["11"]) < 2 {
+					t.Errorf("%s: %s: %.300q", value, command, got)
+				}
+			}
+		}
+		empty = false
+		o.checkShown(t, b, secret)
+	}
+}

@@ -310,6 +310,9 @@ func (j *fetchJob) through(f *wire.FetchReader, seq uint32, take func(*wire.Fetc
 // nothing is under way.
 func (j *fetchJob) match(ctx context.Context, uid uint32, t search.Term) (bool, error) {
 	r, err := j.lib.Rendering(ctx, uid, func(context.Context) (message.Source, error) { return j.raw(uid) })
+	if errors.Is(err, index.ErrNothing) {
+		return false, nil // nothing is found in it, for now
+	}
 	if err != nil {
 		return false, err
 	}
@@ -335,7 +338,7 @@ func (j *fetchJob) raw(uid uint32) (message.Source, error) {
 		})
 	})
 	if err == nil && got == nil {
-		err = errors.New("message is gone")
+		err = index.ErrNothing // or it is gone
 	}
 	if err != nil {
 		return nil, err

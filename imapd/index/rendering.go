@@ -24,6 +24,10 @@ var ErrChanged = errors.New("a message that was opened before cannot be opened a
 var ErrSwapped = errors.New("the upstream server gave another message under the number of a signed one, and that is not shown; " +
 	"if the server was restored from a backup, move the message to another folder there, with another mail program")
 
+// ErrNothing means that the upstream gives not one byte of a message. Nothing is
+// remembered of that: some servers do so for a while.
+var ErrNothing = errors.New("the upstream server gives nothing of a message")
+
 // Rendering is a message as a client sees it. It is shared; the caller closes
 // it, and may use it from several goroutines until then.
 type Rendering struct {
@@ -156,6 +160,9 @@ func (l *Library) fetchAndJudge(ctx context.Context, slots chan struct{}, raw fu
 	}
 	if c, ok := src.(io.Closer); ok {
 		defer c.Close()
+	}
+	if src.Size() == 0 {
+		return nil, ErrNothing
 	}
 	return l.judge(ctx, src)
 }

@@ -173,6 +173,8 @@ func (s *scan) classify(ctx context.Context, uids []uint32) error {
 	if err != nil {
 		return err
 	}
+	// Of what there is nothing of now there may be something another time.
+	messages = slices.DeleteFunc(messages, func(c Classification) bool { return len(c.Header) == 0 && len(c.Prefix) == 0 })
 	return s.m.Classify(ctx, messages)
 }
 
