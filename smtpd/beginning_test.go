@@ -195,3 +195,18 @@ func TestWhoNeverComesIsNotWaitedFor(t *testing.T) {
 		t.Errorf("the next message took %v", took)
 	}
 }
+
+// TestAStrangerIsNotWaitedFor: a chunk without a transaction, which anybody can begin,
+// is no message that is about to come.
+func TestAStrangerIsNotWaitedFor(t *testing.T) {
+	b := newBridge(t, newUpstream(t), func(_ *smtpd.Config, _ *smtpd.Account, q *queue.Config) { q.Gather = time.Minute })
+	k := b.dial()
+	k.run("S: 220\nC: EHLO x\nS: 250\nC: BDAT 300\nC: a")
+	start := time.Now()
+	if got := b.login().submit(wired(letter("1", "bob@example.net")), "bob@example.net"); !strings.HasPrefix(got, "250") {
+		t.Error(got)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}

@@ -99,7 +99,9 @@ func (s *session) chunk(args string) error {
 		}
 		return large
 	}
-	defer s.expect()()
+	if in != nil { // a chunk of no transaction becomes no message
+		defer s.expect()()
+	}
 	if err := s.readChunk(size, in); err != nil {
 		return s.lost(err)
 	}
