@@ -44,18 +44,12 @@ func (c *crlfWriter) Write(p []byte) (int, error) {
 }
 
 // noNUL passes on what is written with NUL made 0x80, as Dovecot gives it out: what
-// an IMAP server sends holds none (RFC 3501, Section 9, CHAR8). It writes into the
-// slice it is given, which is its caller's buffer.
+// an IMAP server sends holds none (RFC 3501, Section 9, CHAR8).
 type noNUL struct{ w io.Writer }
 
 func (n noNUL) Write(p []byte) (int, error) {
-	for i := bytes.IndexByte(p, 0); i >= 0; {
-		p[i] = 0x80
-		next := bytes.IndexByte(p[i:], 0)
-		if next < 0 {
-			break
-		}
-		i += next
+	if bytes.IndexByte(p, 0) >= 0 {
+		p = bytes.ReplaceAll(p, []byte{0}, []byte{0x80})
 	}
 	return n.w.Write(p)
 }
