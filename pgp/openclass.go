@@ -27,6 +27,7 @@ type Shape struct {
 	Type, Subtype string            // of the root, "text" and "plain" where unset
 	Params        map[string]string // of its Content-Type, names in lower case
 	Encoding      string            // its Content-Transfer-Encoding
+	Exchange      bool              // its header went through an Exchange server, see FromExchange
 	Text          []byte            // first bytes of the body, as they lie there; 512 are plenty
 }
 
@@ -40,6 +41,10 @@ func Classify(s Shape) Class {
 	case s.Type == "multipart" && s.Subtype == "signed":
 		if strings.EqualFold(s.Params["protocol"], "application/pgp-signature") {
 			return Signed
+		}
+	case s.mayBeApart():
+		if saysPGP(s.Text) {
+			return Encrypted
 		}
 	case s.Type == "text" && s.Subtype == "plain":
 		text := bytes.TrimLeft(decodePrefix(s.Text, s.Encoding), " \t\r\n")
@@ -55,6 +60,9 @@ func Classify(s Shape) Class {
 
 // Suffices tells whether Classify says the same of s however its Text goes on.
 func Suffices(s Shape) bool {
+	if s.mayBeApart() {
+		return len(s.Text) >= 512 || saysPGP(s.Text)
+	}
 	if s.Type != "text" || s.Subtype != "plain" || len(s.Text) >= 512 {
 		return true
 	}
@@ -76,6 +84,11 @@ func Suffices(s Shape) bool {
 	return true
 }
 
+// NeedsText tells whether Classify looks at the Text at all.
+func (s Shape) NeedsText() bool {
+	return s.Type == "text" && s.Subtype == "plain" || s.mayBeApart()
+}
+
 // ClassOf is Classify of a parsed message: nothing else is ever opened by Open.
 // The error is only of reading src.
 func ClassOf(root *message.Part, src message.Source) (Class, error) {
@@ -89,7 +102,10 @@ func ClassOf(root *message.Part, src message.Source) (Class, error) {
 // shapeOf is the Shape of a parsed message.
 func shapeOf(src message.Source, root *message.Part) (Shape, error) {
 	s := Shape{Type: root.Type, Subtype: root.Subtype, Params: root.Params, Encoding: transferEncoding(root.Header)}
-	if s.Type != "text" {
+	for _, f := range root.Header.Fields {
+		s.Exchange = s.Exchange || FromExchange(f.Name)
+	}
+	if !s.NeedsText() {
 		return s, nil
 	}
 	s.Text = make([]byte, min(512, root.End-root.Body))

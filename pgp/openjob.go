@@ -47,22 +47,25 @@ func values(h message.Header, name string) []string {
 
 // encrypted opens a message that is encrypted at its root.
 func (j *job) encrypted(ctx context.Context) (*Opened, error) {
-	inline := j.root.Type == "text"
+	inline, apart := j.root.Type == "text", j.root.Subtype == "mixed"
 	c := ciphertext{encoding: transferEncoding(j.root.Header), src: message.Section(j.src, j.root.Body, j.root.End-j.root.Body)}
 	if !inline {
 		box, ok, err := j.envelope()
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
+		switch {
+		case !ok && apart:
+			return j.as(Plain), nil
+		case !ok:
 			return nil, refuse(reasonShape)
 		}
 		c = ciphertext{encoding: transferEncoding(box.Header), src: message.Section(j.src, box.Body, box.End-box.Body)}
 	}
 	p, err := decrypt(ctx, c, j.o.Keys, j.o.Spool)
 	switch {
-	case errors.Is(err, errNotArmor) && inline:
-		return j.as(Plain), nil // there is text beside it
+	case errors.Is(err, errNotArmor) && (inline || apart):
+		return j.as(Plain), nil // there is text beside it, or something else in its place
 	case errors.Is(err, errNotArmor):
 		return nil, refuse(reasonShape)
 	case err != nil:
@@ -79,20 +82,29 @@ func (j *job) encrypted(ctx context.Context) (*Opened, error) {
 // with the ciphertext.
 func (j *job) envelope() (*message.Part, bool, error) {
 	r := j.root
+	if r.Subtype == "mixed" {
+		return j.apart()
+	}
 	if !strings.EqualFold(r.Params["protocol"], "application/pgp-encrypted") || len(r.Children) != 2 {
 		return nil, false, nil
 	}
-	control, box := r.Children[0], r.Children[1]
+	return j.box(r.Children[0], r.Children[1])
+}
+
+// box gives the part with the ciphertext, if control is what comes before it.
+func (j *job) box(control, box *message.Part) (*message.Part, bool, error) {
 	if control.Type != "application" || control.Subtype != "pgp-encrypted" || control.End-control.Body > 1024 ||
 		len(box.Children) > 0 || box.Embedded != nil {
 		return nil, false, nil
 	}
-	raw, err := io.ReadAll(message.Reader(message.Section(j.src, control.Body, control.End-control.Body)))
-	if err != nil {
-		return nil, false, err
-	}
-	text := strings.TrimSpace(string(decodePrefix(raw, transferEncoding(control.Header))))
-	return box, strings.EqualFold(text, "Version: 1"), nil
+	text, err := j.trimmed(control)
+	return box, err == nil && strings.EqualFold(text, "Version: 1"), err
+}
+
+// trimmed is the text of a short part without white space around it.
+func (j *job) trimmed(p *message.Part) (string, error) {
+	raw, err := io.ReadAll(message.Reader(message.Section(j.src, p.Body, p.End-p.Body)))
+	return strings.TrimSpace(string(decodePrefix(raw, transferEncoding(p.Header)))), err
 }
 
 // decrypted makes the rendering of what was decrypted.

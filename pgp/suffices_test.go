@@ -14,15 +14,20 @@ func FuzzSuffices(f *testing.F) {
 	f.Add("Quoted-Printable ", "\r\nx", "=")
 	f.Add("base64", "LS0t", "LS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0t")
 	f.Add("8bit", "hello", "")
+	f.Add("7bit", "--b\r\nContent-Type: application/", "pgp-encrypted")
 	f.Fuzz(func(t *testing.T, encoding, begin, rest string) {
-		s := pgp.Shape{Type: "text", Subtype: "plain", Encoding: encoding, Text: []byte(begin)}
-		if !pgp.Suffices(s) {
-			return
-		}
-		was := pgp.Classify(s)
-		s.Text = []byte(begin + rest)
-		if now := pgp.Classify(s); now != was {
-			t.Errorf("%q alone is %s, with %q it is %s", begin, was, rest, now)
+		for _, s := range []pgp.Shape{
+			{Type: "text", Subtype: "plain", Encoding: encoding},
+			{Type: "multipart", Subtype: "mixed", Exchange: true},
+		} {
+			if s.Text = []byte(begin); !pgp.Suffices(s) {
+				continue
+			}
+			was := pgp.Classify(s)
+			s.Text = []byte(begin + rest)
+			if now := pgp.Classify(s); now != was {
+				t.Errorf("%q alone is %s, with %q it is %s", begin, was, rest, now)
+			}
 		}
 	})
 }
@@ -43,6 +48,9 @@ func TestSuffices(t *testing.T) {
 		{"a whole beginning", pgp.Shape{Type: "text", Subtype: "plain", Text: []byte("-----BEGIN PGP MESSAGE-----")}, true},
 		{"something written in base64", pgp.Shape{Type: "text", Subtype: "plain", Encoding: "BASE64", Text: []byte("SGVsbG8=")}, false},
 		{"a word in quoted-printable", pgp.Shape{Type: "text", Subtype: "plain", Encoding: "quoted-printable", Text: []byte("Hello")}, true},
+		{"parts from Exchange", pgp.Shape{Type: "multipart", Subtype: "mixed", Exchange: true, Text: []byte("--b\r\nContent-Type: text/plain")}, false},
+		{"a part that only PGP/MIME has", pgp.Shape{Type: "multipart", Subtype: "mixed", Exchange: true, Text: []byte("--b\r\nContent-Type: application/pgp-encrypted")}, true},
+		{"parts from elsewhere", pgp.Shape{Type: "multipart", Subtype: "mixed"}, true},
 		{"a character in quoted-printable", pgp.Shape{Type: "text", Subtype: "plain", Encoding: "quoted-printable", Text: []byte("=2D")}, false},
 	} {
 		if got := pgp.Suffices(tt.s); got != tt.want {

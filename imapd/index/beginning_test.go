@@ -25,6 +25,7 @@ func FuzzReadBeginning(f *testing.F) {
 	f.Add([]byte("Content-Transfer-Encoding: base64\r\n\r\nLS0tLS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0tCg==\r\n"), 60)
 	f.Add([]byte("content-type: text/plain\r\nCONTENT-TYPE: text/html\r\n\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\n"), 80)
 	f.Add([]byte("Content-Type: multipart/encrypted;\r\n boundary=x\r\nLetterlock-Status: x\r\nAutocrypt: y\r\n\r\n"), 80)
+	f.Add([]byte("X-MS-Has-Attach: yes\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: application/pgp-encrypted\r\n"), 100)
 	f.Fuzz(func(t *testing.T, raw []byte, n int) {
 		n = min(max(n, 0), len(raw))
 		root, text, ok := index.ReadBeginning(raw[:n], n == len(raw))

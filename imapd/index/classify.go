@@ -76,7 +76,7 @@ func readRegular(b []byte) (Root, bool) {
 	autocrypt := false
 	n := render.ReadRegular(b, func(start int, name, raw []byte) {
 		switch {
-		case sameName(name, "Content-Type"), sameName(name, "Content-Transfer-Encoding"):
+		case sameName(name, "Content-Type"), sameName(name, "Content-Transfer-Encoding"), pgp.FromExchange(name):
 			h.Fields = append(h.Fields, message.Field{Name: string(name), Raw: raw, Start: int64(start)})
 		case sameName(name, "Autocrypt"):
 			autocrypt = true
@@ -104,7 +104,7 @@ func (r Root) Regular() bool { return r.regular }
 func (r Root) Masks() Masks { return r.masks }
 
 // NeedsPrefix tells whether the class hangs on how the body begins.
-func (r Root) NeedsPrefix() bool { return r.shape.Type == "text" && r.shape.Subtype == "plain" }
+func (r Root) NeedsPrefix() bool { return r.shape.NeedsText() }
 
 // suffices tells whether text, which the body begins with, tells the class.
 func (r Root) suffices(text []byte) bool {
@@ -154,16 +154,18 @@ type Classified struct {
 func shapeOf(h message.Header) pgp.Shape {
 	s := pgp.Shape{Type: "text", Subtype: "plain"}
 	s.Encoding, _ = message.ParseParams(h.Get("Content-Transfer-Encoding"))
+	typed := false
 	for _, f := range h.Fields {
-		if !f.Is("Content-Type") {
+		s.Exchange = s.Exchange || pgp.FromExchange(f.Name)
+		if typed || !f.Is("Content-Type") {
 			continue
 		}
+		typed = true
 		word, params := message.ParseParams(f.Value())
 		s.Params = message.DecodeParams(params)
 		if t, sub, ok := strings.Cut(word, "/"); ok {
 			s.Type, s.Subtype = t, sub
 		}
-		break
 	}
 	return s
 }

@@ -29,6 +29,10 @@ func TestClassesByHeaderAndPrefix(t *testing.T) {
 		{"multipart/signed", "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"\r\n\r\n", "", pgp.Signed, false},
 		{"S/MIME", "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"\r\n\r\n", "", pgp.Plain, false},
 		{"html", "Content-Type: text/html\r\n\r\n", "", pgp.Plain, false},
+		{"PGP/MIME that Exchange took apart", "X-MS-Has-Attach: yes\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n",
+			"--x\r\nContent-Type: text/plain\r\n\r\n\r\n--x\r\nContent-Type: Application/PGP-Encrypted\r\n", pgp.Encrypted, true},
+		{"an attachment that went through Exchange", "Content-Type: multipart/mixed; boundary=x\r\nx-ms-exchange-id: yes\r\n\r\n", "--x\r\n\r\nHello", pgp.Plain, true},
+		{"an attachment that didn't", "Content-Type: multipart/mixed; boundary=x\r\n\r\n", "--x\r\nContent-Type: application/pgp-encrypted\r\n", pgp.Plain, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := index.Classification{UID: 1, Header: []byte(tt.header), Prefix: []byte(tt.prefix)}
@@ -46,6 +50,7 @@ func FuzzClassify(f *testing.F) {
 	f.Add([]byte("Content-Type: multipart/encrypted\r\n\r\n"), []byte(""))
 	f.Add([]byte("Content-Transfer-Encoding: base64\r\n\r\n"), []byte("LS0tLS1CRUdJTiBQ\r\nR1AgTUVTU0FHRS0tLS0tCgo="))
 	f.Add([]byte("Content-Type: text/plain\r\nContent-Type: x\r\n\r\n"), []byte(" -----BEGIN PGP MESSAGE-----"))
+	f.Add([]byte("X-MS-Has-Attach: yes\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n"), []byte("--x\r\nContent-Type: application/pgp-encrypted\r\n"))
 	f.Fuzz(func(t *testing.T, head, prefix []byte) {
 		got := index.Classification{Header: head, Prefix: prefix}.Class()
 		// It is what opening would take it for.
@@ -53,8 +58,10 @@ func FuzzClassify(f *testing.F) {
 		if err != nil || !bytes.Equal(root.Header.Raw, head) || len(prefix) > index.PrefixBytes {
 			return
 		}
-		encoding, _ := message.ParseParams(root.Header.Get("Content-Transfer-Encoding"))
-		want := pgp.Classify(pgp.Shape{Type: root.Type, Subtype: root.Subtype, Params: root.Params, Encoding: encoding, Text: prefix})
+		want, err := pgp.ClassOf(root, message.Bytes(append(bytes.Clone(head), prefix...)))
+		if err != nil {
+			t.Fatal(err)
+		}
 		if got != want {
 			t.Errorf("class %q, but opening would take it for %q", got, want)
 		}
