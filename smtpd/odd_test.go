@@ -91,14 +91,14 @@ func TestAConnectionThatHasHadItsFill(t *testing.T) {
 				t.Errorf("%s: message %d: %q", no, i, got)
 			}
 		}
-		if len(o.taken()) != 5 || o.conns != 3 {
-			t.Errorf("%s: %d messages over %d connections", no, len(o.taken()), o.conns)
+		if len(o.taken()) != 5 || o.connected() != 3 {
+			t.Errorf("%s: %d messages over %d connections", no, len(o.taken()), o.connected())
 		}
 	}
 	o := newOddServer(t, map[string]string{"MAIL": "452 4.3.1 no room"})
 	newBridge(t, newUpstream(t), o.as("", "")).login().run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 452 4.3.1 your mail server says: no room")
-	if o.conns != 1 {
-		t.Errorf("%d connections to one that has no room", o.conns)
+	if o.connected() != 1 {
+		t.Errorf("%d connections to one that has no room", o.connected())
 	}
 }
 
@@ -138,8 +138,8 @@ func TestAServerThatHasHeardEnough(t *testing.T) {
 			if got := k.reply(); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
-			if o.conns != 1 {
-				t.Errorf("it was tried %d times", o.conns)
+			if o.connected() != 1 {
+				t.Errorf("it was tried %d times", o.connected())
 			}
 		})
 	}

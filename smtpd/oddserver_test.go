@@ -163,3 +163,10 @@ func (o *oddServer) taken() []string {
 	defer o.mu.Unlock()
 	return slices.Clone(o.mail)
 }
+
+// connected is how many connections it has had.
+func (o *oddServer) connected() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.conns
+}
