@@ -103,8 +103,17 @@ func (s corpusShelf) Identity(_ context.Context, a address.Address, f pgp.Finger
 	return pgp.Unknown, nil
 }
 
+var corpusRing struct { // to unlock them takes a while
+	keys  []*pgp.Key
+	shelf corpusShelf
+}
+
 func corpusKeys(t *testing.T, dir string) (keys []*pgp.Key, shelf corpusShelf) {
 	t.Helper()
+	if corpusRing.keys != nil {
+		return corpusRing.keys, corpusRing.shelf
+	}
+	defer func() { corpusRing.keys, corpusRing.shelf = keys, shelf }()
 	passwords := map[string]string{"rnp": "password", "rpgp": "test"} // as EXPECTED.tsv names them
 	seen := map[string]bool{}                                         // a key may be in several groups, complete in one
 	for _, name := range corpusColumn(t, filepath.Join(dir, "KEYS.tsv"), "file") {
