@@ -198,12 +198,11 @@ func (s *Server) remember(a *Account) {
 	}
 }
 
-// account finds an account for the queue.
+// account finds an account for the queue. One that logged in may have been taken
+// away since, or have another password: then what was remembered doesn't count.
 func (s *Server) account(ctx context.Context, key string) (*Account, error) {
 	if s.c.Account != nil {
-		if a, err := s.c.Account(ctx, key); err == nil {
-			return a, nil
-		}
+		return s.c.Account(ctx, key)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

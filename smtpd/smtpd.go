@@ -72,9 +72,9 @@ type Config struct {
 	// Queue keeps the journal and what could not be sent at once. Required.
 	// Serve runs it.
 	Queue *queue.Queue
-	// Account finds an account by the key of its first address, for the queue.
-	// Accounts that have logged in are remembered; so nil is allowed, and an
-	// error means that its entries wait.
+	// Account finds an account by the key of its first address, for the queue; an
+	// error means that its entries wait. Nil means those that have logged in, as
+	// they were then.
 	Account func(ctx context.Context, key string) (*Account, error)
 	// MaxSize is bytes of one message; 0 means 64 MiB.
 	MaxSize int64
