@@ -46,16 +46,22 @@ func (*serviceInstall) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return err
 	}
+	_, err = os.Stat(at)
+	fresh := errors.Is(err, os.ErrNotExist)
 	if err := wholefile.Replace(at, []byte(text), 0o600); err != nil {
 		return err
 	}
+	err = systemctl(ctx, "daemon-reload")
+	if err == nil {
+		err = systemctl(ctx, "enable", unitName)
+	}
+	if err != nil {
+		if fresh { // who has no systemd of his own is left as he was
+			err = errors.Join(err, os.Remove(at))
+		}
+		return err
+	}
 	e.printf("Wrote %s.\n", at)
-	if err := systemctl(ctx, "daemon-reload"); err != nil {
-		return err
-	}
-	if err := systemctl(ctx, "enable", unitName); err != nil {
-		return err
-	}
 	if err := systemctl(ctx, "restart", unitName); err != nil { // a newer program or file counts at once
 		return fmt.Errorf("%w (why: journalctl --user --unit %s)", err, unitName)
 	}
