@@ -295,3 +295,27 @@ func (v *view) resolve(set wire.Set, uid bool) []uint32 {
 func (v *view) findAfter(uid uint32) int {
 	return sort.Search(len(v.uids), func(i int) bool { return v.uids[i] == 0 || v.uids[i] > uid })
 }
+
+// clientOf gives the client's number of a UID.
+func (v *view) clientOf(uid uint32) (uint32, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := v.find(uid)
+	if i >= len(v.uids) || v.uids[i] != uid {
+		return 0, false
+	}
+	return v.toClient(uint32(i) + 1), true
+}
+
+// numbers gives the upstream's sequence numbers of UIDs, ascending.
+func (v *view) numbers(uids []uint32) []uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []uint32
+	for _, uid := range uids {
+		if i := v.find(uid); i < len(v.uids) && v.uids[i] == uid {
+			out = append(out, uint32(i)+1)
+		}
+	}
+	return out
+}
