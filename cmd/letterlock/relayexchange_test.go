@@ -148,7 +148,7 @@ func TestAsASendConnectorSpeaks(t *testing.T) {
 		next(known+" "+known2, false)
 		// All are refused, and the message comes all the same.
 		fmt.Fprintf(d.conn, "RSET\r\nMAIL FROM:<ann@example.org>\r\nRCPT TO:<no@example.com>\r\nBDAT %d LAST\r\n%sQUIT\r\n", len(m), m)
-		for _, want := range []string{"250", "250", "550", "503", "221"} {
+		for _, want := range []string{"250", "250", "550", "554", "221"} {
 			if got := d.answer(); !strings.HasPrefix(got, want) {
 				t.Fatalf("got %q, want %s", got, want)
 			}

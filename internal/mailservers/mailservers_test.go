@@ -152,6 +152,8 @@ func TestFind(t *testing.T) {
 			if err == nil && got != tt.want || err != nil && !strings.Contains(got, tt.want) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
+			tt.mu.Lock() // who answers too late may still be asked
+			defer tt.mu.Unlock()
 			for _, u := range tt.asked {
 				if strings.Contains(u, "alice") {
 					t.Errorf("%s names the person", u)
