@@ -2,6 +2,7 @@ package pgp
 
 import (
 	"bytes"
+	"io"
 	"strings"
 
 	"letterlock.org/letterlock/internal/message"
@@ -38,8 +39,19 @@ func (j *job) apart() (*message.Part, bool, error) {
 	if len(all) != 3 || !all[0].Is("text/plain") || all[0].End-all[0].Body > 1024 || !all[2].Is("application/octet-stream") {
 		return nil, false, nil
 	}
-	if text, err := j.trimmed(all[0]); err != nil || text != "" {
+	if blank, err := j.blank(all[0]); err != nil || !blank {
 		return nil, false, err
 	}
 	return j.box(all[1], all[2])
+}
+
+// blank tells whether there is nothing to read in a short part. What can't be decoded
+// isn't blank: mail programs show some of it.
+func (j *job) blank(p *message.Part) (bool, error) {
+	raw, err := io.ReadAll(message.Reader(message.Section(j.src, p.Body, p.End-p.Body)))
+	if err != nil {
+		return false, err
+	}
+	text, err := io.ReadAll(transferDecoder(bytes.NewReader(raw), transferEncoding(p.Header)))
+	return err == nil && len(bytes.TrimSpace(text)) == 0, nil
 }

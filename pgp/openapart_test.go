@@ -59,6 +59,8 @@ func TestOpenPGPMIMEThatExchangeTookApart(t *testing.T) {
 		{"no trace of Exchange", swap("X-MS-Has-Attach: yes\r\n", ""), "plain"},
 		{"a text beside", swap("quoted-printable\r\n\r\n\r\n", "quoted-printable\r\n\r\nHello\r\n"), "plain"},
 		{"a blank text that is none, encoded", swap("quoted-printable\r\n\r\n\r\n", "quoted-printable\r\n\r\n=48\r\n"), "plain"},
+		{"a text whose encoding breaks off before it", swap("quoted-printable\r\n\r\n\r\n", "quoted-printable\r\n\r\n=ZZ Hello\r\n"), "plain"},
+		{"a text that is no base64", swap("quoted-printable\r\n\r\n\r\n", "base64\r\n\r\n!!! Hello\r\n"), "plain"},
 		{"a disclaimer in HTML", swap("text/plain", "text/html"), "plain"},
 		{"another part behind", swap("--_003_aa_--", "--_003_aa_\r\n\r\nHello\r\n--_003_aa_--"), "plain"},
 		{"another part before", swap("--_003_aa_\r\nContent-Type: text", "--_003_aa_\r\n\r\nHello\r\n--_003_aa_\r\nContent-Type: text"), "plain"},
