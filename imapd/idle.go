@@ -155,7 +155,7 @@ func (s *session) listen() <-chan error {
 		s.listening.Store(false)
 		if err == nil && !wire.EqualFold(line, "DONE") || errors.Is(err, wire.ErrDesync) {
 			// Whatever it was meant to be, it isn't carried out.
-			s.bye("CLIENTBUG", "expected DONE")
+			s.byeBehind("CLIENTBUG", "expected DONE")
 			err = errors.New("client said something else than DONE")
 		}
 		said <- err

@@ -148,6 +148,9 @@ func (r *relay) completed(h wire.Head) error {
 
 // advance notes that p is complete and lets out the answers whose turn it is.
 func (r *relay) advance(p *pending) error {
+	// Held before the queue is empty, since local writes then, and its answer
+	// belongs behind these.
+	o := r.hold()
 	r.mu.Lock()
 	p.complete = true
 	var out []*pending
@@ -158,7 +161,6 @@ func (r *relay) advance(p *pending) error {
 	}
 	r.busy = time.Now()
 	r.mu.Unlock()
-	o := r.hold()
 	for _, q := range out {
 		if len(q.answer) == 0 {
 			continue

@@ -158,14 +158,14 @@ func (s *session) loop() error {
 		case errors.Is(err, wire.ErrSyntax), errors.Is(err, wire.ErrTooBig), errors.Is(err, wire.ErrLiteral8):
 			err = s.refuse(c, err)
 		case errors.Is(err, wire.ErrDesync):
-			s.bye("CLIENTBUG", err.Error())
+			s.byeBehind("CLIENTBUG", err.Error())
 			return err
 		}
 		if err != nil {
 			return err
 		}
 		if s.bad > maxBad {
-			s.bye("CLIENTBUG", "too many commands that mean nothing")
+			s.byeBehind("CLIENTBUG", "too many commands that mean nothing")
 			return errors.New("client says nothing that means anything")
 		}
 	}

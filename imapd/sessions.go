@@ -54,11 +54,16 @@ func (s *session) dismiss() error {
 	return s.expel()
 }
 
-// expel tells the client that its account is gone, behind whatever is being written
-// to it, and ends the session.
+// expel tells the client that its account is gone, and ends the session.
 func (s *session) expel() error {
+	s.byeBehind("CONTACTADMIN", "this account is not served here any more")
+	return errGone
+}
+
+// byeBehind is bye behind whatever is being written to the client, which it waits
+// for.
+func (s *session) byeBehind(code, text string) {
 	late := time.AfterFunc(byeTime, s.cut)
 	defer late.Stop()
-	s.farewell(func(o *output) bool { o.Lock(); return true }, "CONTACTADMIN", "this account is not served here any more")
-	return errGone
+	s.farewell(func(o *output) bool { o.Lock(); return true }, code, text)
 }
