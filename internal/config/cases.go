@@ -192,8 +192,14 @@ func notTOML(file string, err error) Problems {
 	var syntax toml.ParseError
 	if errors.As(err, &syntax) {
 		p.Line = syntax.Position.Line
+		if strings.Contains(syntax.Message, `'\n'`) { // it is counted as the next line's
+			p.Line--
+		}
 		if syntax.Message != "" {
-			p.Text = "not TOML: " + syntax.Message
+			p.Text = "not TOML: " + strings.TrimSuffix(syntax.Message, ".")
+		}
+		if strings.Contains(syntax.Message, "expected value") {
+			p.Text += ` (texts stand in quotes: "…")`
 		}
 	}
 	return Problems{p}

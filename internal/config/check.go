@@ -83,7 +83,7 @@ func (d *decoder) bridge(key string, b *Bridge, owners map[string]string) {
 	if (b.TLSCertificate == "") != (b.TLSKey == "") {
 		d.add(key+".tls_certificate", "tls_certificate and tls_key belong together")
 	}
-	if b.IMAP == nil && b.SMTP == nil {
+	if b.IMAP == nil && b.SMTP == nil && !d.blamed(key+".imap") && !d.blamed(key+".smtp") {
 		d.add(key, `has neither imap nor smtp; write imap = { listen = "127.0.0.1:1143", upstream = "imaps://HOST" }`)
 	}
 	d.service(key+".imap", endpoint.IMAP, b, b.IMAP)
@@ -132,7 +132,7 @@ func (d *decoder) listeners(c *Config) {
 	seen := map[string]user{}
 	for i := range c.Bridges {
 		b := &c.Bridges[i]
-		for name, s := range map[string]*Service{"imap": b.IMAP, "smtp": b.SMTP} {
+		for _, s := range []*Service{b.IMAP, b.SMTP} {
 			if s == nil {
 				continue
 			}
@@ -140,7 +140,7 @@ func (d *decoder) listeners(c *Config) {
 				if a.Port == 0 {
 					continue
 				}
-				u := user{fmt.Sprintf("bridge[%d].%s.listen", i, name), a, b.TLSCertificate, b.TLSKey}
+				u := user{fmt.Sprintf("bridge[%d].%s.listen", i, a.Protocol), a, b.TLSCertificate, b.TLSKey}
 				first, taken := seen[a.HostPort()]
 				if !taken {
 					seen[a.HostPort()] = u

@@ -7,6 +7,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -63,6 +64,14 @@ type Service struct {
 
 	Addresses []endpoint.Address `toml:"-"`
 	Server    endpoint.Upstream  `toml:"-"`
+}
+
+// example is what to write of the service of that name.
+func (*Service) example(path string) string {
+	if strings.HasSuffix(path, ".smtp") {
+		return `smtp = { listen = "127.0.0.1:1025", upstream = "submissions://HOST" }`
+	}
+	return `imap = { listen = "127.0.0.1:1143", upstream = "imaps://HOST" }`
 }
 
 // Store is where state lies.

@@ -115,6 +115,12 @@ func TestProblemsNameFileLineAndRemedy(t *testing.T) {
 		{"misspelt within an inline table", `imap    = { listen = "127.0.0.1:1143", upstream = "imaps:`, `imap    = { lisen = "127.0.0.1:1143", upstream = "imaps:`, `x.toml:9: bridge[0].imap.lisen: unknown setting; did you mean "listen"?`},
 		{"misspelt in a rule", `to   = [`, `too  = [`, `x.toml:48: policy.rule[0].too: unknown setting; did you mean "to"?`},
 		{"unknown table", "[metrics]", "[metric]", `x.toml:53: metric: unknown setting; did you mean "metrics"?`},
+		{"setting of the top below a table", "sent    = ", "state_dir = \"/x\"\nsent    = ", `x.toml:15: bridge[0].state_dir: unknown setting here; it belongs at the top of the file, above every line that begins with [`},
+		{"setting of another table", "[log]", "[log]\nsources = [\"wkd\"]", `x.toml:52: log.sources: unknown setting here; it belongs under [discovery]`},
+		{"setting of accounts at the top", "[[bridge]]", "upstream_ca = \"\"\n[[bridge]]", `x.toml:5: upstream_ca: unknown setting here; it belongs under [[bridge]]`},
+		{"text for a service", `imap    = { listen = "127.0.0.1:1143", upstream = "imap+insecure://127.0.0.1:143" }`, `imap    = "imaps://imap.example.org"`, `x.toml:20: bridge[1].imap: is a text; write imap = { listen = "127.0.0.1:1143", upstream = "imaps://HOST" }`},
+		{"text without quotes", `auth    = "local"`, `auth    = local`, `x.toml:8: not TOML: expected value but found "local" instead (texts stand in quotes: "…")`},
+		{"heading without its end", "[[bridge]]", "[[bridge]", `x.toml:5: not TOML: expected end of table array name delimiter`},
 		{"number for a text", `auth    = "local"`, `auth    = 1`, `x.toml:8: bridge[0].auth: is a number; write a text in quotes`},
 		{"text for a switch", `search_upstream = true`, `search_upstream = "yes"`, `x.toml:16: bridge[0].search_upstream: is a text; write true or false`},
 		{"text for a list", `aliases = ["a.liddell@example.org"]`, `aliases = "a.liddell@example.org"`, `x.toml:7: bridge[0].aliases: is a text; write a list`},
@@ -186,6 +192,9 @@ domains`, `x.toml:29: keydir.listen: "127.0.0.1" is not HOST:PORT`},
 			var p config.Problems
 			if !errors.As(err, &p) {
 				t.Fatalf("error is %v, want Problems", err)
+			}
+			if strings.Contains(err.Error(), "has neither imap nor smtp") {
+				t.Errorf("of a service that is there it says\n%v", err)
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("problems are\n%v\nwant one with\n%s", err, tt.want)

@@ -15,6 +15,7 @@ import (
 type decoder struct {
 	file     string
 	lines    map[string]int // by key path
+	whole    reflect.Value  // all that a file may have; zero where misplaced settings aren't looked for
 	problems Problems
 }
 
@@ -25,6 +26,11 @@ func structOf(p any) reflect.Value { return reflect.ValueOf(p).Elem() }
 // that the file has.
 func (d *decoder) add(key, format string, args ...any) {
 	d.problems = append(d.problems, Problem{File: d.file, Line: d.line(key), Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+// blamed tells whether something is wrong with a setting itself.
+func (d *decoder) blamed(key string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Key == key })
 }
 
 func (d *decoder) line(key string) int {
@@ -72,11 +78,46 @@ func fieldsOf(v reflect.Value, into map[string]reflect.Value) {
 }
 
 func (d *decoder) unknown(path, key string, known []string) {
+	if places := d.places(key); len(places) == 1 || len(places) == 2 {
+		d.add(path, "unknown setting here; it belongs %s", strings.Join(places, " or "))
+		return
+	}
 	if best := nearest(key, known); best != "" {
 		d.add(path, "unknown setting; did you mean %q?", best)
 		return
 	}
 	d.add(path, "unknown setting; here belong %s", strings.Join(known, ", "))
+}
+
+// places are where a setting of that name would be known, for a person. Who adds a
+// line to the end of a file adds it to its last table.
+func (d *decoder) places(key string) (out []string) {
+	if !d.whole.IsValid() {
+		return nil
+	}
+	top := map[string]reflect.Value{}
+	fieldsOf(d.whole, top)
+	if _, ok := top[key]; ok {
+		out = append(out, "at the top of the file, above every line that begins with [")
+	}
+	for _, name := range slices.Sorted(maps.Keys(top)) {
+		t, heading := top[name].Type(), "["+name+"]"
+		if t.Kind() == reflect.Slice {
+			heading = "[" + heading + "]"
+		}
+		for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct {
+			continue
+		}
+		inner := map[string]reflect.Value{}
+		fieldsOf(reflect.New(t).Elem(), inner)
+		if _, ok := inner[key]; ok {
+			out = append(out, "under "+heading)
+		}
+	}
+	return out
 }
 
 // value fills v from x by v's type.
@@ -200,7 +241,11 @@ func (d *decoder) nested(path string, x any, v reflect.Value) {
 	}
 	m, ok := x.(map[string]any)
 	if !ok {
-		d.wrong(path, x, fmt.Sprintf("[%s] above its settings", path))
+		want := fmt.Sprintf("[%s] above its settings", path)
+		if e, ok := v.Interface().(interface{ example(path string) string }); ok {
+			want = e.example(path)
+		}
+		d.wrong(path, x, want)
 		return
 	}
 	if v.Kind() == reflect.Pointer {

@@ -107,7 +107,8 @@ func Parse(file, text string) (*Config, error) {
 	c := Default()
 	c.File = file
 	d := &decoder{file: file, lines: locate(text)}
-	d.table("", raw, structOf(c))
+	d.whole = structOf(c)
+	d.table("", raw, d.whole)
 	d.check(c)
 	if len(d.problems) > 0 {
 		slices.SortStableFunc(d.problems, func(a, b Problem) int { return a.Line - b.Line })
