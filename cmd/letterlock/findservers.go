@@ -22,11 +22,11 @@ var findServers = func(ctx context.Context, a address.Address, proxy string) (ma
 }
 
 // find fills in the servers that the command line doesn't name.
-func (c *setupCmd) find(ctx context.Context, e *env, file, proxy string) error {
+func (c *setupCmd) find(ctx context.Context, e *env, proxy string) error {
 	fmt.Fprintf(e.stderr, "Looking for the mail servers of %s …\n", c.Address.Domain)
 	found, err := findServers(ctx, c.Address.Address, proxy)
 	if err != nil {
-		return fmt.Errorf("%w: %s has no [[bridge]] for %s yet, and %w; say where its mail servers are: --imap imaps://HOST --smtp submissions://HOST", errUsage, file, c.Address, err)
+		return fmt.Errorf("%w: %w; say where its mail servers are: --imap imaps://HOST --smtp submissions://HOST", errUsage, err)
 	}
 	given := c.IMAP != "" || c.SMTP != ""
 	if c.IMAP == "" {

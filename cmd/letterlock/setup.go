@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"letterlock.org/letterlock/internal/config"
+	"letterlock.org/letterlock/internal/endpoint"
 	"letterlock.org/letterlock/internal/wholefile"
 )
 
@@ -26,6 +29,12 @@ type setupCmd struct {
 	StateDir     string     `placeholder:"DIR" help:"Where everything is kept, in a new configuration."`
 	Unlock       string     `placeholder:"SOURCE" help:"What opens it, in a new configuration; default: a key file beside the configuration."`
 }
+
+// What the flags of those names are by themselves.
+const (
+	defaultIMAPListen = "127.0.0.1:1143"
+	defaultSMTPListen = "127.0.0.1:1025"
+)
 
 // runLocal writes what is missing of the configuration, then has account add do
 // the rest.
@@ -84,15 +93,13 @@ func (c *setupCmd) configure(ctx context.Context, e *env, file string) (added bo
 		if err != nil {
 			return false, err
 		}
-		for _, b := range cfg.Bridges {
-			if b.Account.Equal(c.Address.Address) {
-				return false, nil
-			}
+		if there, err := c.already(e, cfg); there || err != nil {
+			return false, err
 		}
 		proxy = cfg.Discovery.Proxy
 	}
 	if c.IMAP == "" || c.SMTP == "" {
-		if err := c.find(ctx, e, file, proxy); err != nil {
+		if err := c.find(ctx, e, proxy); err != nil {
 			return false, err
 		}
 	}
@@ -119,6 +126,63 @@ func (c *setupCmd) configure(ctx context.Context, e *env, file string) (added bo
 	}
 	e.printf("Wrote %s.\n", file)
 	return true, nil
+}
+
+// already tells whether a configuration has the account. What it has otherwise than
+// it is asked for is an error: the password that comes next is meant for the servers
+// that the command line names.
+func (c *setupCmd) already(e *env, cfg *config.Config) (bool, error) {
+	other := c.unlike("state_dir", c.StateDir, cfg.StateDir, "")
+	other += c.unlike("unlock", c.Unlock, cfg.Unlock, "")
+	var b *config.Bridge
+	for i := range cfg.Bridges {
+		if cfg.Bridges[i].Account.Equal(c.Address.Address) {
+			b = &cfg.Bridges[i]
+		}
+		if slices.ContainsFunc(cfg.Bridges[i].Alias, c.Address.Equal) {
+			return false, fmt.Errorf("%w: %s is an alias of %s in %s, and written to and read through that account", errConfig, c.Address, cfg.Bridges[i].Account, cfg.File)
+		}
+	}
+	if b != nil {
+		other += c.unlikeService("imap", endpoint.IMAP, b.IMAP, c.IMAP, c.IMAPListen, defaultIMAPListen)
+		other += c.unlikeService("smtp", endpoint.SMTP, b.SMTP, c.SMTP, c.SMTPListen, defaultSMTPListen)
+		other += c.unlike("auth", c.Auth, b.Auth, "local")
+		other += c.unlike("upstream_user", c.UpstreamUser, b.UpstreamUser, "")
+		other += c.unlike("upstream_ca", c.UpstreamCA, b.UpstreamCA, "")
+	}
+	if other != "" {
+		return false, fmt.Errorf("%w: nothing was changed, since %s has%s; change it there, and run letterlock setup %s without those flags", errConfig, cfg.File, strings.TrimSuffix(other, ","), c.Address)
+	}
+	if b != nil {
+		e.printf("%s has a [[bridge]] for %s already; it stays as it is.\n", cfg.File, c.Address)
+	}
+	return b != nil, nil
+}
+
+// unlike is what a file has where it is something else than was asked for; a
+// default may not have been asked for.
+func (*setupCmd) unlike(setting, asked, has, unasked string) string {
+	if asked == "" || asked == unasked || asked == has {
+		return ""
+	}
+	return fmt.Sprintf(" %s = %q,", setting, has)
+}
+
+func (c *setupCmd) unlikeService(name string, p endpoint.Protocol, has *config.Service, upstream, listen, unasked string) (out string) {
+	if has == nil {
+		if upstream != "" {
+			out = " no " + name + ","
+		}
+		return out
+	}
+	u, err := endpoint.ParseUpstream(p, upstream)
+	if err != nil || u.Host != has.Server.Host || u.Port != has.Server.Port || u.Security != has.Server.Security {
+		out += c.unlike(name+".upstream", upstream, has.Upstream, "")
+	}
+	if !slices.Contains(has.Listen, listen) {
+		out += c.unlike(name+".listen", listen, strings.Join(has.Listen, ", "), unasked)
+	}
+	return out
 }
 
 // firstLines begin a new configuration. keyFile is the unlock key's that is to
