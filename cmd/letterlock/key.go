@@ -111,17 +111,18 @@ func (c *keyImport) targets(s *state, cert *pgp.Certificate) (out []address.Addr
 }
 
 type keyExport struct {
-	Address        addressArg `arg:""`
-	Secret         bool       `help:"The secret key, locked with a passphrase."`
-	Binary         bool       `help:"Binary instead of armored."`
-	PassphraseFile string     `placeholder:"FILE" help:"The passphrase to lock it with; asked for otherwise."`
+	Address        addressArg     `arg:""`
+	Fingerprint    fingerprintArg `arg:"" optional:"" help:"Of another key than that in use: one that was revoked or replaced."`
+	Secret         bool           `help:"The secret key, locked with a passphrase."`
+	Binary         bool           `help:"Binary instead of armored."`
+	PassphraseFile string         `placeholder:"FILE" help:"The passphrase to lock it with; asked for otherwise."`
 }
 
 func (c *keyExport) runState(ctx context.Context, e *env, s *state) error {
 	if !c.Secret {
-		cert, err := s.keys.Certificate(ctx, c.Address.Address)
+		cert, err := s.ownCertificate(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint))
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.Address, err)
+			return err
 		}
 		return writeCertificate(e, cert, c.Binary)
 	}
@@ -134,16 +135,43 @@ func (c *keyExport) runState(ctx context.Context, e *env, s *state) error {
 	}
 	var out []byte
 	if c.Binary {
-		out, err = s.keys.Export(ctx, c.Address.Address, []byte(pass))
+		out, err = s.keys.Export(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint), []byte(pass))
 	} else {
 		var armored string
-		armored, err = s.keys.ExportArmored(ctx, c.Address.Address, []byte(pass))
+		armored, err = s.keys.ExportArmored(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint), []byte(pass))
 		out = []byte(armored)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Address, err)
+		return noSuchKey(c.Address.Address, err)
 	}
 	_, err = e.stdout.Write(out)
+	return err
+}
+
+// ownCertificate is that of an own key of an address: of the one that signs where no
+// fingerprint is given.
+func (s *state) ownCertificate(ctx context.Context, a address.Address, f pgp.Fingerprint) (*pgp.Certificate, error) {
+	if f == "" {
+		cert, err := s.keys.Certificate(ctx, a)
+		return cert, noSuchKey(a, err)
+	}
+	all, err := s.keys.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range all {
+		if k.Address == a.Key() && k.Certificate.Fingerprint() == f {
+			return k.Certificate, nil
+		}
+	}
+	return nil, noSuchKey(a, fmt.Errorf("%s of %s: %w", f, a, keyring.ErrNoKey))
+}
+
+// noSuchKey says what to do where an address lacks a key.
+func noSuchKey(a address.Address, err error) error {
+	if errors.Is(err, keyring.ErrNoKey) {
+		return fmt.Errorf("%w (see: letterlock key list; make one with: letterlock key generate %s)", err, a)
+	}
 	return err
 }
 
@@ -189,6 +217,9 @@ func (c *keyList) runState(ctx context.Context, e *env, s *state) error {
 		use := "decrypts old mail"
 		if k.Active {
 			use = "in use"
+		}
+		if k.Usable != "yes" {
+			use += ", " + k.Usable
 		}
 		e.printf("%s  %s  expires %s  %s\n", k.Fingerprint, k.Address, k.expiry(), use)
 	}

@@ -26,7 +26,7 @@ func (c *keyPublish) runState(ctx context.Context, e *env, s *state) error {
 	a := c.Address.Address
 	cert, err := s.keys.Certificate(ctx, a)
 	if err != nil {
-		return fmt.Errorf("%s: %w (make one with: letterlock key generate %s)", a, err, a)
+		return noSuchKey(a, err)
 	}
 	if c.VKS != "" {
 		return s.publishVKS(ctx, e, c.VKS, a, cert)

@@ -23,12 +23,12 @@ func (c *keyRevoke) runState(ctx context.Context, e *env, s *state) error {
 	a := c.Address.Address
 	cert, err := s.keys.Revoke(ctx, a, pgp.Fingerprint(c.Fingerprint), pgp.Reason(c.Reason))
 	if err != nil {
-		return fmt.Errorf("%s: %w", a, err)
+		return noSuchKey(a, err)
 	}
 	e.printf("Revoked: %s\n", cert.Fingerprint())
 	switch err := s.publishRevocation(ctx, cert); {
 	case errors.Is(err, store.ErrNoRow):
-		e.printf("Publish it where the certificate was published: letterlock key export %s\n", a)
+		e.printf("Publish it where the certificate was published: letterlock key export %s %s\n", a, cert.Fingerprint())
 	case err != nil:
 		return fmt.Errorf("it is revoked here, but our own directory does not say so yet: %w", err)
 	default:

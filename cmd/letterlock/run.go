@@ -33,7 +33,7 @@ type cli struct {
 	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
 	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show, publish, revoke."`
 	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
-	CA      caCmd       `cmd:"" name:"ca" help:"The key with which an organisation certifies those of its people: init, certify, publish."`
+	CA      caCmd       `cmd:"" name:"ca" help:"The key with which an organisation certifies those of its people: init, certify, withdraw, publish."`
 	Alarm   alarmCmd    `cmd:"" help:"Is somebody served a false key for your address? list, check, dismiss."`
 	Keydir  keydirCmd   `cmd:"" help:"The certificates that this installation publishes: add, remove, import, export, init, receive, invite."`
 	Queue   queueCmd    `cmd:"" help:"Mail that is on its way: list, show, retry, drop, release."`
@@ -97,8 +97,13 @@ func parse(args []string, stdout, stderr io.Writer) (c *cli, command any, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help": // letterlock help COMMAND, as many programs have it
+		args = append(args[1:len(args):len(args)], "--help")
+	case args[0] == "version" && len(args) == 1:
+		args = []string{"--version"}
 	}
 	k, err := p.Parse(args)
 	if err != nil {

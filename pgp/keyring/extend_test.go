@@ -73,7 +73,7 @@ func TestExtendDueAfterMoving(t *testing.T) {
 	from, _ := open(t)
 	alice := addr(t, "alice@example.org")
 	must[*pgp.Certificate](t)(from.Generate(ctx, alice, ""))
-	keys, err := pgp.ParseKeys(must[[]byte](t)(from.Export(ctx, alice, nil)), nil)
+	keys, err := pgp.ParseKeys(must[[]byte](t)(from.Export(ctx, alice, "", nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,10 +118,10 @@ func (r *Ring) Decrypter(ctx context.Context, addresses ...address.Address) (pgp
 	return pgp.Keys(append(first, rest...)...), nil
 }
 
-// Export is the active key of an address, binary, locked with the passphrase
-// unless that is empty.
-func (r *Ring) Export(ctx context.Context, a address.Address, passphrase []byte) ([]byte, error) {
-	k, err := r.active(ctx, a)
+// Export is a key of an address, the active one where f is "", binary, locked with
+// the passphrase unless that is empty; ErrNoKey if it isn't here.
+func (r *Ring) Export(ctx context.Context, a address.Address, f pgp.Fingerprint, passphrase []byte) ([]byte, error) {
+	k, err := r.one(ctx, a, f)
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +129,8 @@ func (r *Ring) Export(ctx context.Context, a address.Address, passphrase []byte)
 }
 
 // ExportArmored is Export in ASCII armor.
-func (r *Ring) ExportArmored(ctx context.Context, a address.Address, passphrase []byte) (string, error) {
-	k, err := r.active(ctx, a)
+func (r *Ring) ExportArmored(ctx context.Context, a address.Address, f pgp.Fingerprint, passphrase []byte) (string, error) {
+	k, err := r.one(ctx, a, f)
 	if err != nil {
 		return "", err
 	}
@@ -168,6 +168,23 @@ func (r *Ring) Forget() {
 	}
 	r.state++
 	clear(r.open)
+}
+
+// one is the key of that fingerprint, or the active one.
+func (r *Ring) one(ctx context.Context, a address.Address, f pgp.Fingerprint) (*pgp.Key, error) {
+	if f == "" {
+		return r.active(ctx, a)
+	}
+	keys, err := r.keys(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range keys {
+		if h.key.Fingerprint() == f {
+			return h.key, nil
+		}
+	}
+	return nil, fmt.Errorf("%s of %s: %w", f, a, ErrNoKey)
 }
 
 func (r *Ring) active(ctx context.Context, a address.Address) (*pgp.Key, error) {

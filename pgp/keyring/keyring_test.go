@@ -99,7 +99,7 @@ func TestRingImport(t *testing.T) {
 	to, _ := open(t)
 	alice := addr(t, "alice@example.org")
 	cert := must[*pgp.Certificate](t)(from.Generate(ctx, alice, ""))
-	armored := must[string](t)(from.ExportArmored(ctx, alice, []byte("word-canary")))
+	armored := must[string](t)(from.ExportArmored(ctx, alice, "", []byte("word-canary")))
 	keys, err := pgp.ParseKeys([]byte(armored), func(*pgp.Certificate) ([]byte, error) { return []byte("word-canary"), nil })
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func TestRingForget(t *testing.T) {
 	if got := must[*pgp.Certificate](t)(r.Certificate(ctx, alice)); got.Fingerprint() != want.Fingerprint() {
 		t.Errorf("after Forget: %s", got.Fingerprint())
 	}
-	if b := must[[]byte](t)(r.Export(ctx, alice, nil)); len(b) == 0 || bytes.Equal(b, make([]byte, len(b))) {
+	if b := must[[]byte](t)(r.Export(ctx, alice, "", nil)); len(b) == 0 || bytes.Equal(b, make([]byte, len(b))) {
 		t.Error("after Forget the key is empty")
 	}
 }
