@@ -78,10 +78,14 @@ func (s *state) setPassword(ctx context.Context, e *env, b *config.Bridge, file 
 	} else {
 		err = s.login.SetUpstreamPassword(ctx, b.Account, p)
 	}
-	if err == nil {
-		s.tryPassword(ctx, e, b, p)
+	if err != nil {
+		return err
 	}
-	return err
+	s.tryPassword(ctx, e, b, p)
+	if x := s.bridges.indexers[b.Account.Key()]; x != nil {
+		x.Wake() // it may have been waiting for this
+	}
+	return nil
 }
 
 type accountPassword struct {

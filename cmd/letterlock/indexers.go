@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func (k *indexing) make(b *config.Bridge) error {
 		return err
 	}
 	k.x, err = index.NewIndexer(index.IndexerConfig{
-		Library: library, Logger: k.s.log,
+		Library: library, Logger: k.s.log.With("account", k.account.Key()),
 		Dial:   func(ctx context.Context) (net.Conn, error) { return k.now.Load().IMAP.Server.Dial(ctx) },
 		Client: func(conn net.Conn) (*imapclient.Client, error) { return imapOver(k.now.Load().IMAP.Server, conn) },
 		Login: func(ctx context.Context, c *imapclient.Client) error {
@@ -83,7 +84,10 @@ func (k *indexing) make(b *config.Bridge) error {
 			if err != nil {
 				return err
 			}
-			return imapLogin(c, k.now.Load().UpstreamUser, password)
+			if err = refusal(imapLogin(c, k.now.Load().UpstreamUser, password)); errors.Is(err, errPassword) {
+				err = fmt.Errorf("%w (give another with: letterlock account password %s)", err, k.account)
+			}
+			return err
 		},
 	})
 	return err
