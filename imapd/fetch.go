@@ -41,12 +41,21 @@ func (s *session) fetch(c *wire.Command) error {
 			return err
 		}
 	}
+	// What we ask on our own by UID may bring one too, so that it is asked before.
+	if err := s.changedSince(c); err != nil {
+		return err
+	}
+	if content && s.selected().lib.Load() != nil {
+		if ok, err := s.know(s.selected()); err != nil {
+			return err
+		} else if !ok {
+			s.local(c.Tag, "NO [UNAVAILABLE] the upstream server doesn't tell its UIDs")
+			return nil
+		}
+	}
 	set, ok := s.set(c, uid)
 	if !ok {
 		return nil
-	}
-	if err := s.changedSince(c); err != nil {
-		return err
 	}
 	j := &fetchJob{s: s, box: s.selected(), items: items, uid: uid, set: set}
 	if len(c.Args) == 3 {
@@ -73,16 +82,11 @@ func knownModifiers(list []wire.Token) bool {
 	return true
 }
 
-// fetchContent chooses between the two ways for content.
+// fetchContent chooses between the two ways for content. The UIDs of all messages
+// are known.
 func (s *session) fetchContent(c *wire.Command, j *fetchJob) error {
 	if lib := j.box.lib.Load(); lib != nil {
 		parsed, _ := wire.ParseSet(j.set)
-		if ok, err := s.know(j.box); err != nil {
-			return err
-		} else if !ok {
-			s.local(c.Tag, "NO [UNAVAILABLE] the upstream server doesn't tell its UIDs")
-			return nil
-		}
 		uids := j.box.view.resolve(parsed, j.uid)
 		if slices.ContainsFunc(j.items, nearHeader) {
 			j.reads = uids

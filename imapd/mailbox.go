@@ -19,6 +19,7 @@ type selected struct {
 	name     string
 	view     *view
 	readOnly atomic.Bool
+	answered atomic.Bool // SELECT was: what comes is of this mailbox
 	open     atomic.Bool // SELECT is complete: what comes is news
 
 	// What the responder learned while it was selected; read by the command
@@ -97,6 +98,7 @@ func (s *session) selectMailbox(c *wire.Command) error {
 	box := &selected{name: c.Args[0].Text(), view: &view{}}
 	s.box.Store(box)
 	p := &pending{quiet: true}
+	p.tagged = func(line []byte) []byte { box.answered.Store(true); return line }
 	if err := s.relay.send(c.Out(), p); err != nil {
 		return err
 	}

@@ -27,14 +27,6 @@ func (s *session) search(c *wire.Command) error {
 	}
 	box := s.selected()
 	lib := box.lib.Load()
-	renumber := false
-	if box.view.differs() { // RFC 3501, Section 7.4.1: an EXPUNGE may not be told now
-		if err := s.relay.barrier(); err != nil {
-			return err
-		}
-		renumber = !uid && box.view.differs()
-		q.Renumber(box.view.upstream)
-	}
 	if lib == nil && box.view.differs() {
 		s.local(c.Tag, "NO [UNAVAILABLE] the mailbox changed: say NOOP first")
 		return nil
@@ -42,14 +34,23 @@ func (s *session) search(c *wire.Command) error {
 	if lib == nil {
 		return s.forwardSearch(c.Tag, uid, c.Out())
 	}
-	j := &fetchJob{s: s, box: box, lib: lib, uid: uid}
+	if ok, err := s.know(box); err != nil || !ok {
+		return s.searchFailed(c, firstError(err, func() error { return errNoUIDs }))
+	}
+	// From here on we ask by sequence numbers, so that no EXPUNGE comes.
+	j := &fetchJob{s: s, box: box, lib: lib}
 	if q.LooksInside() {
 		if err := j.prepare(q); err != nil {
 			return s.searchFailed(c, err)
 		}
 	}
-	if ok, err := s.know(box); err != nil || !ok {
-		return s.searchFailed(c, firstError(err, func() error { return errNoUIDs }))
+	renumber := false
+	if box.view.differs() { // RFC 3501, Section 7.4.1: an EXPUNGE may not be told now
+		if err := s.relay.barrier(); err != nil {
+			return err
+		}
+		renumber = !uid && box.view.differs()
+		q.Renumber(box.view.upstream)
 	}
 	uids := box.view.all()
 	scope := search.Scope{
@@ -197,13 +198,8 @@ func joinSearch(a, b []byte) []byte {
 }
 
 // prepare classifies every message and opens the encrypted ones that a search
-// may find, as far as that was not done.
+// may find, as far as that was not done. The UIDs of all messages are known.
 func (j *fetchJob) prepare(q *search.Query) error {
-	if ok, err := j.s.know(j.box); err != nil {
-		return err
-	} else if !ok {
-		return errNoUIDs
-	}
 	uids := j.box.view.all()
 	if fresh := j.lib.Unclassified(uids); len(fresh) > 0 {
 		if err := j.classifyFirst(fresh); err != nil {

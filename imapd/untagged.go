@@ -31,6 +31,8 @@ func (s *session) untagged(h wire.Head) error {
 		return s.flagsResponse()
 	case h.Name == "ESEARCH":
 		return s.esearchResponse()
+	case box != nil && !box.answered.Load() && ofOldMailbox(h, box):
+		return rr.Copy(nil)
 	case h.HasNum && h.Name == "FETCH" && box != nil:
 		return s.fetchResponse(h.Number, box, r.jobs())
 	case h.HasNum && h.Name == "EXISTS" && box != nil:
@@ -60,6 +62,21 @@ func (s *session) untagged(h wire.Head) error {
 		return nil
 	}
 	return s.passOn(h)
+}
+
+// ofOldMailbox tells whether a response that comes before SELECT is answered is of the
+// mailbox that was open before: what is not there yet can't go. A count may be of
+// either; the last one is of the new mailbox.
+func ofOldMailbox(h wire.Head, box *selected) bool {
+	switch h.Name {
+	case "EXISTS":
+		box.view.reset()
+	case "FETCH":
+		return int(h.Number) > box.view.len()
+	case "EXPUNGE", "EXPUNGED":
+		return true
+	}
+	return false
 }
 
 // statusResponse passes an untagged OK, NO, BAD or BYE on.

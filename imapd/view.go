@@ -38,6 +38,13 @@ func (v *view) exists(n uint32) (client uint32, ok bool) {
 	return n + uint32(len(v.gone)), true
 }
 
+// reset forgets what was counted.
+func (v *view) reset() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.uids, v.gone = nil, nil
+}
+
 // expunge notes that a message is gone and gives its UID. The client is told
 // later, by flush.
 func (v *view) expunge(seq uint32) (uid uint32, ok bool) {
