@@ -222,12 +222,9 @@ func (s *session) login(tag, user, password string) error {
 	s.relay = newRelay(s)
 	s.log.Info("login")
 	s.local(tag, "OK [CAPABILITY "+s.capabilities()+"] logged in")
-	if err := s.introduce(); err != nil {
-		return err
-	}
-	go s.relay.respond()
+	go s.relay.respond() // before anything can fail: whoever ends the session waits for it
 	go s.relay.keepAlive()
-	return nil
+	return s.introduce()
 }
 
 func hint(err error) string {

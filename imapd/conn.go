@@ -17,9 +17,13 @@ type patientConn struct {
 	net.Conn
 	read, write atomic.Int64 // time.Duration
 	beforeRead  func()
+	// patience stands for read where it is set. Whoever changes what it says shortens
+	// the deadline of a read under way after that.
+	patience func() time.Duration
+	failed   atomic.Bool // to write
 	// woken is asked by the goroutine that reads, after wake: an error ends the
 	// read, and is what it returns. nil goes on reading. Where it is set, nobody else
-	// shortens the deadline of a read.
+	// shortens the deadline of a read, and patience is nil.
 	woken  func() error
 	waking atomic.Bool // wake was called
 	// quiet is set by the goroutine that reads; the first byte clears it.
@@ -38,8 +42,12 @@ func (p *patientConn) Read(b []byte) (int, error) {
 		p.beforeRead()
 	}
 	for {
-		until := time.Now().Add(time.Duration(p.read.Load()))
+		patience := p.patient()
+		until := time.Now().Add(patience)
 		_ = p.Conn.SetReadDeadline(until)
+		if p.patient() < patience {
+			continue // it was shortened before the deadline was set
+		}
 		if p.waking.Swap(false) { // after the deadline was set, which wake cuts short
 			if err := p.woken(); err != nil {
 				return 0, err
@@ -56,9 +64,24 @@ func (p *patientConn) Read(b []byte) (int, error) {
 	}
 }
 
+// patient is how long a read may take.
+func (p *patientConn) patient() time.Duration {
+	if p.patience != nil {
+		return p.patience()
+	}
+	return time.Duration(p.read.Load())
+}
+
+// Write implements net.Conn. What was not written whole is followed by nothing: the
+// connection is closed then, so that whoever reads notices too.
 func (p *patientConn) Write(b []byte) (int, error) {
 	_ = p.Conn.SetWriteDeadline(time.Now().Add(time.Duration(p.write.Load())))
-	return p.Conn.Write(b)
+	n, err := p.Conn.Write(b)
+	if err != nil {
+		p.failed.Store(true)
+		_ = p.Conn.Close()
+	}
+	return n, err
 }
 
 // wake has whoever reads next ask woken, and with now whoever reads at the moment:
@@ -71,7 +94,7 @@ func (p *patientConn) wake(now bool) {
 }
 
 // output is what goes to the client. Whoever writes a response holds it from
-// its first to its last byte.
+// its first to its last byte, or breaks it off.
 type output struct {
 	sync.Mutex
 	w    *bufio.Writer // guarded by Mutex
@@ -95,6 +118,20 @@ func (s stamped) Write(b []byte) (int, error) {
 	s.o.last.Store(time.Now().UnixNano())
 	return n, err
 }
+
+// breakOff ends the output within a response: what is written after it, BYE for one,
+// goes nowhere, since a client would take it for the rest of a literal. The caller
+// holds o.
+func (o *output) breakOff() {
+	_ = o.w.Flush()
+	o.w.Reset(nowhere{})
+}
+
+type nowhere struct{}
+
+func (nowhere) Write([]byte) (int, error) { return 0, errBrokenOff }
+
+var errBrokenOff = errors.New("a response to the client was broken off")
 
 // line writes one response, given without its line end.
 func (o *output) line(s string) {

@@ -59,6 +59,7 @@ type responseWriter struct {
 	uid   uint32  // 0 until known
 	o     *output // held since the first item
 	first bool    // held, but no item is written yet
+	ended bool    // nothing is missing of what was written
 	class pgp.Class
 	// held is a UID that we asked for. Only the answer to the client's FETCH is
 	// given without it, not what the upstream tells beside (RFC 7162, Section 3.2.3).
@@ -96,14 +97,20 @@ func (w *responseWriter) end() error {
 		_ = w.text([]byte("UID"), w.held)
 	}
 	_, err := w.o.w.WriteString(")\r\n")
+	w.ended = err == nil
 	return err
 }
 
+// release ends the hold on the output.
 func (w *responseWriter) release() {
-	if w.o != nil {
-		w.s.relay.release()
-		w.o = nil
+	if w.o == nil {
+		return
 	}
+	if !w.ended {
+		w.o.breakOff()
+	}
+	w.s.relay.release()
+	w.o = nil
 }
 
 // text writes an item whose value is text.

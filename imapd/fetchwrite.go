@@ -28,12 +28,16 @@ func (j *fetchJob) write(k *kept, row *index.Row, m *render.Message) {
 		return
 	}
 	w := &responseWriter{s: j.s, box: j.box, jobs: []*fetchJob{j}, uid: k.uid, class: pgp.Encrypted, o: o}
+	defer func() {
+		if !w.ended { // by a panic, too
+			o.breakOff()
+			j.s.cut()
+		}
+	}()
 	_, _ = o.w.WriteString("* " + itoa(int64(number)) + " FETCH (")
 	w.first = true
 	if err := j.writeItems(w, k, row, m); err != nil {
-		// The response is cut in the middle: nothing may follow it.
 		j.s.log.Warn("rendering could not be read", "uid", k.uid, "reason", reason(err))
-		j.s.cut()
 	}
 }
 

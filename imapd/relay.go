@@ -69,23 +69,26 @@ var errEnded = errors.New("upstream connection ended")
 func newRelay(s *session) *relay {
 	r := &relay{s: s, done: make(chan struct{}), gone: make(chan struct{})}
 	r.cond = sync.NewCond(&r.mu)
-	s.up.conn.beforeRead = r.beforeRead
+	s.up.conn.beforeRead, s.up.conn.patience = r.beforeRead, r.patience
 	return r
 }
 
 // beforeRead sends what the client waits for, before the responder blocks.
 func (r *relay) beforeRead() {
-	patience := r.s.srv.c.IdleTimeout
-	if p := r.head(); p != nil && p.continued == nil {
-		patience = r.s.srv.c.IOTimeout
-	}
-	r.s.up.conn.read.Store(int64(patience))
 	if r.holding {
 		_ = r.s.out.w.Flush()
 		return
 	}
 	defer r.s.forgetNow()
 	_ = r.s.out.flush()
+}
+
+// patience is how long the upstream may say nothing.
+func (r *relay) patience() time.Duration {
+	if p := r.head(); p != nil && p.continued == nil {
+		return r.s.srv.c.IOTimeout
+	}
+	return r.s.srv.c.IdleTimeout
 }
 
 // hold begins a response to the client.
@@ -215,6 +218,20 @@ func (r *relay) enqueue(p *pending) error {
 	p.cont = make(chan struct{}, 1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.room(); err != nil {
+		return err
+	}
+	if len(r.queue) == 0 && p.continued == nil {
+		r.busy = time.Now()
+		// The responder may be waiting with an idle client's patience.
+		_ = r.s.up.conn.SetReadDeadline(time.Now().Add(r.s.srv.c.IOTimeout))
+	}
+	r.queue = append(r.queue, p)
+	return nil
+}
+
+// room waits until there is room in the queue. The caller holds mu.
+func (r *relay) room() error {
 	for len(r.queue) >= maxInFlight && r.err == nil {
 		r.mu.Unlock()
 		err := r.s.up.w.Flush()
@@ -226,21 +243,17 @@ func (r *relay) enqueue(p *pending) error {
 			r.cond.Wait()
 		}
 	}
-	if r.err != nil {
-		return r.err
-	}
-	if len(r.queue) == 0 && p.continued == nil {
-		r.busy = time.Now()
-		// The responder may be waiting with an idle client's patience.
-		_ = r.s.up.conn.SetReadDeadline(time.Now().Add(r.s.srv.c.IOTimeout))
-	}
-	r.queue = append(r.queue, p)
-	return nil
+	return r.err
 }
 
-// local answers without the upstream, after what is under way.
+// local answers without the upstream, after what is under way. Run by the command
+// goroutine.
 func (r *relay) local(answer string) {
 	r.mu.Lock()
+	if err := r.room(); err != nil && len(r.queue) > 0 {
+		r.mu.Unlock()
+		return // what it would come behind is not answered either
+	}
 	if len(r.queue) > 0 {
 		r.queue = append(r.queue, &pending{complete: true, answer: []byte(answer)})
 		r.mu.Unlock()
@@ -265,7 +278,8 @@ func (r *relay) barrier() error {
 	return r.err
 }
 
-// logout ends the upstream connection politely, after what is under way.
+// logout ends the upstream connection politely, after what is under way. It doesn't
+// wait long for an upstream that says nothing.
 func (r *relay) logout() {
 	if r.barrier() != nil {
 		return
@@ -273,7 +287,8 @@ func (r *relay) logout() {
 	p := &pending{untagged: func(h wire.Head) (bool, error) {
 		return true, r.s.up.r.Copy(nil)
 	}}
-	_ = r.s.up.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	late := time.AfterFunc(r.s.srv.c.KeepAlive/2, func() { _ = r.s.up.conn.Close() })
+	defer late.Stop()
 	_, _, _ = r.run((&wire.Out{}).String("LOGOUT"), p)
 }
 

@@ -38,9 +38,7 @@ func (r *relay) safely() (err error) {
 		if p := recover(); p != nil {
 			r.s.log.Error("session ended by a fault of ours", "panic", mishap.Text(p), "stack", string(debug.Stack()))
 			err = errEnded
-			if r.holding {
-				r.release()
-			}
+			r.abandon()
 		}
 	}()
 	for {
@@ -49,11 +47,17 @@ func (r *relay) safely() (err error) {
 			return err
 		}
 		if err := r.response(h); err != nil {
-			if r.holding {
-				r.release()
-			}
+			r.abandon()
 			return err
 		}
+	}
+}
+
+// abandon ends a response that nobody ended.
+func (r *relay) abandon() {
+	if r.holding {
+		r.s.out.breakOff()
+		r.release()
 	}
 }
 

@@ -130,7 +130,10 @@ func (s *session) run(ctx context.Context) {
 	})
 	defer late.Stop()
 	err := s.loop()
-	if s.relay != nil && s.relay.over() {
+	if errors.Is(err, io.EOF) {
+		s.answerRest()
+	}
+	if s.relay != nil && (s.relay.over() || s.up.conn.failed.Load()) {
 		s.lost() // whoever notices first says so
 	}
 	if !errors.Is(err, errLogout) && !errors.Is(err, io.EOF) {
@@ -169,6 +172,20 @@ func (s *session) loop() error {
 			return errors.New("client says nothing that means anything")
 		}
 	}
+}
+
+// answerRest waits for the answers to what a client has sent that says no more. One
+// that ends in IDLE waits for none.
+func (s *session) answerRest() {
+	if s.relay == nil {
+		return
+	}
+	if p := s.relay.head(); p == nil || p.continued != nil {
+		return
+	}
+	late := time.AfterFunc(byeTime, s.cut)
+	defer late.Stop()
+	_ = s.relay.barrier()
 }
 
 // refuse answers a command that could not be read.

@@ -1,0 +1,155 @@
+package imapd_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"letterlock.org/letterlock/imapd"
+)
+
+// refusing is a connection on which what begins with a command cannot be written.
+type refusing struct {
+	net.Conn
+	command string
+}
+
+func (r refusing) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(r.command)) {
+		return 0, errors.New("broken")
+	}
+	return r.Conn.Write(b)
+}
+
+// TestUpstreamThatGoesAtTheLogin: an upstream that is gone before it was told who we
+// are leaves no session that never ends, which a shutdown would wait for.
+func TestUpstreamThatGoesAtTheLogin(t *testing.T) {
+	d := (&double{caps: "IMAP4rev1 AUTH=PLAIN SASL-IR ID"}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(_ *imapd.Config, a *imapd.Account) {
+		a.Dial = func(ctx context.Context) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", d.addr)
+			return refusing{conn, " ID ("}, err
+		}
+	})
+	talk(t, dial(t, b.addr), "S: * OK*\nC: a LOGIN "+user+" "+password+"\nS: a OK*\nS: * BYE [UNAVAILABLE]*\nS: EOF")
+	for deadline := time.Now().Add(10 * time.Second); b.server.Sessions() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the session doesn't end")
+		}
+	}
+}
+
+// TestUpstreamThatGoesInALiteral: what a client has of a message then is the
+// beginning of the message; no BYE of ours stands in for what is missing.
+func TestUpstreamThatGoesInALiteral(t *testing.T) {
+	const want = "* 1 FETCH (UID 10 BODY[TEXT] {60}\r\nabc"
+	d := (&double{hangs: "BODY", answer: func(c string) string {
+		if strings.Contains(c, "BODY") {
+			return want
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	if err := classifyPlain(b, 7, 10, 11, 12); err != nil {
+		t.Fatal(err)
+	}
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	c.send("x UID FETCH 10 (BODY.PEEK[TEXT])\r\n")
+	if got, _ := io.ReadAll(c.r); string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLogoutFromASilentUpstream: the client is let go all the same.
+func TestLogoutFromASilentUpstream(t *testing.T) {
+	d := (&double{answer: func(c string) string {
+		if c == "LOGOUT" {
+			return "-"
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = 200 * time.Millisecond })
+	c := login(t, b.addr, user, password)
+	c.send("x LOGOUT\r\n")
+	begin := time.Now()
+	if got := c.until("x"); !strings.HasPrefix(got[len(got)-2], "* BYE") {
+		t.Errorf("%q", got)
+	}
+	if waited := time.Since(begin); waited > 20*time.Second { // the upstream hangs up after 30
+		t.Errorf("after %v", waited)
+	}
+}
+
+// pipes is a listener for connections within the process, which hold no bytes.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+// dialPipe connects to a bridge by a connection that holds no bytes.
+func dialPipe(t testing.TB, b *bridge) net.Conn {
+	t.Helper()
+	theirs, ours := net.Pipe()
+	l := make(pipes, 1)
+	l <- theirs
+	done := make(chan struct{})
+	go func() { defer close(done); _ = b.server.Serve(t.Context(), l, false) }()
+	t.Cleanup(func() { ours.Close(); close(l); <-done })
+	_ = ours.SetDeadline(time.Now().Add(30 * time.Second))
+	return ours
+}
+
+// TestClientThatReadsNothing: what could not be written to a client is followed by
+// nothing, so that its session ends, and is not one that hears and never answers.
+func TestClientThatReadsNothing(t *testing.T) {
+	d := (&double{}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.IOTimeout = 100 * time.Millisecond })
+	conn := dialPipe(t, b)
+	read := make([]byte, 1000)
+	_, _ = conn.Read(read)
+	_, _ = io.WriteString(conn, "a LOGIN "+user+" "+password+"\r\n")
+	_, _ = conn.Read(read)
+	_, _ = io.WriteString(conn, "b XYZZY\r\n") // the answer to which finds nobody
+	var err error
+	if _, err = io.WriteString(conn, "c XYZZY\r\n"); err == nil {
+		_, err = conn.Read(read)
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the session goes on: %v", err)
+	}
+}
+
+// TestClientThatSaysNoMore: commands that were sent before the end are answered.
+func TestClientThatSaysNoMore(t *testing.T) {
+	begun, answer := make(chan bool), make(chan bool)
+	d := (&double{answer: func(c string) string {
+		if c == "NOOP" {
+			begun <- true
+			<-answer
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	c.send("x NOOP\r\ny XYZZY\r\n")
+	if err := c.conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	time.AfterFunc(50*time.Millisecond, func() { close(answer) }) // after the end was seen
+	talk(t, c, "S: x OK done\nS: y BAD*\nS: EOF")
+}
