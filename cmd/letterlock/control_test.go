@@ -2,11 +2,13 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,6 +105,56 @@ func TestControlOfAnotherUserIsRefused(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "not a socket of this user") {
 		t.Errorf("it says %q, %v", out, err)
+	}
+}
+
+// root asks the service whose state directory it is, and what root makes there before
+// the service has begun, the service can open.
+func TestAnAdministratorAndAService(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can look after another user's service")
+	}
+	l, config := fakeServe(t)
+	dir := filepath.Dir(config)
+	for _, file := range []string{dir, l.Addr().String()} {
+		if err := os.Chown(file, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		json.NewDecoder(c).Decode(&struct{}{})
+		json.NewEncoder(c).Encode(map[string]int{"exit": 3})
+	}()
+	command := func(want int) {
+		t.Helper()
+		cmd := exec.Command("letterlock", "key", "generate", "alice@example.org")
+		cmd.Env = append(os.Environ(), "LETTERLOCK_CONFIG="+config)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("exit code is %d, want %d: %s", got, want, out)
+		}
+	}
+	command(3) // as the one who answers says
+	l.Close()
+	key := filepath.Join(t.TempDir(), "key")
+	text := "state_dir = \"" + dir + "\"\nunlock = \"key-file:" + key + "\"\n"
+	if err := errors.Join(os.WriteFile(key, []byte(strings.Repeat("5a", 32)), 0o600), os.WriteFile(config, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	command(0)
+	for _, name := range []string{"lock", "letterlock.db", "ca.pem"} {
+		st, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid := st.Sys().(*syscall.Stat_t).Uid; uid != 65534 {
+			t.Errorf("%s belongs to user %d, not to the one whose directory it is in", name, uid)
+		}
 	}
 }
 

@@ -5,20 +5,19 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 
 	"letterlock.org/letterlock/internal/config"
 )
 
 // exposed tells, for a person, where other users of this machine could read what
-// is secret or change what is kept.
-func exposed(c *config.Config) (out []string) {
+// is secret or change what is kept. serving tells that it is so all the time.
+func exposed(c *config.Config, serving bool) (out []string) {
 	st, err := os.Stat(c.StateDir)
 	if err == nil && st.Mode().Perm()&0o022 != 0 {
 		out = append(out, fmt.Sprintf("others may write in state_dir, and could put files of theirs in the place of ours (run: chmod go-w %s)", c.StateDir))
 	}
-	if err == nil && foreign(st) {
-		out = append(out, fmt.Sprintf("state_dir belongs to another user, who can put files of theirs in the place of ours (run: chown %d %s)", os.Geteuid(), c.StateDir))
+	if err == nil && foreign(st) && (serving || os.Geteuid() != 0) { // root may look after a service
+		out = append(out, fmt.Sprintf("state_dir belongs to another user, who can put files of theirs in the place of ours (run serve as that user, or: chown %d %s)", os.Geteuid(), c.StateDir))
 	}
 	for _, file := range secretFiles(c) {
 		// A group may be meant to read it: that of the service, say.
@@ -30,15 +29,15 @@ func exposed(c *config.Config) (out []string) {
 }
 
 func (s *state) warnOfExposure() {
-	for _, what := range exposed(s.cfg.Load()) {
+	for _, what := range exposed(s.cfg.Load(), true) {
 		s.log.Warn(what)
 	}
 }
 
 // foreign tells whether a file belongs to neither us nor root.
 func foreign(st fs.FileInfo) bool {
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	return ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid()
+	owner, ok := ownerOf(st)
+	return ok && owner != 0 && owner != os.Geteuid()
 }
 
 // secretFiles are those that the configuration names.

@@ -99,6 +99,9 @@ func openState(ctx context.Context, cfg *config.Config, again int, log *slog.Log
 	file := filepath.Join(cfg.StateDir, storeName)
 	_, err := os.Stat(file)
 	exists := err == nil
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("looking for the store: %w (run the command as the user that runs serve)", err)
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("looking for the store: %w", err)
 	}
@@ -112,6 +115,7 @@ func openState(ctx context.Context, cfg *config.Config, again int, log *slog.Log
 			return nil, fmt.Errorf("making state_dir: %w", err)
 		}
 	}
+	given := adoptIn(cfg.StateDir)
 	unlock, err := lock(ctx, cfg.StateDir, again)
 	if err != nil {
 		return nil, err
@@ -124,7 +128,8 @@ func openState(ctx context.Context, cfg *config.Config, again int, log *slog.Log
 	if err := publishCA(filepath.Join(cfg.StateDir, caName), s.tls.PEM()); err != nil {
 		return nil, errors.Join(fmt.Errorf("writing the local CA certificate: %w", err), s.Close(), unlock())
 	}
-	s.close = append([]func() error{unlock}, s.close...)
+	_ = given.give()
+	s.close = append([]func() error{unlock, given.give}, s.close...)
 	return s, nil
 }
 

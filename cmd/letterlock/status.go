@@ -141,7 +141,7 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 	if n := j.Queue[queue.Unknown]; n > 0 {
 		j.problem("the answer of the mail server was lost for %d messages, so they may or may not have been sent (see: letterlock queue list)", n)
 	}
-	for _, what := range exposed(cfg) {
+	for _, what := range exposed(cfg, s.served) {
 		j.problem("%s", what)
 	}
 	if cfg.Rules.DryRun() {

@@ -16,3 +16,6 @@ const (
 	getTermios = unix.TIOCGETA
 	setTermios = unix.TIOCSETA
 )
+
+// giveFile is for Linux, where a service runs as a user of its own.
+func giveFile(string, int, int) error { return nil }

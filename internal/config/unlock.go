@@ -38,7 +38,8 @@ func splitUnlock(s string) (kind, where string, err error) {
 	return kind, where, nil
 }
 
-const saltName = "unlock.salt"
+// SaltName is the file in state_dir that a passphrase needs beside itself.
+const SaltName = "unlock.salt"
 
 // Key is the key of the store, by unlock. exists tells whether the store is
 // there already: then nothing is made. The error is ErrLocked.
@@ -96,7 +97,7 @@ func (c *Config) stretch(b []byte, exists bool) (key [32]byte, err error) {
 	if pass == "" {
 		return key, fmt.Errorf("%w: the passphrase is empty", ErrLocked)
 	}
-	file := filepath.Join(c.StateDir, saltName)
+	file := filepath.Join(c.StateDir, SaltName)
 	salt, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) && !exists {
 		salt = make([]byte, 32)
@@ -117,7 +118,7 @@ func (c *Config) stretch(b []byte, exists bool) (key [32]byte, err error) {
 func Credential(name string) ([]byte, error) {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
-		return nil, fmt.Errorf("credential %s: there are none here (CREDENTIALS_DIRECTORY is not set; systemd sets it for a unit with LoadCredential=%s:…)", name, name)
+		return nil, fmt.Errorf("credential %s: there are none here (CREDENTIALS_DIRECTORY is not set; systemd sets it for a unit with LoadCredential=%s:…; by hand: CREDENTIALS_DIRECTORY=FOLDER letterlock …)", name, name)
 	}
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {

@@ -24,7 +24,7 @@ func Lock(dir string) (io.Closer, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("locking the state directory: %w", err)
+		return nil, fmt.Errorf("locking the state directory: %w%s", err, foreign(path, err))
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
@@ -38,6 +38,22 @@ func Lock(dir string) (io.Closer, error) {
 		return nil, fmt.Errorf("writing %s: %w", path, err)
 	}
 	return f, nil
+}
+
+// foreign is what to do where a file can't be opened since it is another user's.
+func foreign(path string, err error) string {
+	if !errors.Is(err, syscall.EACCES) {
+		return ""
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Sprintf(" (its folder is not for user %d, as whom this runs; run it as the user that runs serve)", os.Geteuid())
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() {
+		return ""
+	}
+	return fmt.Sprintf(" (it belongs to user %d, and this runs as %d; run it as that user, or give all of it to this one: chown -R %d %s)", owner.Uid, os.Geteuid(), os.Geteuid(), filepath.Dir(path))
 }
 
 // holder is the process ID in f, or "unknown".
