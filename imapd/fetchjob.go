@@ -53,6 +53,7 @@ type fetchJob struct {
 	classes  map[uint32]pgp.Class // what was found, before it is stored
 	answered map[uint32]bool      // encrypted messages that are done
 	later    map[uint32]*kept     // encrypted, to be fetched for rendering
+	held     int                  // bytes of dynamic items that were kept of these; of the responder
 
 	workers     sync.WaitGroup
 	slots       chan struct{} // one for each worker
@@ -62,8 +63,12 @@ type fetchJob struct {
 	unavailable bool             // guarded by mu: something could not be opened for now
 }
 
-// maxItems bounds the items that are kept of one response.
-const maxItems = 50
+// Bounds of what is kept of the items that say nothing of content.
+const (
+	maxItems = 50        // of one response
+	maxItem  = 1 << 20   // bytes of one
+	maxHeld  = 256 << 20 // bytes of those of all messages that are to be opened
+)
 
 // kept is what a FETCH response brought of an encrypted message.
 type kept struct {
@@ -248,7 +253,7 @@ func (j *fetchJob) gather(f *wire.FetchReader, g *gathering, item wire.Item) err
 		j.decide(g)
 		return nil
 	case dynamic(item.Name):
-		if len(g.dynamic) >= maxItems {
+		if len(g.dynamic) >= maxItems || j.held > maxHeld || len(item.Value) > maxItem || item.Size > maxItem {
 			return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
 		}
 		name := bytes.Clone(item.Name)

@@ -1,9 +1,7 @@
 package imapd
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -52,71 +50,34 @@ func (j *fetchJob) again(uids []uint32, items string, take func(seq uint32) erro
 
 // laterResponse takes a message that is to be opened.
 func (j *fetchJob) laterResponse(seq uint32) error {
-	f, err := j.s.up.r.Fetch()
-	if err != nil {
-		return err
-	}
-	uid := j.box.view.uid(seq)
-	k := &kept{}
-	defer func() {
-		if k.raw != nil {
-			_ = k.raw.Close()
-		}
-	}()
-	var dynamic []dynamicItem
 	tooLarge, lost, none := false, false, false
-	for {
-		item, err := f.Next()
-		if j.s.noMore(err) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	return j.each(seq, func(f *wire.FetchReader, g *gathering, item wire.Item) (err error) {
 		switch {
-		case wire.EqualFold(item.Name, "UID"):
-			n, err := readUID(item.Value)
-			if err != nil || uid != 0 && n != uid {
-				return fmt.Errorf("%w: UID changed", wire.ErrDesync)
-			}
-			uid = n
-		case wire.EqualFold(item.Name, "FLAGS"), wire.EqualFold(item.Name, "MODSEQ"):
-			if len(dynamic) >= maxItems {
-				return fmt.Errorf("%w: FETCH of too many items", wire.ErrDesync)
-			}
-			if wire.EqualFold(item.Name, "MODSEQ") {
-				j.box.sawModSeq(item.Value)
-			}
-			dynamic = append(dynamic, dynamicItem{bytes.Clone(item.Name), bytes.Clone(item.Value)})
-		case wire.EqualFold(item.Name, "BODY[]") && k.raw == nil && item.Literal:
-			if k.raw, err = j.s.spool(f, nil, item.Size); err != nil {
-				return err
-			}
-			tooLarge = k.raw == nil && item.Size > j.s.spoolLimit()
-			lost = k.raw == nil
-		case wire.EqualFold(item.Name, "BODY[]") && !item.Literal:
+		case !wire.EqualFold(item.Name, "BODY[]") || g.raw != nil:
+		case !item.Literal:
 			none = true
+		default:
+			err = j.keepRaw(f, g, item)
+			lost = g.raw == nil
+			tooLarge = lost && item.Size > j.s.spoolLimit()
 		}
-	}
-	was := j.later[uid]
-	switch {
-	case len(dynamic) > 0 && j.merge(uid, dynamic):
-	case len(dynamic) > 0:
-		return j.dynamicOnly(&gathering{seq: seq, sawUID: true, kept: kept{uid: uid, dynamic: dynamic}})
-	}
-	if was == nil || k.raw == nil && !tooLarge {
-		if was != nil && none {
-			j.setAnswered(uid)
+		return err
+	}, func(g *gathering) error {
+		was := j.later[g.uid]
+		if was == nil || g.raw == nil && !tooLarge && !none && !lost {
+			return nil
+		}
+		j.setAnswered(g.uid)
+		switch {
+		case g.raw != nil || tooLarge:
+			raw := g.raw
+			g.raw = nil // the worker's now
+			j.work(&kept{uid: g.uid, dynamic: was.dynamic, news: was.news, raw: raw})
+		case none:
 			j.write(was, nil, nil)
-		}
-		if was != nil && lost {
-			j.setAnswered(uid)
+		default:
 			j.failed(was, errors.New("upstream gives no message"))
 		}
 		return nil
-	}
-	j.setAnswered(uid)
-	j.work(&kept{uid: uid, dynamic: was.dynamic, news: was.news, raw: k.raw})
-	k.raw = nil
-	return nil
+	})
 }

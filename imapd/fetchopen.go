@@ -68,10 +68,18 @@ func (j *fetchJob) gathered(g *gathering) error {
 	if j.later == nil {
 		j.later = map[uint32]*kept{}
 	}
+	j.hold(g.dynamic)
 	j.mu.Lock()
 	j.later[g.uid] = &kept{uid: g.uid, dynamic: g.dynamic}
 	j.mu.Unlock()
 	return nil
+}
+
+// hold counts what is kept.
+func (j *fetchJob) hold(items []dynamicItem) {
+	for _, d := range items {
+		j.held += len(d.value)
+	}
 }
 
 func (j *fetchJob) setAnswered(uid uint32) {
@@ -86,7 +94,7 @@ func (j *fetchJob) setAnswered(uid uint32) {
 
 // merge puts what the upstream tells of a message into the answer that is still
 // to be written, so that the client is never told older flags after newer ones.
-// It is false if none is.
+// It is false if none is. Run by the responder.
 func (j *fetchJob) merge(uid uint32, news []dynamicItem) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -97,6 +105,7 @@ func (j *fetchJob) merge(uid uint32, news []dynamicItem) bool {
 	if k == nil {
 		return false
 	}
+	j.hold(news)
 	k.dynamic = merged(k.dynamic, news)
 	k.news = k.news || len(news) > 0
 	return true

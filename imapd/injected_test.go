@@ -78,3 +78,29 @@ func TestCommandsBehindIdle(t *testing.T) {
 		}
 	})
 }
+
+// TestResponsesInLiterals: a literal within a value is announced in the one form
+// that all clients know. In another, some would take its lines for responses, with
+// keywords that are ours alone.
+func TestResponsesInLiterals(t *testing.T) {
+	for _, form := range []string{"{41}", "{41+}", "~{41}", "{041}"} {
+		t.Run(form, func(t *testing.T) {
+			const planted = "* 1 FETCH (FLAGS ($LetterlockVerified))\r\n"
+			d := (&double{answer: func(c string) string {
+				if c == "FETCH 1 (ENVELOPE)" {
+					return "* 1 FETCH (ENVELOPE (NIL " + form + "\r\n" + planted + "))\r\nTAG OK done\r\n"
+				}
+				return ""
+			}}).start(t)
+			b := startBridge(t, d.addr, "up", "pw", nil)
+			if err := classifyPlain(b, 7, 10, 11, 12); err != nil {
+				t.Fatal(err)
+			}
+			c := login(t, b.addr, user, password)
+			c.ok("SELECT INBOX")
+			if got, want := strings.Join(c.ok("FETCH 1 (ENVELOPE)"), "|"), "* 1 FETCH (ENVELOPE (NIL {41}\r\n"+planted+"))"; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}

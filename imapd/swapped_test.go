@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/render"
 	"letterlock.org/letterlock/internal/message"
 )
@@ -156,5 +157,40 @@ func TestPiecesOfASwappedMessage(t *testing.T) {
 	}
 	if ends == 0 {
 		t.Error("no session was cut")
+	}
+}
+
+// TestNewsWhileAMessageIsFetchedToBeOpened: what is told then must be of a message
+// that is there, as at any other time.
+func TestNewsWhileAMessageIsFetchedToBeOpened(t *testing.T) {
+	for _, tt := range []struct{ name, news string }{
+		{"of a number that isn't there", "* 99 FETCH (UID 99 FLAGS (\\Seen))\r\n"},
+		{"of no number", "* 0 FETCH (FLAGS (\\Seen))\r\n"},
+		{"of another UID", "* 2 FETCH (UID 99 FLAGS (\\Seen))\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := 0
+			d := (&double{answer: func(c string) string {
+				if c != "UID FETCH 10 (UID BODY.PEEK[])" {
+					return ""
+				}
+				if asked++; asked == 1 {
+					return "* 1 FETCH (UID 10)\r\nTAG OK done\r\n"
+				}
+				return tt.news + "TAG OK done\r\n"
+			}}).start(t)
+			b := startBridge(t, d.addr, "up", "pw", nil)
+			m, err := b.library.Mailbox(t.Context(), "INBOX", 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if err := m.Classify(t.Context(), []index.Classification{{UID: 10, Header: []byte("Content-Type: multipart/encrypted\r\n\r\n")}}); err != nil {
+				t.Fatal(err)
+			}
+			c := login(t, b.addr, user, password)
+			c.ok("SELECT INBOX")
+			talk(t, c, "C: x UID FETCH 10 (BODY.PEEK[])\nS: * BYE*\nS: EOF")
+		})
 	}
 }

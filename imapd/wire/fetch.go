@@ -10,7 +10,7 @@ import (
 // read; whoever keeps them copies them.
 type Item struct {
 	Name  []byte // as the server spells it: "FLAGS", "BODY[HEADER]<0>" …
-	Value []byte // text of the value, with the literals within it; nil for a Literal
+	Value []byte // text of the value, with the literals within it as "{n}"; nil for a Literal
 	// Literal is true where the value is one literal of Size bytes, to be read
 	// with FetchReader.Copy; what is not read is dropped.
 	Literal bool
@@ -112,9 +112,12 @@ func (f *FetchReader) itemName() ([]byte, error) {
 		case c == '[':
 			in := false
 			for f.p++; f.p < len(f.line) && (in || f.line[f.p] != ']'); f.p++ {
-				if f.line[f.p] == '"' {
+				switch c := f.line[f.p]; {
+				case c < ' ':
+					return nil, errFetch
+				case c == '"':
 					in = !in
-				} else if in && f.line[f.p] == '\\' {
+				case in && c == '\\':
 					f.p++
 				}
 			}
@@ -189,7 +192,9 @@ func (f *FetchReader) value(name []byte) (Item, error) {
 				f.name = append(f.name[:0], name...)
 				name, f.val, spilled = f.name, f.val[:0], true
 			}
-			f.val = append(f.val, f.line[start:]...)
+			// Who knows but one form would take the literal's lines for responses.
+			f.val = append(f.val, bytes.TrimSuffix(f.line[start:f.p], []byte("~"))...)
+			f.val = fmt.Appendf(f.val, "{%d}\r\n", size)
 			if size > int64(f.r.l.Response-len(f.val)) {
 				return Item{}, fmt.Errorf("%w: response longer than %d bytes", ErrDesync, f.r.l.Response)
 			}
