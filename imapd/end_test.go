@@ -153,3 +153,19 @@ func TestClientThatSaysNoMore(t *testing.T) {
 	time.AfterFunc(50*time.Millisecond, func() { close(answer) }) // after the end was seen
 	talk(t, c, "S: x OK done\nS: y BAD*\nS: EOF")
 }
+
+// TestClientThatSaysNonsense: what it asked before is answered, then comes BYE.
+func TestClientThatSaysNonsense(t *testing.T) {
+	answer := make(chan bool)
+	d := (&double{answer: func(c string) string {
+		if c == "NOOP" {
+			<-answer
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	c.send("x NOOP\r\n\"{5+}\r\n")
+	time.AfterFunc(50*time.Millisecond, func() { close(answer) }) // after the nonsense was seen
+	talk(t, c, "S: x OK done\nS: * BYE [CLIENTBUG]*\nS: EOF")
+}

@@ -22,64 +22,85 @@ func (s *session) idle(c *wire.Command) error {
 	if err := s.relay.barrier(); err != nil {
 		return err
 	}
-	p, began, err := s.idleUpstream(true)
-	if err != nil {
+	i := &idling{s: s, box: s.selected()}
+	if err := i.begin(true); err != nil {
 		return err
 	}
-	if !began {
-		s.finish(c.Tag, false, p.line)
-		return nil
-	}
-	said, since, ended := s.listen(), time.Now(), p.finished
-	again := func() error {
-		p, began, err = s.idleUpstream(false)
-		since, ended = time.Now(), p.finished
-		return err
-	}
-	var wake <-chan struct{}
-	box := s.selected()
-	if box != nil && box.watch != nil {
-		wake = box.watch.Wake
-	}
-	for {
-		select {
-		case err := <-said:
-			if err != nil {
+	if i.began {
+		i.said = s.listen()
+		if i.box != nil && i.box.watch != nil {
+			i.wake = i.box.watch.Wake
+		}
+		for over := false; !over; {
+			var err error
+			if over, err = i.next(); err != nil {
 				return err
 			}
-			if err := s.done(p); err != nil {
-				return err
-			}
-			s.finish(c.Tag, false, p.line)
-			return nil
-		case <-ended: // by the upstream, which some do after a while
-			if ended = nil; !began || time.Since(since) < s.srv.c.KeepAlive {
-				continue // one that ends at once is as good as none
-			}
-			if err := again(); err != nil {
-				return err
-			}
-		case <-wake:
-			if err := s.done(p); err != nil {
-				return err
-			}
-			if err := s.tellFlags(box, box.watch.Take(), false); err != nil {
-				return err
-			}
-			if err := again(); err != nil {
-				return err
-			}
-			if !began {
-				return errors.New("upstream refuses to IDLE again")
-			}
-		case <-s.recheck:
-			if s.gone() {
-				return s.expel()
-			}
-		case <-s.relay.done:
-			return s.relay.failure()
 		}
 	}
+	s.finish(c.Tag, false, i.p.line)
+	return nil
+}
+
+// idling is an IDLE under way. It belongs to the command goroutine.
+type idling struct {
+	s     *session
+	box   *selected
+	said  <-chan error    // the client's DONE, or what is none
+	wake  <-chan struct{} // keywords are settled; nil where none are
+	p     *pending        // the upstream's IDLE
+	began bool            // the upstream did not refuse it
+	since time.Time
+	ended <-chan struct{} // p is over; nil once that is known
+}
+
+// begin begins IDLE with the upstream.
+func (i *idling) begin(first bool) (err error) {
+	i.p, i.began, err = i.s.idleUpstream(first)
+	i.since, i.ended = time.Now(), i.p.finished
+	return err
+}
+
+// next waits for what happens next; over tells that IDLE is.
+func (i *idling) next() (over bool, err error) {
+	select {
+	case err := <-i.said:
+		if err != nil {
+			return true, err
+		}
+		return true, i.s.done(i.p)
+	case <-i.ended: // by the upstream, which some do after a while
+		if i.ended = nil; !i.began || time.Since(i.since) < i.s.srv.c.KeepAlive {
+			return false, nil // one that ends at once is as good as none
+		}
+		return false, i.begin(false)
+	case <-i.wake:
+		return false, i.tell()
+	case <-i.s.recheck:
+		if i.s.gone() {
+			return true, i.s.expel()
+		}
+		return false, nil
+	case <-i.s.relay.done:
+		return true, i.s.relay.failure()
+	}
+}
+
+// tell leaves the upstream's IDLE to tell the client of keywords.
+func (i *idling) tell() error {
+	if err := i.s.done(i.p); err != nil {
+		return err
+	}
+	if err := i.s.tellFlags(i.box, i.box.watch.Take(), false); err != nil {
+		return err
+	}
+	if err := i.begin(false); err != nil {
+		return err
+	}
+	if !i.began {
+		return errors.New("upstream refuses to IDLE again")
+	}
+	return nil
 }
 
 // idleUpstream begins IDLE with the upstream. The client is asked to go on if it

@@ -97,32 +97,8 @@ func (s *session) selectMailbox(c *wire.Command) error {
 	s.leave()
 	box := &selected{name: c.Args[0].Text(), view: &view{}}
 	s.box.Store(box)
-	p := &pending{quiet: true}
-	p.tagged = func(line []byte) []byte { box.answered.Store(true); return line }
-	if err := s.relay.send(c.Out(), p); err != nil {
-		return err
-	}
-	fill := s.fillCommand(box, "1:*", box.view.fill)
-	found := fill.p.untagged
-	fill.p.untagged = func(h wire.Head) (bool, error) {
-		if p.status != "OK" && !h.Status() {
-			// A SELECT that was not even understood leaves the old mailbox
-			// open upstream, and this is about that one.
-			return true, s.up.r.Copy(nil)
-		}
-		return found(h)
-	}
-	if err := s.relay.send(fill.out, fill.p); err != nil {
-		return err
-	}
-	if err := s.up.w.Flush(); err != nil {
-		return err
-	}
-	status, line, err := s.relay.await(p)
+	status, line, err := s.sendSelect(c, box)
 	if err != nil {
-		return err
-	}
-	if _, _, err := s.relay.await(fill.p); err != nil {
 		return err
 	}
 	if status == "OK" && s.account.Library != nil && box.lib.Load() == nil {
@@ -135,20 +111,52 @@ func (s *session) selectMailbox(c *wire.Command) error {
 	}
 	if status != "OK" {
 		s.leave()
-	} else {
-		box.readOnly.Store(bytes.Contains(bytes.ToUpper(line[:min(len(line), 40)]), []byte("[READ-ONLY]")))
-		if m := box.lib.Load(); m != nil {
-			box.watch = m.Watch()
-		}
-		box.open.Store(true)
-	}
-	if status == "OK" {
-		if err := s.resynchronise(box, c); err != nil {
-			return err
-		}
+	} else if err := s.chosen(box, c, line); err != nil {
+		return err
 	}
 	s.relay.local(c.Tag + " " + string(s.status(line)) + "\r\n")
 	return nil
+}
+
+// sendSelect sends SELECT or EXAMINE with the question for the UIDs, and waits for
+// both.
+func (s *session) sendSelect(c *wire.Command, box *selected) (status string, line []byte, err error) {
+	p := &pending{quiet: true}
+	p.tagged = func(line []byte) []byte { box.answered.Store(true); return line }
+	if err := s.relay.send(c.Out(), p); err != nil {
+		return "", nil, err
+	}
+	fill := s.fillCommand(box, "1:*", box.view.fill)
+	found := fill.p.untagged
+	fill.p.untagged = func(h wire.Head) (bool, error) {
+		if p.status != "OK" && !h.Status() {
+			// A SELECT that was not even understood leaves the old mailbox
+			// open upstream, and this is about that one.
+			return true, s.up.r.Copy(nil)
+		}
+		return found(h)
+	}
+	if err := s.relay.send(fill.out, fill.p); err != nil {
+		return "", nil, err
+	}
+	if err := s.up.w.Flush(); err != nil {
+		return "", nil, err
+	}
+	if status, line, err = s.relay.await(p); err != nil {
+		return "", nil, err
+	}
+	_, _, err = s.relay.await(fill.p)
+	return status, line, err
+}
+
+// chosen begins with a mailbox that is open upstream, as line says.
+func (s *session) chosen(box *selected, c *wire.Command, line []byte) error {
+	box.readOnly.Store(bytes.Contains(bytes.ToUpper(line[:min(len(line), 40)]), []byte("[READ-ONLY]")))
+	if m := box.lib.Load(); m != nil {
+		box.watch = m.Watch()
+	}
+	box.open.Store(true)
+	return s.resynchronise(box, c)
 }
 
 // knownSelect: RFC 7162, Sections 3.1.8 and 3.2.5.

@@ -161,6 +161,7 @@ func (s *session) loop() error {
 		case errors.Is(err, wire.ErrSyntax), errors.Is(err, wire.ErrTooBig), errors.Is(err, wire.ErrLiteral8):
 			err = s.refuse(c, err)
 		case errors.Is(err, wire.ErrDesync):
+			s.answerRest()
 			s.byeBehind("CLIENTBUG", err.Error())
 			return err
 		}

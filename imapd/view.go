@@ -178,11 +178,13 @@ func (v *view) fromClient(seq uint32, next bool) uint32 {
 }
 
 // flush writes what the client has not been told, from the last to the first
-// so that the numbers stay right.
+// so that the numbers stay right. With vanished it is by UID (RFC 7162, Section
+// 3.2.10), unless the upstream itself told of a message by number before its UID.
 func (v *view) flush(w *bufio.Writer, vanished bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if vanished && len(v.gone) > 0 {
+	unknown := slices.ContainsFunc(v.gone, func(g goneMessage) bool { return g.uid == 0 })
+	if vanished && len(v.gone) > 0 && !unknown {
 		var uids []uint32
 		for _, g := range v.gone {
 			uids = append(uids, g.uid)

@@ -119,3 +119,30 @@ func BenchmarkExpungedUntold(b *testing.B) {
 		}
 	}
 }
+
+// TestVanishedOfWhatHasNoUID: an EXPUNGE of a message whose UID isn't known cannot be
+// told by UID.
+func TestVanishedOfWhatHasNoUID(t *testing.T) {
+	var v view
+	v.exists(3)
+	v.fill([]uint32{7, 8, 9})
+	v.exists(4)
+	for _, tt := range []struct {
+		gone []uint32
+		want string
+	}{
+		{[]uint32{1, 1}, "* VANISHED 7:8\r\n"},
+		{[]uint32{2}, "* 2 EXPUNGE\r\n"},
+	} {
+		for _, seq := range tt.gone {
+			v.expunge(seq)
+		}
+		var b bytes.Buffer
+		w := bufio.NewWriter(&b)
+		v.flush(w, true)
+		_ = w.Flush()
+		if b.String() != tt.want {
+			t.Errorf("of %v: %q, want %q", tt.gone, b.String(), tt.want)
+		}
+	}
+}
