@@ -35,7 +35,7 @@ func (*serviceInstall) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err != nil {
 		return err
 	}
-	text, err := unit(program, file)
+	text, err := unit(program, file, os.Getenv("XDG_STATE_HOME"))
 	if err != nil {
 		return err
 	}
@@ -111,8 +111,10 @@ func installedProgram() (string, error) {
 }
 
 // unit is the service. What can't get better by trying again (a command line, a
-// configuration) isn't tried again; a keyring that is still locked may open.
-func unit(program, file string) (string, error) {
+// configuration) isn't tried again; a keyring that is still locked may open. A
+// stateHome that isn't "" is this session's, which that of the service need not be:
+// another would be another state directory, without keys.
+func unit(program, file, stateHome string) (string, error) {
 	p, err := unitQuoted(program)
 	if err != nil {
 		return "", err
@@ -121,6 +123,14 @@ func unit(program, file string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	environment := ""
+	if stateHome != "" {
+		v, err := unitQuoted("XDG_STATE_HOME=" + stateHome)
+		if err != nil {
+			return "", err
+		}
+		environment = "Environment=" + v + "\n"
+	}
 	return `# Written by letterlock service install.
 [Unit]
 Description=Letterlock, OpenPGP between mail programs and their servers
@@ -128,7 +138,7 @@ Description=Letterlock, OpenPGP between mail programs and their servers
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart=` + p + ` serve --config ` + f + `
+` + environment + `ExecStart=` + p + ` serve --config ` + f + `
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=10
@@ -160,7 +170,11 @@ func systemctl(ctx context.Context, args ...string) error {
 	case errors.Is(err, exec.ErrNotFound):
 		return errors.New("there is no systemd here; have whatever starts your programs run: letterlock serve")
 	case err != nil:
-		return fmt.Errorf("systemctl --user %s: %s", strings.Join(args, " "), strings.TrimSpace(string(out)))
+		hint := ""
+		if strings.Contains(string(out), "connect to bus") {
+			hint = " (it takes a session that you logged in to, which su and sudo don't make; for a machine that serves others see packaging/letterlock.service)"
+		}
+		return fmt.Errorf("systemctl --user %s: %s%s", strings.Join(args, " "), strings.TrimSpace(string(out)), hint)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func TestUnitNamesFilesAsTheyAre(t *testing.T) {
 		{"a line end, which would begin another setting", "/home/a\nExecStartPre=/bin/false/l.toml", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			text, err := letterlock.Unit("/usr/bin/letterlock", tt.file)
+			text, err := letterlock.Unit("/usr/bin/letterlock", tt.file, "")
 			if tt.want == "" {
 				if err == nil {
 					t.Errorf("it was taken:\n%s", text)
@@ -45,7 +45,7 @@ func TestUnitIsOneForSystemd(t *testing.T) {
 	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	text, err := letterlock.Unit(program, filepath.Join(dir, "l.toml"))
+	text, err := letterlock.Unit(program, filepath.Join(dir, "l.toml"), filepath.Join(dir, "50% of the state"))
 	if err != nil {
 		t.Fatal(err)
 	}
