@@ -279,6 +279,15 @@ func TestADiskThatIsFull(t *testing.T) {
 					t.Errorf("%s: keydir add says %s", when, out)
 				}
 			}
+			if leave == 64<<10 {
+				other := d.file("other.toml", fmt.Sprintf("state_dir = %q\nunlock = \"key-file:%s/alice.key\"\n", filepath.Join(d.mount, "other"), d.dir))
+				if out := d.alice.fails(1, "key", "list", "--config", other); !strings.Contains(out, "the disk is full") {
+					t.Errorf("%s: a new state directory is answered by %s", when, out)
+				}
+			}
+			if out := d.alice.command("status"); !strings.Contains(out, "MB are left on the disk of state_dir") {
+				t.Errorf("%s: status says %s", when, out)
+			}
 			d.jettison()
 			time.Sleep(1100 * time.Millisecond)
 			for i, id := range ids {

@@ -14,15 +14,15 @@ import (
 func exposed(c *config.Config, serving bool) (out []string) {
 	st, err := os.Stat(c.StateDir)
 	if err == nil && st.Mode().Perm()&0o022 != 0 {
-		out = append(out, fmt.Sprintf("others may write in state_dir, and could put files of theirs in the place of ours (run: chmod go-w %s)", c.StateDir))
+		out = append(out, fmt.Sprintf("others may write in state_dir, and could put files of theirs in the place of ours (run: chmod go-w %s)", shellWord(c.StateDir)))
 	}
 	if err == nil && foreign(st) && (serving || os.Geteuid() != 0) { // root may look after a service
-		out = append(out, fmt.Sprintf("state_dir belongs to another user, who can put files of theirs in the place of ours (run serve as that user, or: chown %d %s)", os.Geteuid(), c.StateDir))
+		out = append(out, fmt.Sprintf("state_dir belongs to another user, who can put files of theirs in the place of ours (run serve as that user, or: chown %d %s)", os.Geteuid(), shellWord(c.StateDir)))
 	}
 	for _, file := range secretFiles(c) {
 		// A group may be meant to read it: that of the service, say.
 		if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o007 != 0 {
-			out = append(out, fmt.Sprintf("every user of this machine may open %s, which is secret (run: chmod o= %s)", file, file))
+			out = append(out, fmt.Sprintf("every user of this machine may open %s, which is secret (run: chmod o= %s)", file, shellWord(file)))
 		}
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"letterlock.org/letterlock/internal/config"
@@ -34,7 +35,11 @@ func (c *keydirInit) runState(ctx context.Context, e *env, s *state) error {
 	}
 	e.printf("People publish their certificates by mail to %s (Web Key Service).\n", k.Sender)
 	e.printf("Have your MTA give its mail to letterlock. With Postfix, in /etc/aliases:\n")
-	e.printf("  %s: \"|letterlock keydir receive --config %s\"\n", k.Sender.Local, s.cfg.Load().File)
+	file, err := filepath.Abs(s.cfg.Load().File) // whoever runs it is elsewhere
+	if err != nil {
+		return err
+	}
+	e.printf("  %s: \"|letterlock keydir receive --config %s\"\n", k.Sender.Local, shellWord(file))
 	e.printf("(as the user that runs letterlock serve: default_privs, or a pipe(8) transport with user=)\n")
 	return nil
 }

@@ -186,7 +186,7 @@ func (c *relayInit) policy() string {
 // listener behind the relay has no content_filter.
 func (c *relayInit) next(e *env, file string, cfg *config.Config) {
 	at := cfg.Relay.Addresses[0]
-	e.printf("\n1. Start it:  letterlock serve --config %s\n", file)
+	e.printf("\n1. Start it:  letterlock serve --config %s\n", shellWord(file))
 	if up := cfg.Relay.Server; up.Security == endpoint.Cleartext {
 		e.printf("\n2. Postfix sends all its mail through it. In main.cf:\n\n    content_filter = smtp:[%s]:%d\n    smtp_send_xforward_command = yes\n"+
 			"\n   in master.cf, where mail comes back:\n\n    %s inet n - n - - smtpd\n%s", at.Host, at.Port, up.HostPort(), reinjection)

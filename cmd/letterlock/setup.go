@@ -74,7 +74,7 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 		return err
 	}
 	if added {
-		e.printf("\nNext: letterlock serve --config %s\nOr, to have it run whenever you are logged in: letterlock service install --config %s\n", file, file)
+		e.printf("\nNext: letterlock serve --config %s\nOr, to have it run whenever you are logged in: letterlock service install --config %s\n", shellWord(file), shellWord(file))
 	}
 	return nil
 }

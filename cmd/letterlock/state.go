@@ -159,8 +159,11 @@ func openLocked(ctx context.Context, cfg *config.Config, file string, exists boo
 	if errors.Is(err, store.ErrKey) {
 		return nil, fmt.Errorf("%s: %w (it was made with another key; look at unlock in %s)", where, err, cfg.File)
 	}
+	if err != nil && cfg.Store.Shared() {
+		err = fmt.Errorf("opening %s: %w", where, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", where, err)
+		return nil, err
 	}
 	s, err := newState(ctx, cfg, st, log, now)
 	if err != nil {

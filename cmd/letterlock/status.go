@@ -141,6 +141,9 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 	if n := j.Queue[queue.Unknown]; n > 0 {
 		j.problem("the answer of the mail server was lost for %d messages, so they may or may not have been sent (see: letterlock queue list)", n)
 	}
+	if free, err := freeBytes(cfg.StateDir); err == nil && free < queue.DefaultMinFree && !cfg.Store.Shared() {
+		j.problem("%d MB are left on the disk of state_dir (%s); mail that would have to wait here isn't taken below %d MB", free>>20, cfg.StateDir, queue.DefaultMinFree>>20)
+	}
 	for _, what := range exposed(cfg, s.served) {
 		j.problem("%s", what)
 	}

@@ -14,12 +14,14 @@ import (
 const fullBelow = 1 << 20
 
 // ofDisk says that the disk is full where SQLite only says that a write failed.
-func (s *sqlite) ofDisk(err error) error {
+func (s *sqlite) ofDisk(err error) error { return ofDisk(s.path, err) }
+
+func ofDisk(path string, err error) error {
 	if !errors.Is(err, sqlite3.IOERR) && !errors.Is(err, sqlite3.FULL) {
 		return err
 	}
 	var st unix.Statfs_t
-	if unix.Statfs(filepath.Dir(s.path), &st) == nil && int64(st.Bavail)*int64(st.Bsize) < fullBelow {
+	if unix.Statfs(filepath.Dir(path), &st) == nil && int64(st.Bavail)*int64(st.Bsize) < fullBelow {
 		return fmt.Errorf("the disk is full: %w", err)
 	}
 	return err

@@ -52,7 +52,7 @@ type sqlite struct {
 func Open(path string, key [32]byte, schemas ...Schema) (Store, error) {
 	s, err := open(path, key, "full", schemas)
 	if err != nil {
-		return nil, fmt.Errorf("opening the store %s: %w", path, err)
+		return nil, fmt.Errorf("opening the store %s: %w", path, ofDisk(path, err))
 	}
 	return s, nil
 }

@@ -40,6 +40,9 @@ var (
 	ErrWorking = errors.New("the queue entry is being worked on; try again in a moment")
 )
 
+// DefaultMinFree is how many bytes of the disk are left to everybody else.
+const DefaultMinFree = 256 << 20
+
 // Config configures a Queue.
 type Config struct {
 	Store  store.Store // opened with Schema
@@ -60,7 +63,7 @@ type Config struct {
 	// MaxBytes of bodies in all; 0 means 4 GiB. Beyond it is ErrFull.
 	MaxBytes int64
 	// Free tells the free bytes of the disk; nil if unknown. Below MinFree
-	// (256 MiB if 0) nothing is taken.
+	// (DefaultMinFree if 0) nothing is taken.
 	Free    func() (int64, error)
 	MinFree int64
 	// Volume is after how many bytes a volume of the daybook is closed: about as
@@ -149,7 +152,7 @@ func New(c Config) (*Queue, error) {
 	c.Recheck = cmp.Or(c.Recheck, time.Hour)
 	c.Remember = cmp.Or(c.Remember, 5*24*time.Hour)
 	c.MaxBytes = cmp.Or(c.MaxBytes, 4<<30)
-	c.MinFree = cmp.Or(c.MinFree, 256<<20)
+	c.MinFree = cmp.Or(c.MinFree, DefaultMinFree)
 	c.Volume = cmp.Or(c.Volume, 2<<20)
 	c.Gather = cmp.Or(c.Gather, 3*time.Millisecond)
 	c.Workers = cmp.Or(c.Workers, 16)
