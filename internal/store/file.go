@@ -67,7 +67,7 @@ func (s *sqlite) create() error {
 		return err
 	}
 	if _, err := os.Lstat(fresh + "-wal"); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s-wal was not moved into its store", fresh)
+		return fmt.Errorf("%s-wal was not moved into its store: %w", fresh, sqlite3.IOERR)
 	}
 	if err := os.Rename(fresh, s.path); err != nil {
 		return err
