@@ -44,6 +44,9 @@ func (s *session) run() error {
 				err = s.command(c)
 			}
 			s.say(err)
+			if s.env == nil && (c.Verb == "DATA" || c.Verb == "BDAT") {
+				s.conn.flush() // the message isn't the client's any more, whatever comes behind it
+			}
 		}
 	}
 	return nil

@@ -1,0 +1,45 @@
+package smtpd_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"letterlock.org/letterlock/internal/address"
+	"letterlock.org/letterlock/keydir"
+	"letterlock.org/letterlock/smtpd"
+	"letterlock.org/letterlock/smtpd/queue"
+)
+
+// TestTheAnswerToAMessageDoesNotWait for what the client has sent behind it: if we
+// stop meanwhile, it would send the message again.
+func TestTheAnswerToAMessageDoesNotWait(t *testing.T) {
+	for _, bdat := range []bool{false, true} {
+		asked, goOn := make(chan bool, 1), make(chan bool)
+		b := newBridge(t, newUpstream(t), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+			known := a.Find
+			a.Find = finder(func(ctx context.Context, to address.Address) (keydir.Finding, error) {
+				if to == addr("carol@example.net") {
+					asked <- true
+					<-goOn
+				}
+				return known.Find(ctx, to)
+			})
+		})
+		k := b.login()
+		msg := letter("1", "bob@example.net")
+		text := "DATA\r\n" + wired(msg) + ".\r\n"
+		if bdat {
+			text = fmt.Sprintf("BDAT %d LAST\r\n%s", len(msg), msg)
+		}
+		k.send("MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\n" + text + "MAIL FROM:<alice@example.org>\r\nRCPT TO:<carol@example.net>\r\n")
+		k.run("S: 250\nS: 250")
+		if !bdat {
+			k.run("S: 354")
+		}
+		<-asked
+		k.run("S: 250 2.0.0 sent")
+		close(goOn)
+		k.run("S: 250\nS: 250")
+	}
+}
