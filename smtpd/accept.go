@@ -118,7 +118,7 @@ func (s *Server) serve(k *conn, l Listener) {
 // less what encryption adds (base64 over base64 of 78-byte lines).
 func (s *Server) maxSize(caps Capabilities) int64 {
 	if caps.Size > 0 {
-		return min(s.c.MaxSize, max(caps.Size*10/14-64<<10, 64<<10))
+		return min(s.c.MaxSize, max(caps.Size/14*10-64<<10, 64<<10))
 	}
 	return s.c.MaxSize
 }

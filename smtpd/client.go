@@ -17,6 +17,7 @@ type client struct {
 	t         Timeouts
 	helo      string // our name
 	reused    bool   // it carried a transaction before, and may be dead by now
+	served    bool   // it took a MAIL before, and may take no more
 	dirty     bool   // a transaction is open, or may be
 	broken    bool   // it must not be used again
 	ahead     *ahead // the message that is on its way already; nil for none
@@ -67,6 +68,11 @@ func (c *client) askAll(lines []string, d time.Duration) (rs []reply, err error)
 	return rs, nil
 }
 
+// errFull means that a connection takes no further message. Servers bound those of one
+// connection: they hang up, or refuse MAIL for now with a 421 or another reply. Whether
+// that was meant, a new connection tells.
+var errFull = fmt.Errorf("no further message over this connection: %w", errUpstream)
+
 // begin starts a transaction: MAIL and RCPTs. The first reply is MAIL's.
 func (c *client) begin(mail string, rcpts []string) ([]reply, error) {
 	lines := make([]string, 0, len(rcpts)+2)
@@ -77,6 +83,9 @@ func (c *client) begin(mail string, rcpts []string) ([]reply, error) {
 	c.dirty = true
 	lines = append(append(lines, mail), rcpts...)
 	rs, err := c.askAll(lines, c.t.Command)
+	if err != nil && c.served {
+		return nil, fmt.Errorf("%w: %w", errFull, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +96,11 @@ func (c *client) begin(mail string, rcpts []string) ([]reply, error) {
 		}
 		rs = rs[1:]
 	}
-	c.reused = true
+	if c.served && rs[0].temporary() {
+		c.broken = true
+		return nil, errFull
+	}
+	c.reused, c.served = true, c.served || rs[0].ok()
 	return rs, nil
 }
 

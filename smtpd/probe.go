@@ -80,10 +80,14 @@ func (s *session) turnedAway(a address.Address, never bool) {
 }
 
 // begin starts a transaction on the session's own connection, on a fresh one
-// where that turns out to be dead, or to have had its fill: servers bound the
-// messages of one connection, and not all say so with a 421.
+// where that turns out to be dead, or to have had its fill. One that is broken is
+// never used again: a reply that came too late would be taken for the next one's.
 func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 	for {
+		if s.up != nil && s.up.broken {
+			s.up.close()
+			s.up = nil
+		}
 		fresh := s.up == nil
 		if fresh {
 			c, err := s.server.upstream(s.ctx, s.account)
@@ -93,7 +97,7 @@ func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 			s.up, fresh = c, !c.reused
 		}
 		rs, err := s.beginOn(s.up, rcpts, eight)
-		if full := err == nil && !fresh && rs[0].temporary(); !full && (err == nil && rs[0].Code != 421 || !s.up.broken) {
+		if err == nil && rs[0].Code != 421 || !s.up.broken {
 			return rs, err
 		}
 		s.up.close()

@@ -21,6 +21,17 @@ func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, a
 	if e.Report && a.Notify != nil {
 		return s.notify(ctx, a, e, body)
 	}
+	still := func() error { return s.c.Queue.Still(ctx, e, term) }
+	for {
+		rs, err := s.sendOver(ctx, a, e, body, attempt, still)
+		if !errors.Is(err, errFull) {
+			return rs, err
+		}
+	}
+}
+
+// sendOver is Send over one connection.
+func (s *Server) sendOver(ctx context.Context, a *Account, e queue.Entry, body message.Source, attempt queue.Attempt, still func() error) ([]queue.Recipient, error) {
 	c, err := s.fresh(ctx, a)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", queue.ErrUpstream, err)
@@ -31,7 +42,7 @@ func (s *Server) Send(ctx context.Context, e queue.Entry, body message.Source, a
 			c.close()
 		}
 	}()
-	rs, err := sendEntry(ctx, c, e, body, attempt, func() error { return s.c.Queue.Still(ctx, e, term) })
+	rs, err := sendEntry(ctx, c, e, body, attempt, still)
 	if err != nil {
 		return rs, err
 	}

@@ -116,6 +116,13 @@ func (u *upstream) at(step, arg string) fault {
 	return u.fault(step, u.counts[step], arg)
 }
 
+// count is how often a step has come since failWith.
+func (u *upstream) count(step string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.counts[step]
+}
+
 func (u *upstream) received() []delivered {
 	u.mu.Lock()
 	defer u.mu.Unlock()
