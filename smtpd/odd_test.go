@@ -178,6 +178,24 @@ func TestWhoIsRefusedForGoodKeepsNobody(t *testing.T) {
 	}
 }
 
+// TestWhatWasMeantForSomebodyIsNoSecretOfOthers: a word in the subject would have had
+// the copy sealed that the smarthost refuses; without it, it would have gone in clear.
+func TestWhatWasMeantForSomebodyIsNoSecretOfOthers(t *testing.T) {
+	word := policy.Config{Default: policy.Cleartext, Rules: []policy.Rule{{Name: "word", To: []string{"bob@example.net"}, Subject: []string{"sealed"}, Mode: policy.Require}}}
+	for subject, want := range map[string]string{"sealed": "550 5.7.1 this message is encrypted for bob@example.net", "other": "250 2.0.0 sent"} {
+		o := newOddServer(t, map[string]string{"RCPT TO:<bob": "550 5.1.1 nobody"})
+		k := newBridge(t, newUpstream(t), o.as("", ""), asRelay(), withRules(word)).mta()
+		k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 550 5.1.1\nC: RCPT TO:<stranger@example.com>\nS: 250\nC: DATA\nS: 354")
+		k.send(strings.Replace(wired(letter("1", "bob@example.net, stranger@example.com")), "Subject: "+canary, "Subject: "+subject, 1) + ".\r\n")
+		if got := k.reply(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q", subject, got)
+		}
+		if n := len(o.taken()); want[:1] == "5" && n != 0 {
+			t.Errorf("%s: %d copies", subject, n)
+		}
+	}
+}
+
 // TestAMessageThatDoesNotWait: some send all they have without listening. Where there
 // is nobody to get it, its lines are no commands.
 func TestAMessageThatDoesNotWait(t *testing.T) {

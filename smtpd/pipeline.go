@@ -188,18 +188,23 @@ func (s *session) judge(ctx context.Context, sub submission) ([]policy.Decision,
 			})
 		}
 	}
-	return rules.Message(m, s.env.takingPart()), nil
+	return rules.Message(m, s.env.takingPart(rules, m)), nil
 }
 
-// takingPart are the decisions of those who were named. Whoever would have got a
-// clear copy, and whom the upstream takes nothing for, gets none, and keeps the others
-// from none. One whose copy would have been sealed still counts: nobody shall have in
-// clear what was meant for him.
-func (e *envelope) takingPart() []policy.Decision {
+// takingPart are the decisions of those who were named. Whoever would get a clear
+// copy of this message, or none, and whom the upstream takes nothing for, gets none,
+// and keeps the others from none. One whose copy would be sealed still counts: nobody
+// shall have in clear what was meant for him.
+func (e *envelope) takingPart(rules *policy.Rules, m policy.Message) []policy.Decision {
 	ds := slices.Clone(e.named)
-	for i, d := range ds {
-		if e.never[d.Recipient] && (d.Action == policy.SendClear || d.Action == policy.SignOnly) {
-			ds[i].Action, ds[i].Reason = policy.RefuseMessage, "the mail server takes nothing for this recipient"
+	for i := range ds {
+		d := &ds[i]
+		if !e.never[d.Recipient] || !d.Action.Accepted() {
+			continue
+		}
+		switch rules.Message(m, ds[i:i+1])[0].Action { // of a message to him alone
+		case policy.SendClear, policy.SignOnly, policy.RefuseMessage:
+			d.Action, d.Reason = policy.RefuseMessage, "the mail server takes nothing for this recipient"
 		}
 	}
 	return ds
