@@ -103,11 +103,19 @@ var relayWords = strings.NewReplacer(
 	"upstream_ca in the configuration", "smarthost_ca in the configuration",
 	"upstream in the configuration", "smarthost in the configuration")
 
+// insideWords are those of [relay.inbound], where nobody logs in.
+var insideWords = strings.NewReplacer(
+	"upstream_ca in the configuration", "ca of [relay.inbound] in the configuration",
+	"upstream in the configuration", "smarthost of [relay.inbound] in the configuration")
+
 // told is a text of ours that tells what to do, in the words of the account's part of
 // the configuration.
 func (a *Account) told(text string) string {
-	if a == nil || a.Relay == nil {
+	switch {
+	case a == nil || a.Relay == nil:
 		return text
+	case a.inbound() != nil:
+		return insideWords.Replace(text)
 	}
 	return relayWords.Replace(text)
 }

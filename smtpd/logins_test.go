@@ -103,8 +103,10 @@ func TestARelayIsToldOfItsOwnConfiguration(t *testing.T) {
 	server, client := certify(t)
 	client.RootCAs = nil
 	u := newUpstream(t)
-	b = newBridge(t, u, asRelay(), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
-		a.Upstream.Mode, a.Upstream.TLS, a.Upstream.Dial = smtpd.ImplicitTLS, client, tlsFront(t, u, server)
-	})
-	b.mta().run(rcpt + "451 4.7.5 your mail server's TLS certificate is not valid for it, so nothing was sent: nobody we trust has signed it; smarthost_ca in the configuration")
+	for key, inside := range map[string]*smtpd.Inbound{"smarthost_ca in the configuration": nil, "ca of [relay.inbound] in the configuration": {}} {
+		b = newBridge(t, u, asRelay(func(r *smtpd.Relay) { r.Inbound = inside }), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
+			a.Upstream.Mode, a.Upstream.TLS, a.Upstream.Dial = smtpd.ImplicitTLS, client, tlsFront(t, u, server)
+		})
+		b.mta().run(rcpt + "451 4.7.5 your mail server's TLS certificate is not valid for it, so nothing was sent: nobody we trust has signed it; " + key)
+	}
 }
