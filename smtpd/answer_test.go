@@ -3,6 +3,7 @@ package smtpd_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"letterlock.org/letterlock/internal/address"
@@ -41,5 +42,28 @@ func TestTheAnswerToAMessageDoesNotWait(t *testing.T) {
 		k.run("S: 250 2.0.0 sent")
 		close(goOn)
 		k.run("S: 250\nS: 250")
+	}
+}
+
+// TestALongMessageIDIsNotKept by the journal for days, with each copy; a repetition of
+// its message is known all the same.
+func TestALongMessageIDIsNotKept(t *testing.T) {
+	u := newUpstream(t)
+	b := newBridge(t, u)
+	u.failWith(func(step string, n int, _ string) fault { return fault{apply: step == "dot", drop: step == "dot"} })
+	for i, size := range []int{900, 900_000} {
+		msg := strings.Replace(wired(letter("1", "bob@example.net")), "<1@", "<"+strings.Repeat("1", size)+"@", 1)
+		for range 2 {
+			if got := b.login().submit(msg, "bob@example.net"); !strings.Contains(got, "did not confirm") {
+				t.Errorf("an ID of %d bytes: %q", size, got)
+			}
+		}
+		es, err := b.queue.List(t.Context(), queue.Unknown, 10)
+		if err != nil || len(es) != i+1 || len(u.received()) != i+1 {
+			t.Fatalf("an ID of %d bytes: %d entries, %d copies, %v", size, len(es), len(u.received()), err)
+		}
+		if n := max(len(es[0].MessageID), len(es[i].MessageID)); n > 998 || size < 998 && n < size {
+			t.Errorf("an ID of %d bytes: %d are kept", size, n)
+		}
 	}
 }

@@ -219,9 +219,16 @@ func (s *session) read(in *intake) (sub submission, err error) {
 	if !s.account.anySender() && s.env.from.IsZero() && !sub.root.Is("multipart/report") {
 		return sub, permanent(550, "5.7.1", "without a sender address only read receipts and other reports are sent")
 	}
-	if id := sub.root.Header.Get("Message-ID"); strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && len(message.MessageIDs(id)) == 1 {
+	id := sub.root.Header.Get("Message-ID")
+	if !strings.HasPrefix(id, "<") || !strings.HasSuffix(id, ">") || len(message.MessageIDs(id)) != 1 {
+		return sub, nil
+	}
+	if sub.key = queue.Key(s.account.key(), id, in.sum()); len(id) <= maxMessageID {
 		sub.messageID, s.env.messageID = id, id
 	}
-	sub.key = queue.Key(s.account.key(), sub.messageID, in.sum())
 	return sub, nil
 }
+
+// maxMessageID is the bytes of a Message-ID that the journal keeps with each copy, for
+// days: no line is longer (RFC 5322, Section 2.1.1).
+const maxMessageID = 998

@@ -102,9 +102,9 @@ func (s *session) repeated(unknown []string) error {
 		s.log.Info("submission", "outcome", "unknown", "reason", "repeated, and the first attempt is not settled")
 		return ambiguous(unknown)
 	}
-	s.log.Info("submission", "outcome", "sent", "reason", "the same message was sent before")
+	s.log.Info("submission", "outcome", "repeated", "reason", "the same message was taken before")
 	s.server.c.Count("repeated")
-	return answer(250, "2.0.0", "sent already; this repetition of the same message goes to nobody twice")
+	return answer(250, "2.0.0", "taken already; this repetition of the same message goes to nobody twice")
 }
 
 // ambiguous is the reply where the answer to a final dot was lost.
