@@ -91,11 +91,13 @@ func (q *Queue) send(ctx context.Context, s Sender, r row) (Entry, error) {
 	defer body.Close()
 	if err := q.body(ctx, e.ID, e.Size, body); err != nil {
 		e.LastError = fmt.Sprintf("reading the queue: %v", err)
+		e.Recipients = unasked(e.Recipients, err)
 		return e, nil
 	}
 	rs, err := q.give(ctx, s, e, body)
 	if err != nil {
 		e.LastError = err.Error()
+		e.Recipients = unasked(e.Recipients, err)
 		return e, err
 	}
 	e.Recipients, e.LastError = rs, ""
@@ -105,6 +107,23 @@ func (q *Queue) send(ctx context.Context, s Sender, r row) (Entry, error) {
 		}
 	}
 	return e, nil
+}
+
+// unasked is rs where an attempt did not come to an answer about those who wait: what
+// was answered earlier is not why they get nothing now. Reports have the text, and the
+// chain of the error is for the log.
+func unasked(rs []Recipient, err error) []Recipient {
+	status, text := "4.3.0", "letterlock could not hand the message over"
+	if errors.Is(err, ErrUpstream) {
+		status, text = "4.4.1", "the mail server could not be reached, or lets nobody in"
+	}
+	rs = slices.Clone(rs)
+	for i := range rs {
+		if r := &rs[i]; r.State == Waiting {
+			r.Code, r.Status, r.Text = 0, status, text
+		}
+	}
+	return rs
 }
 
 // sending is e with those recipients Sending.
@@ -126,12 +145,15 @@ func expire(rs []Recipient, s State) []Recipient {
 	rs = append([]Recipient(nil), rs...)
 	for i := range rs {
 		if rs[i].State == s {
-			rs[i].State = Failed
-			rs[i].Code, rs[i].Status = 554, "5.4.7"
-			rs[i].Text = "delivery time expired; last answer: " + rs[i].Text
-			if s == Held {
-				rs[i].Text = "held for too long: " + rs[i].Text
+			last := "delivery time expired: "
+			switch {
+			case s == Held:
+				last = "held for too long: "
+			case rs[i].Code != 0:
+				last = "delivery time expired; last answer: "
 			}
+			rs[i].State = Failed
+			rs[i].Code, rs[i].Status, rs[i].Text = 554, "5.4.7", last+rs[i].Text
 		}
 	}
 	return rs
