@@ -23,8 +23,9 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 		return true, nil
 	}
 	e, err := q.send(ctx, s, r)
-	if ctx.Err() != nil && err != nil {
-		return false, err // we are ending: it is as it was
+	ending := ctx.Err() != nil && err != nil
+	if ending && !errors.Is(err, errBegun) {
+		return false, err // it is as it was
 	}
 	if errors.Is(err, ErrLost) {
 		q.c.Logger.Warn("queue attempt given up", "entry", e.ID, "err", err)
@@ -39,7 +40,7 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 	if e.State == Waiting {
 		e.Next = q.c.Now().Add(Backoff(e.Attempts))
 	}
-	if serr := q.persist(ctx, Change{Entry: e, Known: true}); serr != nil {
+	if serr := q.persist(ctx, Change{Entry: e, Known: true, IfOpen: ending}); serr != nil { // another node may have told of it
 		q.c.Logger.Error("journal not written", "entry", e.ID, "err", serr)
 	}
 	q.record(r.Entry, e)

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"letterlock.org/letterlock/audit"
@@ -23,10 +24,14 @@ func (q *Queue) verdict(ctx context.Context, d Decider, e Entry, body message.So
 	return d.Decide(ctx, e, body, clear)
 }
 
+// errBegun means that nothing was sent, and that the journal may say it is on its way.
+var errBegun = errors.New("given up before the final dot")
+
 // give is s.Send, with an attempt that is in the journal before its final dot. Where
 // that may have been sent when it panicked, nobody knows what became of it.
 func (q *Queue) give(ctx context.Context, s Sender, e Entry, body message.Source) (rs []Recipient, err error) {
 	var out []string
+	begun := false
 	defer func() {
 		if p := recover(); p != nil {
 			if err = q.panicked(e, p); out != nil {
@@ -34,17 +39,22 @@ func (q *Queue) give(ctx context.Context, s Sender, e Entry, body message.Source
 			}
 		}
 	}()
-	return s.Send(ctx, e, body, func(ctx context.Context, keys []string) error {
+	rs, err = s.Send(ctx, e, body, func(ctx context.Context, keys []string) error {
 		going := sending(e, keys)
 		if err := q.c.Audit.Before(ctx, records(e, going, audit.Sending)...); err != nil {
 			return err
 		}
+		begun = true
 		err := q.Settle([]Change{{Entry: going, Known: true}})
 		if err == nil {
 			out = keys
 		}
 		return err
 	})
+	if err != nil && begun {
+		err = fmt.Errorf("%w: %w", errBegun, err)
+	}
+	return rs, err
 }
 
 func (q *Queue) panicked(e Entry, p any) error {
