@@ -75,7 +75,7 @@ func decrypt(ctx context.Context, c ciphertext, keys Decrypter, o message.SpoolO
 	watch := &watched{ctx: ctx, r: message.Reader(c.src), deadline: time.Now().Add(allowed)}
 	armor, err := newArmorReader(transferDecoder(watch, c.encoding), blockMessage, c.src.Size())
 	if err != nil {
-		return nil, watch.explain(&guard{err: errNotArmor}, err)
+		return nil, watch.explain(&guard{gate: gate{err: errNotArmor}}, err)
 	}
 	g := newGuard(armor, c.src.Size())
 	spool := message.NewSpool(o)

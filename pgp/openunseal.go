@@ -40,10 +40,10 @@ func unseal(g *guard, watch *watched, keys Decrypter, spool *message.Spool, limi
 	if err != nil {
 		return nil, err
 	}
-	if err := packets.Push(body); err != nil {
+	if err := packets.Push(newInnerGate(body)); err != nil {
 		return nil, err
 	}
-	l, said, err := toLiteral(packets, limit+(64<<10))
+	l, said, err := toLiteral(packets, limit+(64<<10), watch)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ type announced struct {
 }
 
 // toLiteral reads up to the literal data.
-func toLiteral(packets *packet.CheckReader, limit int64) (*packet.LiteralData, []announced, error) {
+func toLiteral(packets *packet.CheckReader, limit int64, watch *watched) (*packet.LiteralData, []announced, error) {
 	var said []announced
 	layers, last := 0, false
 	for {
@@ -171,7 +171,7 @@ func toLiteral(packets *packet.CheckReader, limit int64) (*packet.LiteralData, [
 			if layers++; layers > maxCompression {
 				return nil, nil, errGrammar
 			}
-			err = packets.Push(&inflated{r: p.Body, left: limit})
+			err = packets.Push(newInnerGate(&inflated{r: p.Body, left: limit, watch: watch}))
 		case *packet.OnePassSignature:
 			if last { // a signature over signatures
 				return nil, nil, errGrammar
@@ -196,13 +196,17 @@ func toLiteral(packets *packet.CheckReader, limit int64) (*packet.LiteralData, [
 
 // inflated ends with ErrTooLarge where a compressed packet holds more than its bound.
 type inflated struct {
-	r    io.Reader
-	left int64
+	r     io.Reader
+	left  int64
+	watch *watched
 }
 
 func (i *inflated) Read(p []byte) (int, error) {
 	if i.left <= 0 {
 		return 0, message.ErrTooLarge
+	}
+	if err := i.watch.check(); err != nil {
+		return 0, err
 	}
 	n, err := i.r.Read(p[:min(int64(len(p)), i.left)])
 	i.left -= int64(n)

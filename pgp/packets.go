@@ -12,8 +12,10 @@ import (
 // More packet types (RFC 9580, Section 5).
 const (
 	tagSKESK         = 3
+	tagCompressed    = 8
 	tagSED           = 9
 	tagMarker        = 10
+	tagLiteral       = 11
 	tagTrust         = 12
 	tagUserAttribute = 17
 	tagSEIPD         = 18
