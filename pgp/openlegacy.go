@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/internal/message"
 )
 
-// maxLegacyDisplay bounds what is read in search of a legacy display element.
-const maxLegacyDisplay = 8 << 10
+// Bounds of what is read in search of a legacy display element, and of its fields.
+const (
+	maxLegacyDisplay = 8 << 10
+	maxRepeated      = 50
+)
 
 // edit replaces the bytes of the payload from off to end.
 type edit struct {
@@ -43,7 +45,7 @@ func (l *letter) legacyDisplay(v Verdict) (edits []edit, err error) {
 	if l.guarded != full || l.root == nil || signedParts(l.root) {
 		return nil, nil // what a client may verify stays as it is
 	}
-	shown := message.Header{Fields: l.shownInside(v)}
+	shown := &said{fields: l.shownInside(v)}
 	for _, p := range mainBodies(l.root) {
 		if p.Params["hp-legacy-display"] != "1" || !p.Is("text/plain") {
 			continue
@@ -86,9 +88,9 @@ func mainBodies(p *message.Part) (all []*message.Part) {
 
 // repeated is how long the element is that text begins with, its empty line
 // included; 0 if there is none, or it says anything that the shown header doesn't.
-func repeated(shown message.Header, text []byte, encoding string) int {
+func repeated(shown *said, text []byte, encoding string) int {
 	h := message.ParseHeader(text)
-	if len(h.Fields) == 0 || !bytes.HasSuffix(h.Raw, []byte("\n\n")) && !bytes.HasSuffix(h.Raw, []byte("\n\r\n")) {
+	if len(h.Fields) == 0 || len(h.Fields) > maxRepeated || !bytes.HasSuffix(h.Raw, []byte("\n\n")) && !bytes.HasSuffix(h.Raw, []byte("\n\r\n")) {
 		return 0
 	}
 	for _, f := range h.Fields {
@@ -96,14 +98,37 @@ func repeated(shown message.Header, text []byte, encoding string) int {
 		if encoding == "quoted-printable" {
 			value = string(decodePrefix([]byte(value), encoding))
 		}
-		said := shown.All(f.Name)
-		if f.Name == "" || !slices.ContainsFunc(said, func(s message.Field) bool {
-			return strings.Join(strings.Fields(s.Text()), " ") == strings.Join(strings.Fields(value), " ")
-		}) {
+		if f.Name == "" || !shown.says(f.Name, value) {
 			return 0
 		}
 	}
 	return len(h.Raw)
+}
+
+// said are the texts of a shown header, each decoded once: a letter may have
+// thousands of fields, and elements by the thousand.
+type said struct {
+	fields []message.Field
+	texts  map[string]map[string]bool // by name in lower case; nil before the first
+}
+
+// says tells whether a field of that name has that text, however it is folded.
+func (s *said) says(name, text string) bool {
+	if s.texts == nil {
+		s.texts = map[string]map[string]bool{}
+	}
+	name = strings.ToLower(name)
+	texts, ok := s.texts[name]
+	if !ok {
+		texts = map[string]bool{}
+		for _, f := range s.fields {
+			if f.Is(name) {
+				texts[strings.Join(strings.Fields(f.Text()), " ")] = true
+			}
+		}
+		s.texts[name] = texts
+	}
+	return texts[strings.Join(strings.Fields(text), " ")]
 }
 
 // unmark takes back a part's mark, so that no program looks for the element

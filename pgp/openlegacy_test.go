@@ -97,3 +97,22 @@ func TestWrappedMessage(t *testing.T) {
 		})
 	}
 }
+
+// TestLegacyDisplayIsReadOnce: a letter may have thousands of fields, and thousands of
+// lines that repeat them.
+func TestLegacyDisplayIsReadOnce(t *testing.T) {
+	c := newCouple(t)
+	const field = "a: x\r\n"
+	inner := "Content-Type: multipart/alternative; boundary=q; hp=\"cipher\"\r\n" + strings.Repeat("a: =?utf-8?q?a?= b c d e f\r\n", 1900) + field + "\r\n"
+	for _, lines := range []int{1300, 40} {
+		inner += strings.Repeat("--q\r\nContent-Type: text/plain; hp-legacy-display=1\r\n\r\n"+strings.Repeat(field, lines)+"\r\nHello\r\n", 3)
+	}
+	mail := []byte(mime(outside, written(t, inner+"--q--\r\n", nil, nil, c.bob)))
+	var got *pgp.Opened
+	if n, most := allocated(func() { got = openBytes(t, mail, c.opening()) }), uint64(32<<20); n > most {
+		t.Errorf("a mail of %d bytes took %d, more than %d", len(mail), n, most)
+	}
+	if text := string(all(t, got.Rendering)); strings.Count(text, "display=0\r\n\r\nHello") != 3 || strings.Count(text, "display=1\r\n\r\na: x") != 3 {
+		t.Error("of elements with some fields and with too many, others were left out")
+	}
+}
