@@ -2,6 +2,7 @@ package pgp
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"regexp"
 	"slices"
@@ -20,8 +21,9 @@ const (
 // into the same two parts. All but the first part is anybody's to write, the
 // boundary too: a delimiter that only some take for one ("--boundaryX", which
 // message.Parse takes as Dovecot does) would have others show the signature's
-// header and what follows it as part of the letter.
-func framedAlike(src message.Source, p *message.Part) (bool, error) {
+// header and what follows it as part of the letter, and so would one within the
+// first part.
+func framedAlike(ctx context.Context, src message.Source, p *message.Part) (bool, error) {
 	if !oneReading(p.Header) || !isTransparent(p) || len(p.Children) != 2 || !oneReading(p.Children[1].Header) {
 		return false, nil
 	}
@@ -43,10 +45,49 @@ func framedAlike(src message.Source, p *message.Part) (bool, error) {
 		}
 		frame[i] = b
 	}
-	if !oneLineEnd(slices.Concat(p.Header.Raw, frame[0], frame[1], box.Header.Raw, frame[2])) {
+	delimiter := "--" + p.Params["boundary"]
+	if !oneLineEnd(slices.Concat(p.Header.Raw, frame[0], frame[1], box.Header.Raw, frame[2])) || !delimits(frame, delimiter) {
 		return false, nil
 	}
-	return delimits(frame, "--"+p.Params["boundary"]), nil
+	inside := lineFinder{want: []byte(delimiter), tail: []byte("\n")}
+	err := copyRange(ctx, &inside, src, signed.Start, signed.End)
+	return !inside.found, err
+}
+
+// lineFinder finds out whether a line of what is written to it begins with want,
+// whatever ends lines. What is signed may be a forwarded message with boundaries of
+// its own; with one of them around it too, some programs show what was only forwarded
+// as a part beside it.
+type lineFinder struct {
+	want  []byte
+	tail  []byte // the last bytes written, no more than want has; "\n" before the first
+	found bool
+}
+
+func (f *lineFinder) Write(p []byte) (int, error) {
+	n := len(f.want)
+	f.tail = append(f.tail, p[:min(len(p), n)]...)
+	f.found = f.found || beginsLine(f.tail, f.want) || beginsLine(p, f.want)
+	if len(p) > n {
+		f.tail = append(f.tail[:0], p[len(p)-n:]...)
+	} else if more := len(f.tail) - n; more > 0 {
+		f.tail = append(f.tail[:0], f.tail[more:]...)
+	}
+	return len(p), nil
+}
+
+// beginsLine tells whether want stands in b behind a line end.
+func beginsLine(b, want []byte) bool {
+	for {
+		i := bytes.Index(b, want)
+		if i < 0 {
+			return false
+		}
+		if i > 0 && (b[i-1] == '\n' || b[i-1] == '\r') {
+			return true
+		}
+		b = b[i+1:]
+	}
 }
 
 // delimits tells whether what stands before, between and after the two parts is
@@ -109,7 +150,10 @@ func saysOnlyHashes(line []byte) bool {
 
 // framedClear tells whether what stands around a clear-signed text, unsigned but
 // seen, says nothing: of the lines before it only the names of hashes, of the
-// armor's headers only what program wrote it. b and signature are those of splitClear.
+// armor's headers only what program wrote it; and whether "- " stands before no line
+// but those that must be escaped or that mailboxes would change (RFC 9580, Section
+// 7.2): before an amount it is a sign that is not signed. b and signature are those of
+// splitClear.
 func framedClear(b, signature []byte) bool {
 	_, b = cutLine(bytes.TrimLeft(b, " \t\r\n"))
 	for n := 0; ; n++ {
@@ -121,6 +165,13 @@ func framedClear(b, signature []byte) bool {
 			return false
 		}
 		b = rest
+	}
+	for text := b[:len(b)-len(signature)]; len(text) > 0; {
+		line, rest := cutLine(text)
+		if l, escaped := bytes.CutPrefix(line, []byte("- ")); escaped && !bytes.HasPrefix(l, []byte("-")) && !bytes.HasPrefix(l, []byte("From")) {
+			return false
+		}
+		text = rest
 	}
 	_, b = cutLine(signature)
 	for n := 0; ; n++ {
@@ -136,14 +187,15 @@ func framedClear(b, signature []byte) bool {
 }
 
 // namesProgram tells of an armor header that names a program, and has no room for
-// words of anybody's own: "Version: GnuPG v2.0.22 (GNU/Linux)", and those comments
+// a sentence of anybody's own: "Version: GnuPG v2.0.22 (GNU/Linux)", and those comments
 // that widespread programs put there by themselves.
 func namesProgram(line string) bool {
 	return versionHeader.MatchString(line) || commentHeader.MatchString(line)
 }
 
 var (
-	versionHeader = regexp.MustCompile(`^Version: [A-Za-z][A-Za-z0-9.+/_-]{0,23}( [A-Z][A-Za-z]{1,11})?( [vV]?[0-9][0-9A-Za-z.+_-]{0,15})?( \([A-Za-z0-9 ./_:-]{1,24}\))?$`)
+	versionHeader = regexp.MustCompile(`^Version: ((PGP|OpenPGP|Encryption|Symantec|Hush) [A-Z][A-Za-z]{1,11}|[A-Za-z][A-Za-z0-9.+/_-]{0,23})` +
+		`( [vV]?[0-9][0-9A-Za-z.+_-]{0,15})?( \((Build )?[A-Za-z0-9./_:-]{1,24}\))?$`)
 	commentHeader = regexp.MustCompile(`^Comment: (Seamlessly send and receive encrypted email|` +
 		`(GPGTools - |Using (GnuPG|PGP) with [A-Za-z0-9.-]{1,16} - )?` +
 		`https?://(www\.)?(enigmail\.net|enigmail\.mozdev\.org|gpgtools\.(org|com)|gnupg\.org|mailvelope\.com|openpgpjs\.org|flowcrypt\.com|protonmail\.com|proton\.me)/?)$`)

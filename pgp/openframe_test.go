@@ -126,6 +126,7 @@ func TestClearFraming(t *testing.T) {
 		{"words as a comment", mail("", hash, "Comment: pay 5000 to Mallory\r\n"), "plain"},
 		{"words before a comment's address", mail("", hash, "Comment: pay 5000 to Mallory - https://enigmail.net\r\n"), "plain"},
 		{"words as a version", mail("", hash, "Version: pay Mallory at once\r\n"), "plain"},
+		{"words as a program's name, number and system", mail("", hash, "Version: Pay Mallory 5000 (at once)\r\n"), "plain"},
 		{"words as a header of their own", mail("", hash, "PS: pay Mallory\r\n"), "plain"},
 	}
 	for _, tt := range tests {
@@ -135,36 +136,97 @@ func TestClearFraming(t *testing.T) {
 	}
 }
 
+// TestClearEscapes: "- " before a line that needs no escape is a sign that nobody signed.
+func TestClearEscapes(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	text := "Your balance:\r\n5000 EUR\r\n-- \r\nFrom Alice"
+	sig := detachedBy(t, c.alice, strings.Replace(text, "-- ", "--", 1), true)
+	for _, tt := range []struct{ name, shown, want string }{
+		{"what must be", strings.Replace(text, "-- ", "- -- ", 1), "signed valid"},
+		{"what mailboxes would change, too", strings.NewReplacer("-- ", "- -- ", "From ", "- From ").Replace(text), "signed valid"},
+		{"an amount", strings.NewReplacer("-- ", "- -- ", "5000", "- 5000").Replace(text), "plain"},
+		{"nothing", text, "plain"},
+	} {
+		mail := outside + "\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA512\r\n\r\n" + tt.shown + "\r\n" + sig
+		if got := openBytes(t, []byte(mail), c.opening()); summary(got) != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
+		}
+	}
+}
+
+// TestForwardedBoundaries: somebody whose letter was forwarded in a signed one puts a
+// boundary of that around it, for who looks for the outer one first to show the
+// forwarded words beside the signed ones.
+func TestForwardedBoundaries(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	const part = "Content-Type: multipart/mixed; boundary=alices\r\n\r\n--alices\r\n\r\nI don't agree to this:\r\n" +
+		"--alices\r\nContent-Type: message/rfc822\r\n\r\nFrom: mallory@example.net\r\nContent-Type: multipart/mixed; boundary=mallorys\r\n\r\n" +
+		"--mallorys\r\n\r\nI owe Mallory 5000\r\n--mallorys--\r\n\r\n--alices--\r\n"
+	for _, tt := range []struct{ name, boundary, part, want string }{
+		{"one of its own", "outer", part, "signed valid"},
+		{"that of the forwarded letter", "mallorys", part, "plain"},
+		{"that of the signed letter", "alices", part, "plain"},
+		{"what one only begins with", "mallory", part, "plain"},
+		{"what one ends with", "lorys", part, "signed valid"},
+		{"with line ends of LF", "mallorys", strings.ReplaceAll(part, "\r\n", "\n"), "plain"},
+		{"for who takes CR for a line end", "cr", strings.Replace(part, "I owe", "x\r--cr\r\rI owe", 1), "plain"},
+		{"with a header of other line ends than the rest", "outer", strings.Replace(part, "\r\n", "\n", 2), "plain"},
+	} {
+		sig := detachedBy(t, c.alice, strings.ReplaceAll(strings.ReplaceAll(tt.part, "\r\n", "\n"), "\n", "\r\n"), false)
+		body := "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary=" + tt.boundary + "\r\n\r\n--" + tt.boundary + "\r\n" + tt.part +
+			"\r\n--" + tt.boundary + "\r\nContent-Type: application/pgp-signature\r\n\r\n" + sig + "\r\n--" + tt.boundary + "--\r\n"
+		if got := openBytes(t, []byte(outside+body), c.opening()); summary(got) != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
+		}
+		k, d := locked(t, literal(t, body), c.bob)
+		want := map[string]string{"signed valid": "encrypted valid", "plain": "encrypted none"}[tt.want]
+		if strings.Contains(tt.name, "header") { // a rendering has the same everywhere
+			want = "encrypted valid"
+		}
+		if got := openBytes(t, []byte(mime(outside, append(k, d...))), c.opening()); summary(got) != want {
+			t.Errorf("%s, inside: got %q, want %q", tt.name, summary(got), want)
+		}
+	}
+}
+
 // FuzzSignedFraming: where a signed message is called valid, another reader of MIME
 // cuts it into the same two parts.
 func FuzzSignedFraming(f *testing.F) {
 	const part = "Content-Type: text/plain\r\n\r\nCANARY\r\n"
-	c := newCouple(f)
-	sig := detachedBy(f, c.alice, part, false) // every process has keys of its own
+	c := fixedCouple(f)
 	for _, tt := range signedFraming(f, c) {
 		before, rest, ok := strings.Cut(tt.body, part)
 		between, after, ok2 := strings.Cut(rest, "-----BEGIN PGP SIGNATURE")
 		_, after, ok3 := strings.Cut(after, "-----END PGP SIGNATURE-----\r\n")
 		if ok && ok2 && ok3 {
-			f.Add(tt.head, before, between, after)
+			f.Add(tt.head, before, part, between, after)
 		}
 	}
+	const signed = "Content-Type: multipart/signed; protocol=application/pgp-signature; boundary="
+	for _, b := range []string{"ss", "s", "tt", "t"} {
+		f.Add(signed+b+"\r\n", "--"+b+"\r\n", "Content-Type: multipart/mixed; boundary=tt\r\n\r\n--tt\r\n\r\na\r\n--tt\r\n\r\nb\r\n--tt--\r\n",
+			"\r\n--"+b+"\r\nContent-Type: application/pgp-signature\r\n\r\n", "\r\n--"+b+"--\r\n")
+	}
 	o := c.opening()
-	f.Fuzz(func(t *testing.T, head, before, between, after string) {
+	f.Fuzz(func(t *testing.T, head, before, part, between, after string) {
+		sig := detachedBy(t, c.alice, strings.ReplaceAll(strings.ReplaceAll(part, "\r\n", "\n"), "\n", "\r\n"), false)
 		mail := outside + head + "\r\n" + before + part + between + sig + after
 		got, err := pgp.Open(context.Background(), message.Bytes([]byte(mail)), o)
 		if err != nil {
 			t.Fatalf("Open: %v", err)
 		}
 		if got.Class == pgp.Signed && got.Verdict.Signature == pgp.SignatureValid {
-			checkSignedAlone(t, mail, "CANARY\r\n")
+			checkSignedAlone(t, mail, part)
 		}
 	})
 }
 
-// checkSignedAlone demands that the standard library finds nothing but text and a
-// signature in a multipart/signed mail.
-func checkSignedAlone(t *testing.T, mail, text string) {
+// checkSignedAlone demands that the standard library, and readers that look for the
+// boundary in simpler ways, find nothing but the signed part and a signature in a
+// multipart/signed mail.
+func checkSignedAlone(t testing.TB, mail, text string) {
 	t.Helper()
 	m, err := netmail.ReadMessage(strings.NewReader(mail))
 	if err != nil {
@@ -177,9 +239,31 @@ func checkSignedAlone(t *testing.T, mail, text string) {
 	if err != nil {
 		t.Fatalf("called valid, but: %v\n%s", err, mail)
 	}
+	for _, ends := range []string{"\n", "\r\n", "\r"} {
+		if ends == "\r\n" && !strings.Contains(mail, "\r\n") || ends == "\r" && !strings.Contains(mail, "\r") {
+			continue
+		}
+		for _, prefix := range []bool{false, true} {
+			n := 0
+			for line := range strings.SplitSeq(mail, ends) {
+				line = strings.TrimLeft(line, "\r\n")
+				b := "--" + params["boundary"]
+				if line = strings.TrimRight(line, " \t\r\n"); line == b || line == b+"--" || prefix && strings.HasPrefix(line, b) {
+					n++
+				}
+			}
+			if n != 3 && (n != 2 || strings.Contains(mail, "--"+params["boundary"]+"--")) {
+				t.Fatalf("called valid, but with %d delimiters between line ends of %q\n%s", n, ends, mail)
+			}
+		}
+	}
+	text = text[len(message.ParseHeader([]byte(text)).Raw):]
 	r, n := multipart.NewReader(m.Body, params["boundary"]), 0
 	for {
 		p, err := r.NextRawPart()
+		if n == 0 && err != nil && strings.Contains(err.Error(), "malformed MIME header") {
+			return // which is signed
+		}
 		if err == io.EOF || err != nil && n == 2 { // cut off
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/internal/message"
@@ -154,7 +155,7 @@ func (j *job) decrypted(ctx context.Context, p *plaintext, inline bool) (*Opened
 
 // signedInside judges a multipart/signed that is all that was encrypted.
 func (j *job) signedInside(ctx context.Context, text message.Source, root *message.Part) ([]judged, error) {
-	alike, err := framedAlike(text, root)
+	alike, err := framedAlike(ctx, text, root)
 	if err != nil || !alike {
 		return nil, err
 	}
@@ -234,11 +235,11 @@ func (j *job) signed(ctx context.Context) (*Opened, error) {
 	var sigs []digest
 	var err error
 	if j.root.Type == "multipart" {
-		if !signedParts(j.root) {
+		if !signedParts(j.root) || !oneLineEnd(slices.Concat(j.root.Header.Raw, j.root.Children[0].Header.Raw)) {
 			return j.as(Plain), nil
 		}
 		var alike bool
-		if alike, err = framedAlike(j.src, j.root); err == nil && !alike {
+		if alike, err = framedAlike(ctx, j.src, j.root); err == nil && !alike {
 			return j.as(Plain), nil
 		}
 		if err == nil {
