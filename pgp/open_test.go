@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	netmail "net/mail"
 	"strings"
 	"sync"
 	"testing"
@@ -667,7 +668,7 @@ func TestClassifyAgreesWithOpen(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	c := newCouple(f)
+	c := fixedCouple(f)
 	for _, tt := range hostile(f, c) {
 		f.Add([]byte(tt.mail))
 	}
@@ -776,6 +777,33 @@ func TestOpenNamesWhatHasNoMessageID(t *testing.T) {
 		}
 		if again := all(t, openBytes(t, []byte(mail), c.opening()).Rendering); !bytes.Equal(again, first) {
 			t.Errorf("%s: the name changes", name)
+		}
+	}
+}
+
+// TestHeaderEndsNowhereEarly: a name with white space before its colon is a field for
+// some, and for others the end of the header, with what follows it as text.
+func TestHeaderEndsNowhereEarly(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	for name, mail := range map[string]string{
+		"outside":          mime("X-Note : pay\r\n"+outside, written(t, payload, c.alice, nil, c.bob)),
+		"of From":          mime(strings.Replace(outside, "From:", "From\t:", 1), written(t, payload, c.alice, nil, c.bob)),
+		"inside":           mime(outside, written(t, payloadOf("Subject :\r\n hi\r\n"), c.alice, nil, c.bob)),
+		"in the structure": mime(outside, written(t, strings.Replace(payload, ":", " :", 1), c.alice, nil, c.bob)),
+	} {
+		got := openBytes(t, []byte(mail), c.opening())
+		if summary(got) != "encrypted valid" {
+			t.Errorf("%s: got %q", name, summary(got))
+			continue
+		}
+		m, err := netmail.ReadMessage(bytes.NewReader(all(t, got.Rendering)))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if typ := m.Header.Get("Content-Type"); !strings.HasPrefix(typ, "text/plain; charset=utf-8") || m.Header.Get("From") == "" {
+			t.Errorf("%s: read as %v", name, m.Header)
 		}
 	}
 }

@@ -55,15 +55,16 @@ const (
 
 // appendField appends a field that other people wrote, so that it is one field
 // for every reader: its own bytes where they are well-formed, with line ends of
-// CRLF, else its value folded anew without control characters. What can't be
-// written so is left out.
+// CRLF, else its value folded anew without control characters, right behind its
+// name: with white space there (RFC 5322, Section 4.5), some take the line for the
+// end of the header. What can't be written so is left out.
 func appendField(out []byte, f message.Field) []byte {
 	raw := bytes.TrimRight(f.Raw, "\r\n")
 	if f.Name == "" || strings.ContainsFunc(f.Name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return out
 	}
 	lines := bytes.Split(bytes.ReplaceAll(raw, lineEnd, []byte("\n")), []byte("\n"))
-	if wellFormed(lines) {
+	if len(raw) > len(f.Name) && raw[len(f.Name)] == ':' && wellFormed(lines) {
 		for _, l := range lines {
 			out = append(append(out, l...), "\r\n"...)
 		}
@@ -81,9 +82,6 @@ func appendField(out []byte, f message.Field) []byte {
 // wellFormed: no control characters but tabs, no long lines, and no
 // continuation line of white space only, which some take for the header's end.
 func wellFormed(lines [][]byte) bool {
-	if bytes.IndexByte(lines[0], ':') < 0 {
-		return false
-	}
 	for i, l := range lines {
 		if len(l) > maxShownLine || i > 0 && len(bytes.TrimSpace(l)) == 0 {
 			return false
