@@ -161,7 +161,8 @@ func paramsOnce(contentType string) bool {
 // is signed, is what the signed part protects, if it does (RFC 9788, Section 2.1.1):
 // a signature speaks for nothing else. Servers write dates and lists of addresses
 // anew; there the moment and the addresses count. An answer must not go where only
-// the outside says (Section 4.4.4).
+// the outside says (Section 4.4.4). Where every field is protected, a Subject that
+// stands only outside is somebody else's; a To is added by servers.
 func saysAsSigned(visible message.Header, signed *message.Part) bool {
 	hp := strings.ToLower(signed.Params["hp"])
 	all := hp == "clear" || hp == "cipher"
@@ -170,7 +171,7 @@ func saysAsSigned(visible message.Header, signed *message.Part) bool {
 	}
 	for _, name := range []string{"Subject", "From", "Date", "To", "Cc", "Reply-To"} {
 		inside, outside := signed.Header.All(name), visible.All(name)
-		if len(inside) == 0 && (name != "Reply-To" || !all || len(outside) == 0) {
+		if len(inside) == 0 && (!all || len(outside) == 0 || name != "Reply-To" && name != "Subject") {
 			continue
 		}
 		if len(inside) != 1 || len(outside) != 1 || !sameField(name, inside[0], outside[0]) {
