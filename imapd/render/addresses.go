@@ -100,15 +100,14 @@ func (p *addressParser) entry() {
 // angle reads what stands in angle brackets after a name.
 func (p *addressParser) angle(name string) {
 	p.s = p.s[1:]
-	a := Address{}
+	var route strings.Builder
 	ws := p.words(">,:")
 	for p.s != "" && (p.s[0] == ',' || p.s[0] == ':') && ws.isRoute() {
 		// obs-route: "@a,@b:local@domain".
-		a.Route.text += ws.glued()
-		a.Route.set = true
+		route.WriteString(ws.glued())
 		end := p.s[0] == ':'
 		if !end {
-			a.Route.text += ","
+			route.WriteByte(',')
 		}
 		p.s = p.s[1:]
 		ws = p.words(">,:")
@@ -117,7 +116,7 @@ func (p *addressParser) angle(name string) {
 		}
 	}
 	spec := ws.address()
-	a.Mailbox, a.Host = spec.Mailbox, spec.Host
+	a := Address{Route: optional{route.String(), route.Len() > 0}, Mailbox: spec.Mailbox, Host: spec.Host}
 	if i := strings.IndexByte(p.s, '>'); i == 0 {
 		p.s = p.s[1:]
 	}
