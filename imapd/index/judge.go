@@ -253,16 +253,21 @@ const (
 
 // lettersOf are the letters that an answer to a message may quote without naming it.
 func lettersOf(h message.Header) (ids []string) {
+	var senders []address.Address
 	for _, from := range h.All("From") {
 		list, err := address.ParseList(from.Value())
 		if err != nil {
 			continue
 		}
-		for _, m := range list {
-			for _, subject := range h.All("Subject") {
-				if id := letters.ID(m.Address, subject.Text()); id != "" && len(ids) < maxSenders {
-					ids = append(ids, id)
-				}
+		for _, m := range list[:min(len(list), maxSenders-len(senders))] {
+			senders = append(senders, m.Address)
+		}
+	}
+	for _, subject := range h.All("Subject") {
+		said := subject.Text() // once: there may be thousands
+		for _, from := range senders {
+			if id := letters.ID(from, said); id != "" && len(ids) < maxSenders {
+				ids = append(ids, id)
 			}
 		}
 	}

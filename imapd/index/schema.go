@@ -5,7 +5,7 @@ import "letterlock.org/letterlock/internal/store"
 // transform is the version of the way from a raw message to its rendering,
 // envelope and structure. Rows of another version are opened again, with their
 // frozen verdict.
-const transform = 3
+const transform = 4
 
 // Schema is the tables of this package, for store.Open.
 //
