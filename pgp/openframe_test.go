@@ -204,7 +204,7 @@ func FuzzSignedFraming(f *testing.F) {
 			f.Add(tt.head, before, part, between, after)
 		}
 	}
-	const signed = "Content-Type: multipart/signed; protocol=application/pgp-signature; boundary="
+	const signed = "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary="
 	for _, b := range []string{"ss", "s", "tt", "t"} {
 		f.Add(signed+b+"\r\n", "--"+b+"\r\n", "Content-Type: multipart/mixed; boundary=tt\r\n\r\n--tt\r\n\r\na\r\n--tt\r\n\r\nb\r\n--tt--\r\n",
 			"\r\n--"+b+"\r\nContent-Type: application/pgp-signature\r\n\r\n", "\r\n--"+b+"--\r\n")
