@@ -119,3 +119,18 @@ func TestPatienceWithTheUpstream(t *testing.T) {
 		t.Errorf("it would be waited for %v", left)
 	}
 }
+
+// TestTheLossOfTheUpstreamIsTold, whoever is writing at the moment.
+func TestTheLossOfTheUpstreamIsTold(t *testing.T) {
+	conn, client := net.Pipe()
+	s := newSession(New(Config{}), conn)
+	s.out.Lock()
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.lost() }()
+	time.AfterFunc(50*time.Millisecond, s.out.Unlock)
+	got, _ := io.ReadAll(client)
+	if !strings.HasPrefix(string(got), "* BYE [UNAVAILABLE]") {
+		t.Errorf("%q", got)
+	}
+	<-ended
+}

@@ -259,9 +259,10 @@ func (s *session) farewell(lock func(*output) bool, code, text string) {
 	})
 }
 
-// lost tells the client that the upstream is gone, once.
+// lost tells the client that the upstream is gone, once, behind what somebody else
+// is writing.
 func (s *session) lost() {
-	s.bye("UNAVAILABLE", "the connection to the upstream server was lost")
+	s.byeBehind("UNAVAILABLE", "the connection to the upstream server was lost")
 }
 
 // cut closes the connections, which ends the goroutines.

@@ -70,6 +70,12 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 	if spool.Memory == 0 || spool.Memory > renderingMemory {
 		spool.Memory = renderingMemory
 	}
+	done := false
+	defer func() {
+		if !done { // by a panic, too: others wait for what it claimed
+			o.ticket.end()
+		}
+	}()
 	o.opened, err = l.c.Open(ctx, src, pgp.Opening{
 		Keys: keys, Certificates: l.c.Certificates, Own: *l.names.Load(), Replayed: o.ticket.replayed, Frozen: frozen, Spool: spool,
 	})
@@ -80,9 +86,9 @@ func (l *Library) judge(ctx context.Context, src message.Source) (*judged, error
 		if o.opened != nil {
 			o.close()
 		}
-		o.ticket.end()
 		return nil, err
 	}
+	done = true
 	return o, nil
 }
 

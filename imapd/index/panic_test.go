@@ -25,6 +25,9 @@ func poisoned(f *fixture) {
 	f.c.Open = func(ctx context.Context, src message.Source, o pgp.Opening) (*pgp.Opened, error) {
 		if raw, _ := message.ReadAll(src, 1<<20); bytes.Contains(raw, []byte("POISON")) {
 			panic("hostile bytes")
+		} else if bytes.Contains(raw, []byte("LATE")) {
+			_, _ = open(ctx, src, o)
+			panic("hostile bytes behind the packet")
 		}
 		return open(ctx, src, o)
 	}
@@ -62,6 +65,15 @@ func TestAPanicOverOneMessage(t *testing.T) {
 			t.Fatalf("the opening that panics: %v", err)
 		}
 	}
+	late := strings.Replace(string(letter("<9@x>", "LATE")), "X-Packet: <9@x>", "X-Packet: <8@x>", 1)
+	if _, err := m.Open(ctx, 9, message.Bytes([]byte(late))); err == nil || !strings.Contains(err.Error(), "fault of ours") {
+		t.Fatalf("the opening that panics when its packet is known: %v", err)
+	}
+	behind, err := m.Open(ctx, 8, message.Bytes(letter("<8@x>", "text")))
+	if err != nil || behind.Class != pgp.Encrypted {
+		t.Fatalf("the packet that it had claimed: %+v, %v", behind, err)
+	}
+	behind.Close()
 	inner := strings.Replace(string(letter("<2@x>", "text")), "From: bob@", "From: venom@", 1)
 	r, err := m.Open(ctx, 2, message.Bytes([]byte(inner)))
 	if err != nil || r.Class != pgp.Opaque || r.Message != nil {
