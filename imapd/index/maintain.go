@@ -145,11 +145,21 @@ func (m *Mailbox) recheck(ctx context.Context) error {
 			continue
 		}
 		e.state = changed
-		if err := m.change(ctx, r.UID, e, func(tx store.Tx, e entry) error { return m.put(tx, r.UID, e, "") }); err != nil {
+		if err := m.change(ctx, r.UID, e, func(tx store.Tx, e entry) error { return m.restate(tx, r.UID, e) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// restate writes an entry anew; why the message is not shown, if it isn't, stays.
+func (m *Mailbox) restate(tx store.Tx, uid uint32, e entry) error {
+	var reason string
+	err := tx.Row(`SELECT reason FROM index_message WHERE mailbox = ? AND uid = ?`, []any{m.id, int64(uid)}, &reason)
+	if err != nil && !errors.Is(err, store.ErrNoRow) {
+		return err
+	}
+	return m.put(tx, uid, e, reason)
 }
 
 // Unopened counts messages of a mailbox that stay as they arrived, or are not shown
