@@ -19,7 +19,12 @@ import (
 	letterlock "letterlock.org/letterlock/cmd/letterlock"
 )
 
+// TestMain also runs the command. A process with the race detector in it sleeps for
+// a second when it ends; the hundreds of commands that the tests run don't.
 func TestMain(m *testing.M) {
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=20")
+	}
 	testscript.Main(m, map[string]func(){"letterlock": letterlock.Main})
 }
 
@@ -43,6 +48,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir+"/home")
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("LETTERLOCK_CONFIG", e.WorkDir+"/l.toml")
 			e.Setenv("KEY", strings.Repeat("0123456789abcdef", 4))
 			_, port, _ := net.SplitHostPort(busy.Addr().String())
