@@ -192,7 +192,7 @@ func notTOML(file string, err error) Problems {
 	var syntax toml.ParseError
 	if errors.As(err, &syntax) {
 		p.Line = syntax.Position.Line
-		if strings.Contains(syntax.Message, `'\n'`) { // it is counted as the next line's
+		if strings.Contains(syntax.Message, `name delimiter`) && strings.Contains(syntax.Message, `'\n'`) { // it is counted as the next line's
 			p.Line--
 		}
 		if syntax.Message != "" {
