@@ -43,6 +43,14 @@ func (s *Server) Faults() map[string]Fault {
 	return maps.Clone(s.faults)
 }
 
+// Mended forgets what is wrong with the mail server of an account, by its key: it was
+// tried just now, and lets us in.
+func (s *Server) Mended(account string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.faults, account)
+}
+
 // upstream is a connection to an account's mail server. What is wrong with it is
 // remembered.
 func (s *Server) upstream(ctx context.Context, a *Account) (*client, error) {

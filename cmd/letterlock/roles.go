@@ -200,7 +200,7 @@ func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, ce
 	r.run("smtp", func() error { return srv.Serve(ctx) })
 	r.stops = append(r.stops, srv.Shutdown)
 	r.sessions["smtp"] = append(r.sessions["smtp"], srv.Sessions)
-	s.faults = srv.Faults
+	s.faults, s.mended = srv.Faults, srv.Mended
 	return nil
 }
 

@@ -39,6 +39,8 @@ func (s *state) tryPassword(ctx context.Context, e *env, b *config.Bridge, passw
 			return
 		case err != nil:
 			fmt.Fprintf(e.stderr, "letterlock: WARNING: the password is stored, but could not be tried at %s: %v\n", server, err)
+		case at.service == b.SMTP && s.mended != nil:
+			s.mended(b.Account.Key())
 		}
 	}
 }

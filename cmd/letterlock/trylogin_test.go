@@ -138,3 +138,25 @@ smtp = { listen = "127.0.0.1:0", upstream = "smtp+insecure://%s" }`, alice, imap
 		})
 	}
 }
+
+// A right password ends what status tells of a wrong one, not only the next mail.
+func TestARightPasswordIsTheEndOfAFault(t *testing.T) {
+	up, err := mailtest.Start(mailtest.Options{Users: map[string]string{alice: "upstream-alice"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	w := newWorld(t, up)
+	a := w.bridge(alice, "yesterday's")
+	if err := mailtest.Submit(a.smtp, alice, []string{bob}, []byte("From: "+alice+"\r\nTo: "+bob+"\r\n\r\nx\r\n")); err == nil {
+		t.Fatal("a wrong password sends mail")
+	}
+	const told = "refuses the user or password; it may have changed"
+	if out := a.command("status"); !strings.Contains(out, told) {
+		t.Errorf("status says %s", out)
+	}
+	a.command("account", "password", alice, "--password-file", w.file("pw", "upstream-alice\n"))
+	if out := a.command("status"); strings.Contains(out, told) {
+		t.Errorf("with the right password status says %s", out)
+	}
+}
