@@ -43,6 +43,9 @@ func (q *Queue) redecide(ctx context.Context, slots chan struct{}) (next time.Ti
 		return next, nil
 	}
 	now := q.c.Now()
+	if err := q.bringNear(ctx, now, `state = 'held'`); err != nil {
+		return next, err
+	}
 	ids, err := q.ids(ctx, `SELECT id FROM queue_item WHERE state = 'held' AND node = '' AND due <= ? ORDER BY due LIMIT 50`, now.UnixMicro())
 	if err != nil {
 		return next, err

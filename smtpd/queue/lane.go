@@ -25,6 +25,28 @@ const (
 // sweepEvery is how often all lanes are looked for, besides those we hear of.
 const sweepEvery = time.Minute
 
+// tooFar is further ahead than anything here waits for until it is looked at again
+// ([Backoff], [Config.Recheck]): a clock that was ahead said so.
+func (q *Queue) tooFar(now time.Time) time.Time {
+	return now.Add(3*time.Hour + 2*q.c.Recheck)
+}
+
+// bringNear has what a clock that was set back since put off by far due now. It looks
+// before it writes.
+func (q *Queue) bringNear(ctx context.Context, now time.Time, where string, args ...any) error {
+	where += ` AND node = '' AND due > ?`
+	args = append(args, q.tooFar(now).UnixMicro())
+	ids, err := q.ids(ctx, `SELECT id FROM queue_item WHERE `+where+` LIMIT 1`, args...)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	q.c.Logger.Warn("the clock was ahead: mail that it put off is looked at now")
+	return q.update(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`UPDATE queue_item SET due = ? WHERE `+where, append([]any{now.UnixMicro()}, args...)...)
+		return err
+	})
+}
+
 // schedule says who is next. Only Run's goroutine uses it.
 type schedule struct {
 	lanes    map[lane]*queueing
@@ -112,7 +134,9 @@ func (q *Queue) sweep(ctx context.Context, s *schedule, now time.Time) (more boo
 			return false, err
 		}
 	}
+	var far []lane
 	err = q.c.Store.View(ctx, func(tx store.Tx) error {
+		far = nil
 		for range sweepBy {
 			l, due := lane{}, int64(0)
 			err := tx.Row(`SELECT account, domain, due FROM queue_item WHERE state = 'waiting' AND node = ''
@@ -121,13 +145,22 @@ func (q *Queue) sweep(ctx context.Context, s *schedule, now time.Time) (more boo
 			if err != nil {
 				return err
 			}
-			if at := time.UnixMicro(due); len(s.lanes) < maxLanes || s.lanes[l] != nil {
+			at := time.UnixMicro(due)
+			if at.After(q.tooFar(now)) {
+				at, far = now, append(far, l)
+			}
+			if len(s.lanes) < maxLanes || s.lanes[l] != nil {
 				s.lane(l).next = at
 			}
 			s.cursor = l
 		}
 		return nil
 	})
+	for _, l := range far {
+		if err := q.bringNear(ctx, now, `state = 'waiting' AND account = ? AND domain = ?`, l.account, l.domain); err != nil {
+			return false, err
+		}
+	}
 	if errors.Is(err, store.ErrNoRow) {
 		s.cursor = lane{}
 		return false, nil
