@@ -144,6 +144,9 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 	if free, err := freeBytes(cfg.StateDir); err == nil && free < queue.DefaultMinFree && !cfg.Store.Shared() {
 		j.problem("%d MB are left on the disk of state_dir (%s); mail that would have to wait here isn't taken below %d MB", free>>20, cfg.StateDir, queue.DefaultMinFree>>20)
 	}
+	if begins := s.tls.Begins(); now.Before(begins) && len(cfg.Bridges) > 0 {
+		j.problem("by this machine's clock (%s UTC) mail programs can't trust %s, which is valid from %s on; is the clock right?", now.UTC().Format(time.DateTime), caName, begins.UTC().Format(time.DateOnly))
+	}
 	for _, what := range exposed(cfg, s.served) {
 		j.problem("%s", what)
 	}

@@ -42,7 +42,7 @@ func (s *state) watchOnce(ctx context.Context) {
 	for a := range own {
 		last, known, errLast := s.resolver.OwnServed(ctx, a)
 		err = errors.Join(err, errLast)
-		if known && s.now().Sub(last.Checked) < ownCheckEvery {
+		if known && s.now().Sub(last.Checked).Abs() < ownCheckEvery {
 			continue
 		}
 		_, errCheck := s.resolver.CheckOwn(ctx, a)

@@ -68,13 +68,22 @@ func openAuthority(tx store.Tx, now time.Time) (*Authority, error) {
 		return nil, err
 	}
 	leaf, key, err := load(tx, "localhost")
-	if errors.Is(err, store.ErrNoRow) || err == nil && (now.After(leaf.NotAfter.Add(-leafRenew)) || leaf.CheckSignatureFrom(ca) != nil) {
+	if errors.Is(err, store.ErrNoRow) || err == nil && (now.After(leaf.NotAfter.Add(-leafRenew)) || leaf.CheckSignatureFrom(ca) != nil ||
+		now.Before(leaf.NotBefore) && !now.Before(ca.NotBefore)) { // a clock that was ahead made it; one that is behind makes nothing anew
 		leaf, key, err = makeLeaf(tx, ca, caKey, now)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &Authority{ca: ca, leaf: tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}}, nil
+}
+
+// Begins is from when on mail programs take what the authority vouches for.
+func (a *Authority) Begins() time.Time {
+	if a.ca.NotBefore.After(a.leaf.Leaf.NotBefore) {
+		return a.ca.NotBefore
+	}
+	return a.leaf.Leaf.NotBefore
 }
 
 func load(tx store.Tx, name string) (*x509.Certificate, *ecdsa.PrivateKey, error) {

@@ -214,3 +214,26 @@ func TestCleartextDialRefusesANameThatLeadsElsewhere(t *testing.T) {
 	}
 	c.Close()
 }
+
+// A date that was wrong for a while costs nobody their mail once it is right again.
+func TestAClockThatWasWrong(t *testing.T) {
+	s, now := memory(t), time.Now()
+	first := authority(t, s, now)
+	for name, wrong := range map[string]time.Duration{"years ahead": 4 * 365 * 24 * time.Hour, "as after a start without a battery": -20 * 365 * 24 * time.Hour} {
+		authority(t, s, now.Add(wrong))
+		a := authority(t, s, now)
+		if string(a.PEM()) != string(first.PEM()) {
+			t.Errorf("%s: mail programs have to trust another authority", name)
+		}
+		if a.Begins().After(now) {
+			t.Errorf("%s: what it vouches for is valid from %v on", name, a.Begins())
+		}
+		u := endpoint.Upstream{Protocol: endpoint.IMAP, Security: endpoint.TLS, Host: "localhost", Port: serve(t, a.TLSConfig()), Roots: a.Pool()}
+		c, err := u.Dial(t.Context())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		c.Close()
+	}
+}
