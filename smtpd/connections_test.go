@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"letterlock.org/letterlock/smtpd"
 	"letterlock.org/letterlock/smtpd/queue"
@@ -18,9 +17,7 @@ import (
 func TestAReplyThatComesTooLate(t *testing.T) {
 	o := newOddServer(t, map[string]string{"RCPT TO:<carol": "550 5.1.1 nobody"})
 	slow := slowAt(t, o, "RCPT TO:<dave")
-	b := newBridge(t, newUpstream(t), o.as("", ""), func(c *smtpd.Config, a *smtpd.Account, _ *queue.Config) {
-		c.Timeouts.Command, a.Upstream.Dial = time.Second, slow.dial
-	})
+	b := newBridge(t, newUpstream(t), o.as("", ""), func(_ *smtpd.Config, a *smtpd.Account, _ *queue.Config) { a.Upstream.Dial = slow.dial })
 	k := b.login()
 	k.run("C: MAIL FROM:<alice@example.org>\nS: 250\nC: RCPT TO:<bob@example.net>\nS: 250")
 	k.send("RCPT TO:<dave@example.net>\r\nRCPT TO:<carol@example.net>\r\n")
