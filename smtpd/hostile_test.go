@@ -217,6 +217,9 @@ func TestStuff(t *testing.T) {
 		{"no line end at the end", "a", "a\r\n"},
 		{"a bare CR at the end", "a\r", "a\r\r\n"},
 		{"the end for who takes CR for a line's", "a\r.\rb\r\n", "a\r..\rb\r\n"},
+		{"the end for who leaves NULs out", "a\r\n\x00\x00.\x00\r\n", "a\r\n\x00\x00..\x00\r\n"},
+		{"and a NUL where the buffer is cut", long + "\r\n\x00.b\r\n", long + "\r\n\x00..b\r\n"},
+		{"NULs in a line", "a\x00.\r\n", "a\x00.\r\n"},
 		{"nothing", "", ""},
 		{"a dot where the buffer is cut", long + "\r\n.b\r\n", long + "\r\n..b\r\n"},
 		{"a line end where the buffer is cut", long + "x\r\n.b\r\n", long + "x\r\n..b\r\n"},
@@ -269,8 +272,11 @@ func FuzzStuff(f *testing.F) {
 			t.Fatal(err)
 		}
 		s := out.String()
-		if strings.Contains("\n"+strings.ReplaceAll(s, "\r", "\n"), "\n.\n") {
+		if strings.Contains("\n"+strings.NewReplacer("\r", "\n", "\x00", "").Replace(s), "\n.\n") {
 			t.Fatalf("an end within: %q", s)
+		}
+		if bytes.IndexByte(b, 0) >= 0 {
+			return
 		}
 		back := strings.NewReplacer("\n.", "\n", "\r.", "\r").Replace("\n" + s)[1:]
 		if in := string(b); back != in && back != in+"\r\n" {
