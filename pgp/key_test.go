@@ -259,3 +259,36 @@ func FuzzParseKeys(f *testing.F) {
 		}
 	})
 }
+
+// TestMergeKeysTakesTheSecretThatIsHere: of two copies with the secrets of different
+// packets, in whichever order.
+func TestMergeKeysTakesTheSecretThatIsHere(t *testing.T) {
+	t.Parallel()
+	whole := makeKey(t, "alice@example.org")
+	without := func(tag uint8, public int) *pgp.Key {
+		t.Helper()
+		var out bytes.Buffer
+		for p := range packetsOf(t, whole.Marshal()) {
+			if p.Tag == tag {
+				p.Contents = append(bytes.Clone(p.Contents[:public]), 255, 0, 101, 0, 'G', 'N', 'U', 1)
+			}
+			must(t, p.Serialize(&out))
+		}
+		keys, err := pgp.ParseKeys(out.Bytes(), nil)
+		must(t, err)
+		return keys[0]
+	}
+	offline, signing := without(5, 51), without(7, 56)
+	for name, pair := range map[string][2]*pgp.Key{"primary first": {signing, offline}, "subkey first": {offline, signing}, "nothing new": {whole, offline}, "an offline one before": {offline, whole}} {
+		k, err := pgp.MergeKeys(pair[0], pair[1])
+		if err != nil || k.Offline() || !bytes.Equal(k.Marshal(), whole.Marshal()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if k, err := pgp.MergeKeys(offline, offline); err != nil || !k.Offline() {
+		t.Errorf("a stub with itself: %v", err)
+	}
+	if _, err := pgp.MergeKeys(whole, makeKey(t, "alice@example.org")); !errors.Is(err, pgp.ErrMalformed) {
+		t.Errorf("two keys: %v", err)
+	}
+}

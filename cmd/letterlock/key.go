@@ -86,7 +86,11 @@ func (c *keyImport) keep(ctx context.Context, e *env, s *state, keys []*pgp.Key)
 				use = "decrypts"
 			}
 			e.printf("Imported for %s, where it %s:\n", a, use)
-			describeCertificate(k.Certificate(), e.now()).print(e)
+			cert, err := s.ownCertificate(ctx, a, k.Fingerprint()) // which may know more than the copy
+			if err != nil {
+				return err
+			}
+			describeCertificate(cert, e.now()).print(e)
 		}
 	}
 	return nil

@@ -47,7 +47,8 @@ func (r *Ring) Replace(ctx context.Context, a address.Address, p pgp.Profile) (c
 
 // Import stores keys for an address. If it has no active key yet, the newest
 // that can sign and names the address becomes active; else Activate chooses.
-// A key that is there already is brought up to date.
+// A key that is there already gets what is new, and loses nothing that an older copy
+// hasn't.
 func (r *Ring) Import(ctx context.Context, a address.Address, keys []*pgp.Key) error {
 	if len(keys) == 0 {
 		return ErrNoKey

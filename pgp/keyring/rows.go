@@ -110,9 +110,10 @@ func (r *Ring) put(ctx context.Context, a address.Address, keys []*pgp.Key, acti
 			}
 		}
 		for _, k := range keys {
-			rows = with(rows, row{
-				address: a.Key(), fingerprint: string(k.Fingerprint()), secret: k.Marshal(), added: r.now().UnixMicro(),
-			})
+			rows, err = with(rows, k, row{address: a.Key(), fingerprint: string(k.Fingerprint()), added: r.now().UnixMicro()})
+			if err != nil {
+				return err
+			}
 		}
 		for _, w := range rows {
 			if active != "" {
@@ -130,17 +131,27 @@ func (r *Ring) put(ctx context.Context, a address.Address, keys []*pgp.Key, acti
 	})
 }
 
-// with puts w in the place of the row of the same key, keeping what isn't the
-// key itself, or at the end.
-func with(rows []row, w row) []row {
+// with adds k to the row that has it already, which forgets nothing by that, or else
+// as w at the end: an older copy is no reason to lose a revocation or a subkey.
+func with(rows []row, k *pgp.Key, w row) ([]row, error) {
 	for i := range rows {
-		if rows[i].fingerprint == w.fingerprint {
-			clear(rows[i].secret)
-			rows[i].secret = w.secret
-			return rows
+		if rows[i].fingerprint != w.fingerprint {
+			continue
 		}
+		have, err := pgp.ParseKeys(rows[i].secret, nil)
+		if err != nil {
+			return nil, err
+		}
+		merged, err := pgp.MergeKeys(k, have[0])
+		if err != nil {
+			return nil, err
+		}
+		clear(rows[i].secret)
+		rows[i].secret = merged.Marshal()
+		return rows, nil
 	}
-	return append(rows, w)
+	w.secret = k.Marshal()
+	return append(rows, w), nil
 }
 
 func (r *Ring) write(tx store.Tx, w row) error {
