@@ -3,16 +3,21 @@ package pgp
 import "encoding/binary"
 
 // crc24 is the armor's checksum (RFC 9580, Section 6.1.1). It is kept in the
-// upper three bytes of 32 bits, and computed eight bytes at a time.
+// upper three bytes of 32 bits, and computed sixteen bytes at a time: of their tables
+// only four wait for the bytes before.
 func crc24(crc uint32, b []byte) uint32 {
-	for len(b) >= 8 {
+	t := &crcTables
+	for len(b) >= 16 {
 		x, y := crc^binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
-		crc = crcTables[7][x>>24] ^ crcTables[6][x>>16&0xff] ^ crcTables[5][x>>8&0xff] ^ crcTables[4][x&0xff] ^
-			crcTables[3][y>>24] ^ crcTables[2][y>>16&0xff] ^ crcTables[1][y>>8&0xff] ^ crcTables[0][y&0xff]
-		b = b[8:]
+		z, w := binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])
+		crc = t[11][y>>24] ^ t[10][y>>16&0xff] ^ t[9][y>>8&0xff] ^ t[8][y&0xff] ^
+			t[7][z>>24] ^ t[6][z>>16&0xff] ^ t[5][z>>8&0xff] ^ t[4][z&0xff] ^
+			t[3][w>>24] ^ t[2][w>>16&0xff] ^ t[1][w>>8&0xff] ^ t[0][w&0xff] ^
+			(t[15][x>>24] ^ t[14][x>>16&0xff] ^ t[13][x>>8&0xff] ^ t[12][x&0xff])
+		b = b[16:]
 	}
 	for _, c := range b {
-		crc = crc<<8 ^ crcTables[0][byte(crc>>24)^c]
+		crc = crc<<8 ^ t[0][byte(crc>>24)^c]
 	}
 	return crc
 }
@@ -23,7 +28,7 @@ const (
 )
 
 // crcTables[n] is the checksum of each byte followed by n zero bytes.
-var crcTables = func() (t [8][256]uint32) {
+var crcTables = func() (t [16][256]uint32) {
 	for i := range t[0] {
 		crc := uint32(i) << 24
 		for range 8 {
