@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/keydir"
@@ -105,7 +106,7 @@ func (c *choice) beside(o choice) {
 // named says in a reason which rule it was.
 func (c *choice) named() string {
 	if c.over == "" || c.over == c.name {
-		return fmt.Sprintf("rule %q", c.name)
+		return "rule " + strconv.Quote(c.name)
 	}
 	return fmt.Sprintf("rule %q, with what rule %q asks for", c.name, c.over)
 }

@@ -49,7 +49,7 @@ func (c *choice) decide(from address.Address, f keydir.Finding) Decision {
 	default:
 		c.protect(&d, f)
 	}
-	d.Reason = fmt.Sprintf("%s (%s)", d.Reason, c.named())
+	d.Reason += " (" + c.named() + ")"
 	d.Options = d.all.of(d.Action)
 	return d
 }
@@ -180,7 +180,7 @@ func (c *choice) encrypt(d *Decision, f keydir.Finding) {
 		return
 	}
 	d.Action, d.Cause, d.Certificates = Encrypt, CauseFound, certs
-	d.Reason = fmt.Sprintf("%s has a certificate, known as %s", f.Address, identity(f.Identity))
+	d.Reason = f.Address.String() + " has a certificate, known as " + identity(f.Identity)
 	if f.Detail != "" {
 		d.Reason += "; " + f.Detail
 	}

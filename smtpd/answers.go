@@ -74,7 +74,10 @@ func answered(src message.Source, root *message.Part, anybodys bool) []string {
 
 // resent tells of a message that is forwarded as it came (RFC 5322, Section 3.6.6).
 func resent(h message.Header) bool {
-	return slices.ContainsFunc(h.Fields, func(f message.Field) bool { return strings.HasPrefix(strings.ToLower(f.Name), "resent-") })
+	return slices.ContainsFunc(h.Fields, func(f message.Field) bool {
+		const prefix = "resent-"
+		return len(f.Name) > len(prefix) && strings.EqualFold(f.Name[:len(prefix)], prefix)
+	})
 }
 
 // ownIDs are the IDs that a header gives its own message.

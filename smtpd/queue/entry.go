@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
+	"strconv"
 	"time"
 
 	"letterlock.org/letterlock/audit"
@@ -87,10 +87,13 @@ func Key(account, messageID string, content [32]byte) string {
 	if messageID == "" {
 		return ""
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%d:%s%d:%s", len(account), account, len(messageID), messageID)
-	h.Write(content[:])
-	return hex.EncodeToString(h.Sum(nil))
+	b := make([]byte, 0, 256)
+	for _, s := range []string{account, messageID} {
+		b = strconv.AppendInt(b, int64(len(s)), 10)
+		b = append(append(b, ':'), s...)
+	}
+	sum := sha256.Sum256(append(b, content[:]...))
+	return hex.EncodeToString(sum[:])
 }
 
 // NewID makes the ID of an entry. It begins with the time, so that new rows lie
