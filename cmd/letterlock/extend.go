@@ -3,12 +3,40 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/store"
+	"letterlock.org/letterlock/pgp"
 )
+
+type keyExtend struct {
+	Address addressArg `arg:""`
+}
+
+// runState extends the active key: one that was imported is never extended unasked.
+func (c *keyExtend) runState(ctx context.Context, e *env, s *state) error {
+	a := c.Address.Address
+	cert, err := s.keys.Certificate(ctx, a)
+	if err != nil {
+		return noSuchKey(a, err)
+	}
+	if end := cert.Expires(); end.IsZero() || end.After(e.now().Add(pgp.Lifetime)) {
+		e.printf("The key of %s is valid for longer than that already; it expires: %s.\n", a, day(end, "never"))
+		return nil
+	}
+	if cert, err = s.keys.Extend(ctx, a); err != nil {
+		return fmt.Errorf("%s: %w", a, err)
+	}
+	e.printf("The key of %s is valid until %s now.\n", a, day(cert.Expires(), "for ever"))
+	if err := s.republish(ctx); err != nil {
+		return fmt.Errorf("it is extended here, but our own directory does not have it yet: %w", err)
+	}
+	e.printf("Publish it where it was published by hand; where letterlock published it, serve does so again by itself.\n")
+	return nil
+}
 
 // extend extends own keys before they end, now and about once a day until ctx
 // ends. The days are uneven, so that several nodes don't do it at once.

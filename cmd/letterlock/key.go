@@ -16,6 +16,7 @@ type keyCmd struct {
 	Import   keyImport   `cmd:"" help:"Take over a key, armored or binary."`
 	Export   keyExport   `cmd:"" help:"Print the certificate of an address, or with --secret its key."`
 	Publish  keyPublish  `cmd:"" help:"Have the domain's key directory publish the certificate of an address."`
+	Extend   keyExtend   `cmd:"" help:"Make the key of an address valid for two more years. serve does it by itself for keys that letterlock made."`
 	Revoke   keyRevoke   `cmd:"" help:"Say for ever that a key is not to be used any more."`
 	List     keyList     `cmd:"" help:"All own keys."`
 	Show     keyShow     `cmd:"" help:"The keys of an address."`

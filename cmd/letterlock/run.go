@@ -31,7 +31,7 @@ type cli struct {
 	Explain explainCmd  `cmd:"" help:"What would happen to a message, for each recipient, and why. Sends nothing."`
 	Policy  policyCmd   `cmd:"" help:"The rules: test."`
 	Conf    configCmd   `cmd:"" name:"config" help:"The configuration file: check, describe."`
-	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show, publish, revoke."`
+	Key     keyCmd      `cmd:"" help:"Own keys: generate, import, export, list, show, publish, extend, revoke."`
 	Cert    certCmd     `cmd:"" help:"Other people's certificates: import, export, list, show, accept, verify, forget."`
 	CA      caCmd       `cmd:"" name:"ca" help:"The key with which an organisation certifies those of its people: init, certify, withdraw, publish."`
 	Alarm   alarmCmd    `cmd:"" help:"Is somebody served a false key for your address? list, check, dismiss."`

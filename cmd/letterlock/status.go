@@ -100,7 +100,11 @@ func (c *statusCmd) runState(ctx context.Context, e *env, s *state) error {
 			e.printf("  %s: %d messages not opened: %s\n", u.Mailbox, u.Count, u.Reason)
 		}
 	}
-	e.printf("%d contacts with a certificate; queue: ", j.Contacts)
+	contacts := "contacts"
+	if j.Contacts == 1 {
+		contacts = "contact"
+	}
+	e.printf("%d %s with a certificate; queue: ", j.Contacts, contacts)
 	if len(j.Queue) == 0 {
 		e.printf("empty")
 	}
@@ -217,7 +221,7 @@ func (s *state) accountStatus(ctx context.Context, j *statusJSON, b *config.Brid
 		a.Key, a.KeyExpires = string(cert.Fingerprint()), d.Expires
 		a.description = fmt.Sprintf("%s, expires %s", a.Key, d.expiry())
 		if d.Expires != nil && d.Expires.Before(now.Add(keyWarning)) {
-			j.problem("the key of %s expires on %s", b.Account, d.expiry())
+			j.problem("the key of %s expires on %s (run: letterlock key extend %s)", b.Account, d.expiry(), b.Account)
 		}
 	}
 	if a.Ready, err = s.login.HasUpstreamPassword(ctx, loginOf(s.cfg.Load(), b)); err != nil {
