@@ -89,7 +89,7 @@ var (
 )
 
 const (
-	storeName = "letterlock.db"
+	storeName = config.StoreName
 	caName    = "ca.pem"
 )
 
@@ -157,11 +157,14 @@ func openLocked(ctx context.Context, cfg *config.Config, file string, exists boo
 		return nil, err
 	}
 	st, where, err := openStore(ctx, cfg, file, key)
-	if errors.Is(err, store.ErrKey) {
-		return nil, fmt.Errorf("%s: %w (it was made with another key; look at unlock in %s)", where, err, cfg.File)
-	}
 	if err != nil && cfg.Store.Shared() {
 		err = fmt.Errorf("opening %s: %w", where, err)
+	}
+	if errors.Is(err, store.ErrKey) {
+		return nil, fmt.Errorf("%w (it was made with another key; look at unlock in %s)", err, cfg.File)
+	}
+	if errors.Is(err, store.ErrDamaged) {
+		return nil, fmt.Errorf("%w (put back a copy of state_dir that was made while nothing ran; move this one away, it may have what the copy lacks)", err)
 	}
 	if err != nil {
 		return nil, err

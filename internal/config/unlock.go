@@ -38,6 +38,9 @@ func splitUnlock(s string) (kind, where string, err error) {
 	return kind, where, nil
 }
 
+// StoreName is the embedded store's file in state_dir.
+const StoreName = "letterlock.db"
+
 // SaltName is the file in state_dir that a passphrase needs beside itself.
 const SaltName = "unlock.salt"
 
@@ -55,7 +58,7 @@ func (c *Config) Key(exists bool) (key [32]byte, err error) {
 	case "key-file":
 		b, err := os.ReadFile(where)
 		if err != nil {
-			return key, fmt.Errorf("%w: reading the key file: %w (a new key, for a new store: openssl rand -hex 32 > %s)", ErrLocked, err, where)
+			return key, fmt.Errorf("%w: reading the key file: %w (%s)", ErrLocked, err, c.aboutKeyFile(where))
 		}
 		if key, ok := hexKey(b); ok {
 			return key, nil
@@ -81,6 +84,15 @@ func (c *Config) Key(exists bool) (key [32]byte, err error) {
 	return c.stretch(b, exists)
 }
 
+// aboutKeyFile is what to do about a key file that can't be read. A new key is no
+// good where there is a store.
+func (c *Config) aboutKeyFile(file string) string {
+	if _, err := os.Stat(filepath.Join(c.StateDir, StoreName)); err == nil {
+		return "nothing but that key opens the store in " + c.StateDir + ": put the file back, or a copy of it"
+	}
+	return "a new key, for a new store: openssl rand -hex 32 > " + file
+}
+
 func hexKey(b []byte) (key [32]byte, ok bool) {
 	s := strings.TrimSpace(string(b))
 	if len(s) != 64 {
@@ -103,6 +115,9 @@ func (c *Config) stretch(b []byte, exists bool) (key [32]byte, err error) {
 		salt = make([]byte, 32)
 		rand.Read(salt)
 		err = wholefile.Create(file, salt, 0o600)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return key, fmt.Errorf("%w: the salt beside the store: %w (it was made with the store, which opens with it only: put it back; or was the store made with another unlock than this?)", ErrLocked, err)
 	}
 	if err != nil {
 		return key, fmt.Errorf("%w: the salt beside the store: %w", ErrLocked, err)

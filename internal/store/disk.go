@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrDamaged means that the file is a store of ours, and not whole.
+var ErrDamaged = errors.New("the store is damaged")
+
 // fullBelow is the free bytes at which a disk counts as full: a write of SQLite's
 // log may need that much.
 const fullBelow = 1 << 20
@@ -17,6 +20,9 @@ const fullBelow = 1 << 20
 func (s *sqlite) ofDisk(err error) error { return ofDisk(s.path, err) }
 
 func ofDisk(path string, err error) error {
+	if errors.Is(err, sqlite3.CORRUPT) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if !errors.Is(err, sqlite3.IOERR) && !errors.Is(err, sqlite3.FULL) {
 		return err
 	}
