@@ -194,9 +194,10 @@ func namesProgram(line string) bool {
 }
 
 var (
-	versionHeader = regexp.MustCompile(`^Version: ((PGP|OpenPGP|Encryption|Symantec|Hush) [A-Z][A-Za-z]{1,11}|[A-Za-z][A-Za-z0-9.+/_-]{0,23})` +
+	versionHeader = regexp.MustCompile(`^Version: (FlowCrypt [0-9.]{1,12} Gmail Encryption( flowcrypt\.com)?|FlowCrypt (Email|Gmail) Encryption|` +
+		`(PGP|OpenPGP|Encryption|Symantec|Hush) [A-Z][A-Za-z]{1,11}|[A-Za-z][A-Za-z0-9.+/_-]{0,23})` +
 		`( [vV]?[0-9][0-9A-Za-z.+_-]{0,15})?( \((Build )?[A-Za-z0-9./_:-]{1,24}\))?$`)
-	commentHeader = regexp.MustCompile(`^Comment: (Seamlessly send and receive encrypted email|` +
+	commentHeader = regexp.MustCompile(`^Comment: (Seamlessly send(, receive and search| and receive) encrypted email|` +
 		`(GPGTools - |Using (GnuPG|PGP) with [A-Za-z0-9.-]{1,16} - )?` +
-		`https?://(www\.)?(enigmail\.net|enigmail\.mozdev\.org|gpgtools\.(org|com)|gnupg\.org|mailvelope\.com|openpgpjs\.org|flowcrypt\.com|protonmail\.com|proton\.me)/?)$`)
+		`https?://(www\.)?(enigmail\.net|enigmail\.mozdev\.org|gpgtools\.(org|com)|gnupg\.org|mailvelope\.com|openpgpjs\.org|gopenpgp\.org|flowcrypt\.com|protonmail\.com|proton\.me)/?)$`)
 )
