@@ -204,7 +204,7 @@ func (s *session) fillCommand(box *selected, set string, take func([]uint32) boo
 		f.out = (&wire.Out{}).String("UID SEARCH UID " + set)
 	}
 	var all []uint32
-	bad := false
+	bad, went := false, 0
 	f.p = &pending{quiet: true}
 	f.p.untagged = func(h wire.Head) (bool, error) {
 		if h.Name != "SEARCH" && h.Name != "ESEARCH" || h.HasNum {
@@ -214,13 +214,17 @@ func (s *session) fillCommand(box *selected, set string, take func([]uint32) boo
 		if err != nil {
 			return true, err
 		}
+		if len(all) == 0 {
+			went = box.view.departed()
+		}
 		some, err := searchResult(b, box.view.len()-len(all)) // which may come in several lines
 		all, bad = append(all, some...), bad || err != nil
 		return true, nil
 	}
 	f.p.tagged = func(line []byte) []byte {
 		if f.p.status == "OK" && !bad {
-			f.ok = ascending(all) && take(all)
+			// Of those that go after they were told, others take the places.
+			f.ok = ascending(all) && box.view.departed() == went && take(all)
 		}
 		return line
 	}

@@ -34,14 +34,19 @@ func (s *session) search(c *wire.Command) error {
 	if lib == nil {
 		return s.forwardSearch(c.Tag, uid, c.Out())
 	}
-	if ok, err := s.know(box); err != nil || !ok {
-		return s.searchFailed(c, firstError(err, func() error { return errNoUIDs }))
-	}
-	// From here on we ask by sequence numbers, so that no EXPUNGE comes.
+	// Beside this we ask by sequence numbers, so that no EXPUNGE comes.
 	j := &fetchJob{s: s, box: box, lib: lib}
-	if q.LooksInside() {
-		if err := j.prepare(q); err != nil {
-			return s.searchFailed(c, err)
+	for range 3 { // mail may come meanwhile
+		if ok, err := s.know(box); err != nil || !ok {
+			return s.searchFailed(c, firstError(err, func() error { return errNoUIDs }))
+		}
+		if q.LooksInside() {
+			if err := j.prepare(q); err != nil {
+				return s.searchFailed(c, err)
+			}
+		}
+		if n, _ := box.view.unknown(); n == 0 {
+			break
 		}
 	}
 	renumber := false

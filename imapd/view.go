@@ -19,6 +19,7 @@ type view struct {
 	// gone are the client's sequence numbers of such messages, ascending, with
 	// their UIDs (0 if unknown).
 	gone []goneMessage
+	went int // how many went in all
 }
 
 type goneMessage struct{ seq, uid uint32 }
@@ -62,6 +63,7 @@ func (v *view) expungeLocked(seq uint32) (uid uint32, ok bool) {
 	i := sort.Search(len(v.gone), func(i int) bool { return v.gone[i].seq > c })
 	v.gone = slices.Insert(v.gone, i, goneMessage{c, uid})
 	v.uids = slices.Delete(v.uids, int(seq)-1, int(seq))
+	v.went++
 	return uid, true
 }
 
@@ -120,6 +122,15 @@ func (v *view) remove(at []int, uids []uint32) {
 	}
 	v.uids = append(rest, v.uids[from:]...)
 	v.gone = append(v.gone, was[told:]...)
+	v.went += len(at)
+}
+
+// departed is how many messages went since the mailbox was selected: what is said of all
+// is of those that are there as long as it stays the same.
+func (v *view) departed() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.went
 }
 
 // find is where uid stands or would stand. Unknown UIDs are at the end only, and
