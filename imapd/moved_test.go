@@ -117,3 +117,21 @@ func settled(t *testing.T, b *bridge, uid uint32) {
 	}
 	r.Close()
 }
+
+// TestMailThatGoesBehindTheListOfUIDs: the UIDs that were told before are not those of
+// what is there at the end, though they are as many.
+func TestMailThatGoesBehindTheListOfUIDs(t *testing.T) {
+	d := (&double{answer: func(c string) string {
+		switch {
+		case strings.HasSuffix(c, " UID 1:*"):
+			return "* ESEARCH (TAG \"TAG\") UID ALL 10:12\r\n* 1 EXPUNGE\r\n* 3 EXISTS\r\nTAG OK done\r\n"
+		case c == "FETCH 1:* (UID)":
+			return "* 1 FETCH (UID 11)\r\n* 2 FETCH (UID 12)\r\n* 3 FETCH (UID 13)\r\nTAG OK done\r\n"
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", nil)
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	talk(t, c, "C: x NOOP\nS: * 1 EXPUNGE\nS: x OK done\nC: y FETCH 1:* (UID)\nS: * 1 FETCH (UID 11)\nS: * 2 FETCH (UID 12)\nS: * 3 FETCH (UID 13)\nS: y OK done")
+}
