@@ -54,8 +54,12 @@ func (r *Resolver) Find(ctx context.Context, a address.Address) (Finding, error)
 	if got.err != nil {
 		return unavailable(a, got.err), got.err
 	}
+	var before []Attempt
+	if f.Known {
+		before = f.Attempts
+	}
 	f, _, err = r.stored(ctx, a, r.now())
-	f.Attempts = append(f.Attempts, got.attempts...)
+	f.Attempts = append(before, got.attempts...) // what is stored by now was nobody's answer
 	return d.waitsFor(f), err
 }
 

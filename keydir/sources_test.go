@@ -345,7 +345,7 @@ func TestKeyServersOfOurOwnNetwork(t *testing.T) {
 	w.resolve(vksHost, "10.0.0.1")
 	w.resolve(hkpHost, "127.0.0.1")
 	f := w.finds("private addresses", bob, keydir.Absent, "", pgp.Unknown)
-	if n := len(f.Attempts); n != 4 || len(w.connectedTo()) != 1 {
+	if n := len(f.Attempts); n != 3 || len(w.connectedTo()) != 1 {
 		t.Errorf("%+v; dialed %s", f.Attempts, w.connectedTo())
 	}
 	var d directory

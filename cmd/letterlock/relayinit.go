@@ -99,6 +99,9 @@ func (c *relayInit) configure(e *env, file string) error {
 			return err
 		}
 		if cfg.Relay != nil {
+			if err := c.unlike(cfg); err != nil {
+				return err
+			}
 			e.printf("%s has a [relay] already; it stays as it is.\n", file)
 			return nil
 		}
@@ -129,6 +132,24 @@ func (c *relayInit) configure(e *env, file string) error {
 		return err
 	}
 	e.printf("Wrote %s.\n", file)
+	return nil
+}
+
+// unlike tells what the [relay] that a file has already has otherwise than asked for.
+func (c *relayInit) unlike(cfg *config.Config) error {
+	var other []string
+	if slices.ContainsFunc(c.Domain, func(d string) bool {
+		a, err := address.Parse("x@" + d)
+		return err == nil && !slices.Contains(cfg.Relay.Domains, a.Domain)
+	}) {
+		other = append(other, fmt.Sprintf("domains = %q", []string(cfg.Relay.Domains)))
+	}
+	if c.Smarthost != "" && c.smarthost() != cfg.Relay.Smarthost {
+		other = append(other, fmt.Sprintf("smarthost = %q", cfg.Relay.Smarthost))
+	}
+	if len(other) > 0 {
+		return fmt.Errorf("%w: nothing was changed, since the [relay] of %s has %s; change it there", errConfig, cfg.File, strings.Join(other, ", "))
+	}
 	return nil
 }
 
