@@ -24,7 +24,7 @@ const (
 // header and what follows it as part of the letter, and so would one within the
 // first part.
 func framedAlike(ctx context.Context, src message.Source, p *message.Part) (bool, error) {
-	if !oneReading(p.Header) || !isTransparent(p) || len(p.Children) != 2 || !oneReading(p.Children[1].Header) {
+	if !oneReading(p.Header) || !isTransparent(p) || !keepsASCII(p.Params["charset"]) || len(p.Children) != 2 || !oneReading(p.Children[1].Header) {
 		return false, nil
 	}
 	signed, box := p.Children[0], p.Children[1]

@@ -16,7 +16,8 @@ const maxPackets = 300
 type gate struct {
 	r       *bufio.Reader
 	admit   func(tag byte) error // left and partial are those of the packet
-	pending []byte               // headers that the reader has still to get
+	room    [8]byte              // for pending
+	pending []byte               // of a header, what the reader has still to get
 	left    int64                // bytes of the current packet or piece; -1 means to the end
 	partial bool                 // another piece follows
 	packets int
@@ -101,6 +102,9 @@ func (g *gate) packet() error {
 // take reads one byte of a header and keeps it for the reader.
 func (g *gate) take() (byte, error) {
 	c, err := g.r.ReadByte()
+	if len(g.pending) == 0 {
+		g.pending = g.room[:0]
+	}
 	if err == nil {
 		g.pending = append(g.pending, c)
 	}

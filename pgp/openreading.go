@@ -86,11 +86,17 @@ func plainType(value string) bool {
 			return false
 		}
 		v, n := paramValue(rest[len(name)+1:], base == "boundary")
-		if n == 0 || base == "boundary" && !plainBoundary(v) {
+		if n == 0 || base == "boundary" && !plainBoundary(v) || base != "boundary" && seemsBoundary(base, v) {
 			return false
 		}
 		rest = rest[len(name)+1+n:]
 	}
+}
+
+// seemsBoundary tells of another parameter in which some find a boundary: who looks
+// for semicolons without regard to quotes, or for the word alone.
+func seemsBoundary(name, v string) bool {
+	return strings.Contains(v, ";") || strings.HasSuffix(name, "boundary") || strings.Contains(strings.ToLower(v), "boundary=")
 }
 
 // typeWord is the "type/subtype" that value begins with.
