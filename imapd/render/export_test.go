@@ -1,0 +1,3 @@
+package render
+
+func (o optional) Text() string { return o.text }
