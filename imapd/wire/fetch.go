@@ -142,77 +142,110 @@ func (f *FetchReader) value(name []byte) (Item, error) {
 		f.left, f.lit = size, true
 		return Item{Name: f.name, Literal: true, Size: size}, nil
 	}
-	start, depth := f.p, 0
-	spilled := false // the value crosses lines: collected in f.val
-	for {
+	v := value{f: f, name: name, start: f.p}
+	for depth := 0; ; {
 		if f.p >= len(f.line) {
 			return Item{}, errFetch
 		}
+		var err error
 		switch c := f.line[f.p]; {
 		case c == '"':
-			for {
-				inner, err := f.skipQuoted()
-				if err != nil {
-					return Item{}, err
-				}
-				if !inner {
-					break
-				}
-				if !spilled {
-					f.name = append(f.name[:0], name...)
-					name, f.val, spilled = f.name, f.val[:0], true
-				}
-				f.val = append(append(f.val, f.line[start:f.p]...), '\\')
-				start = f.p
-			}
-			continue
+			err = v.quoted()
+		case (c == ' ' || c == ')') && depth == 0:
+			return v.item()
 		case c == '(':
 			depth++ // however deep: any sender can nest parts, and it costs nothing here
-		case c == ')' && depth > 0:
+			f.p++
+		case c == ')':
 			depth--
-		case (c == ' ' || c == ')') && depth == 0:
-			v := f.line[start:f.p]
-			if spilled {
-				f.val = append(f.val, v...)
-				v = f.val
-			}
-			if len(v) == 0 {
-				return Item{}, errFetch
-			}
-			return Item{Name: name, Value: v}, nil
+			f.p++
 		case c == '{':
-			size, ok, err := f.literal()
-			if err != nil {
-				return Item{}, err
-			}
-			if !ok {
-				break
-			}
-			if !spilled {
-				f.name = append(f.name[:0], name...)
-				name, f.val, spilled = f.name, f.val[:0], true
-			}
-			// Who knows but one form would take the literal's lines for responses.
-			f.val = append(f.val, bytes.TrimSuffix(f.line[start:f.p], []byte("~"))...)
-			f.val = fmt.Appendf(f.val, "{%d}\r\n", size)
-			if size > int64(f.r.l.Response-len(f.val)) {
-				return Item{}, fmt.Errorf("%w: response longer than %d bytes", ErrDesync, f.r.l.Response)
-			}
-			w := &collector{b: f.val, limit: f.r.l.Response}
-			if err := f.r.copyLiteral(w, size); err != nil {
-				return Item{}, err
-			}
-			f.val = w.b
-			if err := f.more(); err != nil {
-				return Item{}, err
-			}
-			start = 0
-			continue
+			err = v.literal()
 		case c == '\r' || c == '\n':
 			return Item{}, errFetch
+		default:
+			f.p++
 		}
-		f.p++
+		if err != nil {
+			return Item{}, err
+		}
 	}
+}
+
+// value is the value of an item while it is read: one piece of the line, or gathered
+// in the reader's val where it crosses lines or is not passed on as it came.
+type value struct {
+	f       *FetchReader
+	name    []byte
+	start   int // of what is not gathered yet
+	spilled bool
+}
+
+// spill gathers what was read.
+func (v *value) spill() {
+	f := v.f
+	if !v.spilled {
+		f.name = append(f.name[:0], v.name...)
+		v.name, f.val, v.spilled = f.name, f.val[:0], true
+	}
+	f.val = append(f.val, f.line[v.start:f.p]...)
+	v.start = f.p
+}
+
+// item ends the value.
+func (v *value) item() (Item, error) {
+	b := v.f.line[v.start:v.f.p]
+	if v.spilled {
+		v.spill()
+		b = v.f.val
+	}
+	if len(b) == 0 {
+		return Item{}, errFetch
+	}
+	return Item{Name: v.name, Value: b}, nil
+}
+
+// quoted goes behind a quoted string, and quotes the quotes in it.
+func (v *value) quoted() error {
+	for {
+		inner, err := v.f.skipQuoted()
+		if err != nil || !inner {
+			return err
+		}
+		v.spill()
+		v.f.val = append(v.f.val, '\\')
+	}
+}
+
+// literal goes behind a literal, if one is announced here. It is announced in the one
+// form that everybody knows: who took another for text would take its lines for
+// responses.
+func (v *value) literal() error {
+	f := v.f
+	size, ok, err := f.literal()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		f.p++
+		return nil
+	}
+	binary := f.p > v.start && f.line[f.p-1] == '~'
+	v.spill()
+	if binary {
+		f.val = f.val[:len(f.val)-1]
+	}
+	f.val = fmt.Appendf(f.val, "{%d}\r\n", size)
+	if size > int64(f.r.l.Response-len(f.val)) {
+		return fmt.Errorf("%w: response longer than %d bytes", ErrDesync, f.r.l.Response)
+	}
+	w := &collector{b: f.val, limit: f.r.l.Response}
+	if err := f.r.copyLiteral(w, size); err != nil {
+		return err
+	}
+	f.val = w.b
+	v.start = 0
+	return f.more()
 }
 
 // literal tells whether a literal is announced at p, at the end of the line.

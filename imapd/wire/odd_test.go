@@ -56,6 +56,7 @@ func TestOddFetches(t *testing.T) {
 		{"quotes in a string", "* 1 FETCH (ENVELOPE (\"<\"a\"@b>\" \"\"\"\" NIL) UID 9)\r\n", `ENVELOPE=("<\"a\"@b>" "\"\"" NIL)|UID=9`},
 		{"quotes and a literal", "* 1 FETCH (ENVELOPE (\"a\"b\" {3}\r\n\"x)) UID 9)\r\n", "ENVELOPE=(\"a\\\"b\" {3}\r\n\"x))|UID=9"},
 		{"a literal that isn't waited for, and a binary one", "* 1 FETCH (ENVELOPE (\"a\" {3+}\r\nb\r\n ~{1}\r\nc {002}\r\nde) UID 9)\r\n", "ENVELOPE=(\"a\" {3}\r\nb\r\n {1}\r\nc {2}\r\nde)|UID=9"},
+		{"a literal that ends in a tilde, right before another", "* 1 FETCH (ENVELOPE (NIL {1}\r\n~{1}\r\nx) UID 9)\r\n", "ENVELOPE=(NIL {1}\r\n~{1}\r\nx)|UID=9"},
 		{"controls in a name", "* 1 FETCH (UID 9 BODY[HEADER.FIELDS (X\rMailer)] \"\")\r\n", "UID=9|malformed item"},
 		{"a string that ends a list", `* 1 FETCH (BODYSTRUCTURE ("a"("b" "c")"d") UID 9)` + "\r\n", `BODYSTRUCTURE=("a"("b" "c")"d")|UID=9`},
 		{"an item without end", "* 1 FETCH (UID 9 ENVELOPE (\"a)\r\n", "UID=9|malformed item"},
