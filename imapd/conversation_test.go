@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"regexp"
@@ -70,10 +71,17 @@ func (d *double) serve(c net.Conn) {
 	w.Flush()
 	r := wire.NewCommandReader(c, wire.Limits{})
 	r.Continue = func() error { fmt.Fprint(w, "+ go\r\n"); return w.Flush() }
+	idle := "" // the tag of an IDLE that is to end
 	for {
 		cmd, err := r.Next()
+		if cmd.Tag == "DONE" && errors.Is(err, wire.ErrSyntax) {
+			cmd.Tag, cmd.Rest, err = idle, []byte("DONE"), nil
+		}
 		if err != nil {
 			return
+		}
+		if cmd.Name == "IDLE" {
+			idle = cmd.Tag
 		}
 		line := string(cmd.Rest)
 		d.mu.Lock()

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/message"
 )
 
 // moving is an upstream whose mail comes and goes whenever the standard lets it say so
@@ -60,6 +62,8 @@ func (m *moving) answer(c string) string {
 		reply = "TAG OK done\r\n"
 	case "SELECT":
 		return m.reply(c)
+	case "IDLE":
+		return "+ idling\r\n" + m.move(free)
 	default:
 		reply = m.reply(c)
 	}
@@ -274,7 +278,7 @@ func (c *mover) say(commands ...string) {
 	for _, did := range c.up.did { // by number: to a message that the client meant
 		command, uid, _ := strings.Cut(did, " ")
 		meant := slices.ContainsFunc(commands, func(said string) bool {
-			f := strings.Fields(said)
+			f := strings.Fields(said + " 0")
 			n, _ := strconv.Atoi(f[1])
 			return f[0] == command && (before[n-1] == 0 || fmt.Sprint(before[n-1]) == uid)
 		})
@@ -287,6 +291,40 @@ func (c *mover) say(commands ...string) {
 	}
 }
 
+// idle plays IDLE, during which somebody else opens a message.
+func (c *mover) idle(m *index.Mailbox) {
+	c.t.Helper()
+	c.send("i IDLE\r\n")
+	for {
+		r := c.response()
+		if strings.HasPrefix(r, "+") {
+			c.up.mu.Lock()
+			uid, raw := uint32(0), []byte(nil)
+			for i, u := range c.up.uids {
+				if secretUID(u) && !m.Settled(u) {
+					uid, raw = u, c.up.mail[i]
+				}
+			}
+			c.up.mu.Unlock()
+			if uid != 0 {
+				opened, err := m.Open(c.t.Context(), uid, message.Bytes(raw))
+				if err != nil {
+					c.t.Fatal(err)
+				}
+				opened.Close()
+			}
+			c.send("DONE\r\n")
+			continue
+		}
+		if strings.HasPrefix(r, "i ") {
+			return
+		}
+		c.up.mu.Lock()
+		c.take(r, "IDLE")
+		c.up.mu.Unlock()
+	}
+}
+
 // TestMovingMail: a client that takes what it is told at its word knows which message
 // each number is of, whatever comes and goes, and is told of nothing when it may not
 // be.
@@ -296,7 +334,7 @@ func TestMovingMail(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			up := &moving{rng: rand.New(rand.NewPCG(seed, 2)), next: 1}
-			up.caps = []string{"IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS ESEARCH LITERAL+"}[seed%2]
+			up.caps = []string{"IMAP4rev1 UIDPLUS IDLE", "IMAP4rev1 UIDPLUS ESEARCH LITERAL+ IDLE"}[seed%2]
 			b := startBridgeLater(t, up)
 			up.made = func(uid uint32) []byte {
 				if !secretUID(uid) {
@@ -311,10 +349,18 @@ func TestMovingMail(t *testing.T) {
 				up.uids, up.mail = append(up.uids, up.next), append(up.mail, up.made(up.next))
 				up.next++
 			}
+			m, err := b.library.Mailbox(t.Context(), "INBOX", 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
 			c := &mover{client: login(t, b.addr, user, password), up: up}
 			c.say("SELECT INBOX")
 			for range 40 {
 				c.say(c.some(rng)...)
+				if rng.IntN(10) == 0 {
+					c.idle(m)
+				}
 			}
 			c.say("NOOP")
 			c.say("NOOP")
@@ -326,7 +372,11 @@ func TestMovingMail(t *testing.T) {
 func (c *mover) some(rng *rand.Rand) []string {
 	n := func() int { return 1 + rng.IntN(len(c.uids)) }
 	quiet := func() string {
-		switch rng.IntN(10) {
+		switch rng.IntN(12) {
+		case 10:
+			return "CAPABILITY"
+		case 11:
+			return "ID NIL"
 		case 8:
 			return fmt.Sprintf("FETCH %d:%d (BODY.PEEK[HEADER.FIELDS (Message-ID)] RFC822.SIZE)", n(), n())
 		case 9:
