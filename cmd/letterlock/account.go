@@ -221,7 +221,7 @@ func (j accountJSON) print(e *env) {
 			if s.Port == 0 {
 				port = "(picked when serve starts)"
 			}
-			e.printf("  %-9s %s port %s, %s\n", name, s.Host, port, map[string]string{"starttls": "STARTTLS", "tls": "SSL/TLS"}[s.Security])
+			e.printf("  %-9s %s port %s, %s, normal password\n", name, s.Host, port, map[string]string{"starttls": "STARTTLS", "tls": "SSL/TLS"}[s.Security])
 		}
 	}
 	row("incoming", j.IMAP)
@@ -233,6 +233,7 @@ func (j accountJSON) print(e *env) {
 		e.printf("  password  the one of the mail server\n")
 	}
 	e.printf("  CA        %s (let the mail program trust it; it vouches for this computer only)\n", j.CA)
+	e.printf("            Thunderbird: Settings, Privacy & Security, Manage Certificates, Authorities, Import; tick: identify websites\n")
 	if j.Key != "" {
 		e.printf("  key       %s\n", grouped(pgp.Fingerprint(j.Key)))
 	}
