@@ -79,7 +79,20 @@ func (s *state) find(account address.Address) (*config.Bridge, error) {
 			return &cfg.Bridges[i], nil
 		}
 	}
+	if of, ok := s.aliasOf(account); ok {
+		return nil, fmt.Errorf("%w: %s is an alias of %s in %s; that is the account", errConfig, account, of, cfg.File)
+	}
 	return nil, fmt.Errorf("%w: %s has no [[bridge]] for %s (add one, or run: letterlock setup %s)", errConfig, cfg.File, account, account)
+}
+
+// aliasOf is the account that an address is an alias of.
+func (s *state) aliasOf(a address.Address) (account address.Address, ok bool) {
+	for _, b := range s.cfg.Load().Bridges {
+		if slices.ContainsFunc(b.Alias, a.Equal) {
+			return b.Account, true
+		}
+	}
+	return account, false
 }
 
 // addresses are all that an account may send from, its own first.

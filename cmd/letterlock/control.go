@@ -45,6 +45,9 @@ type request struct {
 // errNoServer means that no serve answers on a control socket.
 var errNoServer = errors.New("serve is not running")
 
+// silence is how long a serve may say nothing until its client tells that it waits.
+var silence = 15 * time.Second
+
 // runInServe has serve run the command line.
 func runInServe(ctx context.Context, e *env, stateDir string, args []string) error {
 	path := filepath.Join(stateDir, controlName)
@@ -62,9 +65,15 @@ func runInServe(ctx context.Context, e *env, stateDir string, args []string) err
 	if err := enc.Encode(request{args, e.dir}); err != nil {
 		return fmt.Errorf("asking the running serve: %w", err)
 	}
+	waits := time.AfterFunc(silence, func() {
+		fmt.Fprintf(e.stderr, "letterlock: still waiting for the serve that runs on %s; Ctrl-C ends the waiting\n", stateDir)
+	})
+	defer waits.Stop()
 	for {
 		var a ask
-		if err := dec.Decode(&a); err != nil {
+		err := dec.Decode(&a)
+		waits.Stop()
+		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

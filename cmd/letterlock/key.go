@@ -43,6 +43,12 @@ func (c *keyGenerate) runState(ctx context.Context, e *env, s *state) error {
 	}
 	e.printf("New key for %s:\n", a)
 	describeCertificate(cert, e.now()).print(e)
+	if cfg := s.cfg.Load(); cfg.Relay == nil && cfg.Keydir == nil {
+		_, alias := s.aliasOf(a)
+		if _, err := s.find(a); err != nil && !alias {
+			e.printf("No account of %s has this address, so nothing uses the key yet (letterlock setup %s makes one).\n", cfg.File, a)
+		}
+	}
 	return nil
 }
 
