@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,6 +23,32 @@ type env struct {
 	files          files
 	now            func() time.Time
 	dir            string // the caller's working directory
+}
+
+// output is where a command prints. That it could not be written there is told at the
+// end: a copy of a key on a disk that is full is none.
+type output struct {
+	w io.Writer
+
+	mu  sync.Mutex // guards err
+	err error      // the first
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = cmp.Or(o.err, err)
+	return n, err
+}
+
+func (o *output) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		return nil
+	}
+	return fmt.Errorf("what there was to print could not be written: %w", o.err)
 }
 
 // files are the caller's files, by names of the command line.

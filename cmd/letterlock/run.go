@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	e := &env{dir: dir, stdout: stdout, stderr: stderr, files: &localFiles{stdin: stdin, stderr: stderr}, now: time.Now}
+	out := &output{w: stdout}
+	e := &env{dir: dir, stdout: out, stderr: stderr, files: &localFiles{stdin: stdin, stderr: stderr}, now: time.Now}
 	if len(args) > 0 && args[0] == "sop" { // its options and exit codes are the draft's
 		return runSop(ctx, args[1:], stdin, stdout, stderr)
 	}
@@ -70,12 +72,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return err
 	}
 	switch command := command.(type) {
-	case localCommand:
+	case *serveCmd: // what listens goes on, whoever reads where
 		return command.runLocal(ctx, e, c)
+	case localCommand:
+		err = command.runLocal(ctx, e, c)
 	case stateCommand:
-		return runWithState(ctx, e, c, args, command)
+		err = runWithState(ctx, e, c, args, command)
+	default:
+		err = fmt.Errorf("%w: no such command", errUsage)
 	}
-	return fmt.Errorf("%w: no such command", errUsage)
+	return cmp.Or(err, out.failed())
 }
 
 // parse reads a command line; help is printed to stdout.
