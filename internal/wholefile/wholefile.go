@@ -26,17 +26,24 @@ func Create(file string, b []byte, mode fs.FileMode) error {
 	})
 }
 
-// Replace makes a file or puts another in its place, with the permissions that it
-// had, else with mode. Where the name is a symbolic link, what it points to is
+// Replace makes a file or puts another in its place, with the owner and permissions
+// that it had, else with mode. Where the name is a symbolic link, what it points to is
 // replaced.
 func Replace(file string, b []byte, mode fs.FileMode) error {
 	if real, err := filepath.EvalSymlinks(file); err == nil {
 		file = real
 	}
+	uid, gid := -1, -1
 	if st, err := os.Stat(file); err == nil {
 		mode = st.Mode().Perm()
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+			uid, gid = int(sys.Uid), int(sys.Gid)
+		}
 	}
-	return write(file, b, mode, func(temp string) error { return os.Rename(temp, file) })
+	return write(file, b, mode, func(temp string) error {
+		_ = os.Lchown(temp, uid, gid) // some file systems have one owner for all
+		return os.Rename(temp, file)
+	})
 }
 
 // write writes to a temporary file beside file, and has place give it its name.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"letterlock.org/letterlock/internal/wholefile"
@@ -57,6 +58,28 @@ func TestReplaceKeepsPermissionsAndLinks(t *testing.T) {
 	if to, err := os.Readlink(link); to != "config" {
 		t.Errorf("the link is %q, %v", to, err)
 	}
+}
+
+// An administrator changes a configuration for the user whose it is.
+func TestReplaceKeepsTheOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root writes for others")
+	}
+	file := filepath.Join(t.TempDir(), "config")
+	if err := errors.Join(wholefile.Create(file, []byte("first"), 0o600), os.Chown(file, 65534, 65533)); err != nil {
+		t.Fatal(err)
+	}
+	if err := wholefile.Replace(file, []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sys := st.Sys().(*syscall.Stat_t); sys.Uid != 65534 || sys.Gid != 65533 {
+		t.Errorf("it is %d:%d's now", sys.Uid, sys.Gid)
+	}
+	holds(t, file, "second", 0o600)
 }
 
 func TestAFailureLeavesWhatWasThere(t *testing.T) {
