@@ -69,11 +69,16 @@ func ParseKeys(b []byte, ask Passphrase) (keys []*Key, err error) {
 // errCertificateOnly says what to do about a file without secrets.
 var errCertificateOnly = fmt.Errorf("the file holds a certificate only; export the secret key (gpg --export-secret-keys): %w", ErrNoSecret)
 
+var errNoKeys = fmt.Errorf("the file holds no OpenPGP key: %w", ErrMalformed)
+
 // dearmorKeys gives the binary packets of every armor block, each by itself, or
 // b itself. A block that is malformed is told in err.
 func dearmorKeys(b []byte) (blocks [][]byte, err error) {
 	begin := []byte("-----BEGIN PGP ")
 	if !bytes.Contains(b, begin) {
+		if len(b) == 0 || b[0] < 0x80 { // RFC 9580, Section 4.2: of no packet's first byte
+			return nil, errNoKeys
+		}
 		return [][]byte{b}, nil
 	}
 	var errs []error
@@ -140,7 +145,7 @@ func keyGroups(raw []byte) ([][]*packet.OpaquePacket, error) {
 	case public > 0:
 		return nil, errCertificateOnly
 	}
-	return nil, fmt.Errorf("the file holds no OpenPGP key: %w", ErrMalformed)
+	return nil, errNoKeys
 }
 
 // unlock makes a Key of one group. What was locked is written anew and read

@@ -80,7 +80,7 @@ type certExport struct {
 func (c *certExport) runState(ctx context.Context, e *env, s *state) error {
 	p, certs, err := s.resolver.Show(ctx, c.Address.Address)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Address, err)
+		return ofContact(c.Address.Address, err)
 	}
 	if len(p.Pins) == 0 {
 		return fmt.Errorf("no certificate is in use for %s, only candidates (see: letterlock cert show %s)", c.Address, c.Address)
@@ -188,7 +188,7 @@ func (c *certShow) runState(ctx context.Context, e *env, s *state) error {
 	}
 	p, certs, err := s.resolver.Show(ctx, c.Address.Address)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Address, err)
+		return ofContact(c.Address.Address, err)
 	}
 	j := describePeer(p, certs, e.now())
 	if c.JSON {
@@ -216,6 +216,15 @@ func (c *certShow) runState(ctx context.Context, e *env, s *state) error {
 	return nil
 }
 
+// ofContact says whose certificate an error is about, and how to have one of somebody
+// unknown looked for.
+func ofContact(a address.Address, err error) error {
+	if errors.Is(err, keydir.ErrUnknown) {
+		return fmt.Errorf("%s: %w (to have one looked for: letterlock explain --to %s)", a, keydir.ErrUnknown, a)
+	}
+	return fmt.Errorf("%s: %w", a, err)
+}
+
 type certAccept struct {
 	Address     addressArg     `arg:""`
 	Fingerprint fingerprintArg `arg:"" optional:""`
@@ -223,7 +232,7 @@ type certAccept struct {
 
 func (c *certAccept) runState(ctx context.Context, e *env, s *state) error {
 	if err := s.resolver.Accept(ctx, c.Address.Address, pgp.Fingerprint(c.Fingerprint)); err != nil {
-		return fmt.Errorf("%s: %w", c.Address, err)
+		return ofContact(c.Address.Address, err)
 	}
 	if err := s.bridges.recheck(ctx); err != nil {
 		return err
