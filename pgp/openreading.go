@@ -196,23 +196,21 @@ func sameField(name string, a, b message.Field) bool {
 		t := parseDate(a.Value())
 		return !t.IsZero() && t.Equal(parseDate(b.Value()))
 	case "To", "Cc", "Reply-To":
-		in, out := addressesOf(a), addressesOf(b)
-		return len(in) > 0 && slices.Equal(in, out)
+		in, inside := addressesOf(a)
+		out, outside := addressesOf(b)
+		return inside && outside && slices.Equal(in, out) // also of nobody: "undisclosed-recipients:;"
 	}
 	return false
 }
 
-// addressesOf are those of a field, sorted; nil where it is malformed.
-func addressesOf(f message.Field) (all []string) {
+// addressesOf are those of a field, sorted; ok is false where it is malformed.
+func addressesOf(f message.Field) (all []string, ok bool) {
 	list, err := address.ParseList(f.Value())
-	if err != nil {
-		return nil
-	}
 	for _, m := range list {
 		all = append(all, m.Address.Key())
 	}
 	slices.Sort(all)
-	return slices.Compact(all)
+	return slices.Compact(all), err == nil
 }
 
 // spaced is what a field shows, without regard to how it was folded or encoded, and

@@ -183,6 +183,8 @@ func TestSignedReading(t *testing.T) {
 		{"the signed addresses and date, written anew", with("Date: "+testNow.UTC().Format(time.RFC1123Z)+"\r\n", mail(signed, "; hp=\"clear\"\r\nTo: Bob <bob@EXAMPLE.org>\r\nReply-To: Mallory <mallory@example.net>\r\nSubject: [...]\r\nDate: "+testNow.In(time.FixedZone("", 7200)).Format(time.RFC1123Z))), "signed valid"},
 		{"another date than the signed one", with("Date: "+testNow.Add(time.Minute).Format(time.RFC1123Z)+"\r\n", mail(signed, "; protected-headers=\"v1\"\r\nDate: "+testNow.Format(time.RFC1123Z))), "signed mismatch"},
 		{"another recipient than the signed one", mail(signed, "; protected-headers=\"v1\"\r\nTo: carol@example.org"), "signed mismatch"},
+		{"no recipient, written anew", strings.Replace(mail(signed, "; hp=\"clear\"\r\nReply-To: mallory@example.net\r\nSubject: [...]\r\nTo: undisclosed-recipients: ;"), "To: bob@example.org", "To: Undisclosed-Recipients:;", 1), "signed valid"},
+		{"no recipient, and one outside", mail(signed, "; hp=\"clear\"\r\nReply-To: mallory@example.net\r\nSubject: [...]\r\nTo: undisclosed-recipients: ;"), "signed mismatch"},
 		{"a further recipient", with("Cc: carol@example.org\r\n", mail(signed, "; hp=\"clear\"\r\nCc: bob@example.org")), "signed mismatch"},
 		{"answers elsewhere than the signed part says", mail(signed, "; hp=\"clear\"\r\nReply-To: alice@example.org"), "signed mismatch"},
 		{"answers elsewhere, which a part that protects every field doesn't say", mail(signed, "; hp=\"clear\"\r\nSubject: [...]"), "signed mismatch"},
