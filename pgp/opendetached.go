@@ -127,6 +127,9 @@ func clearSigned(body message.Source, encoding string) (all []digest, ok bool, e
 	if err != nil {
 		return nil, false, fmt.Errorf("reading a signed text: %w", err)
 	}
+	if !oneDecoding(raw, encoding) {
+		return nil, false, nil
+	}
 	b, err := io.ReadAll(transferDecoder(bytes.NewReader(raw), encoding))
 	if err != nil {
 		return nil, false, nil

@@ -126,6 +126,20 @@ func decodes(p *message.Part) bool {
 		keepsASCII(p.Params["charset"]) && !strings.EqualFold(p.Params["delsp"], "yes") // RFC 3676, Section 4.1: joins words
 }
 
+// oneDecoding tells whether every program decodes a text the same way: some end at the
+// first padding of base64, which the Go library takes in the middle too, and not all
+// join a line of quoted-printable with white space after its "=" to the next.
+func oneDecoding(raw []byte, encoding string) bool {
+	switch encoding {
+	case "base64":
+		i := bytes.IndexByte(raw, '=')
+		return i < 0 || len(bytes.Trim(raw[i:], "= \t\r\n")) == 0
+	case "quoted-printable":
+		return !bytes.Contains(raw, []byte("= ")) && !bytes.Contains(raw, []byte("=\t"))
+	}
+	return true
+}
+
 // keepsASCII tells of a charset in which ASCII stands for itself, as almost all are
 // that are used in mail; not UTF-7 or UTF-16, which make other letters of it.
 func keepsASCII(charset string) bool {

@@ -162,6 +162,27 @@ func TestClearEscapes(t *testing.T) {
 	}
 }
 
+// TestClearEncodings: of what is signed no program may show less than another.
+func TestClearEncodings(t *testing.T) {
+	t.Parallel()
+	c := newCouple(t)
+	text := strings.Repeat("I pay 5000, if you deliver. ", 40) + "You did not."
+	body := "-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA512\r\n\r\n" + text + "\r\n" + detachedBy(t, c.alice, text, true)
+	quoted := strings.ReplaceAll(body, "=", "=3D")
+	for _, tt := range []struct{ name, encoding, body, want string }{
+		{"base64", "base64", wrapped64(body), "signed valid"},
+		{"base64 with its end in the middle", "base64", wrapped64(body[:497]) + wrapped64(body[497:]), "plain"},
+		{"base64 with its end in the middle of a line", "base64", strings.TrimSpace(wrapped64(body[:497])) + wrapped64(body[497:]), "plain"},
+		{"quoted-printable", "quoted-printable", strings.Replace(quoted, "pay 5000", "pay 5=\r\n000", 1), "signed valid"},
+		{"quoted-printable with a space before the line end", "quoted-printable", strings.Replace(quoted, "pay 5000", "pay 5= \r\n000", 1), "plain"},
+	} {
+		mail := outside + "Content-Transfer-Encoding: " + tt.encoding + "\r\n\r\n" + tt.body
+		if got := openBytes(t, []byte(mail), c.opening()); summary(got) != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, summary(got), tt.want)
+		}
+	}
+}
+
 // TestForwardedBoundaries: somebody whose letter was forwarded in a signed one puts a
 // boundary of that around it, for who looks for the outer one first to show the
 // forwarded words beside the signed ones.
