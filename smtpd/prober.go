@@ -70,7 +70,16 @@ func (p *Prober) Run(ctx context.Context) {
 		p.mu.Lock()
 		asked, changed := p.asked, p.changed
 		p.mu.Unlock()
-		wait := time.NewTimer(p.round(ctx, asked))
+		asking, cancel := context.WithCancel(ctx)
+		go func() { // one that doesn't answer keeps nobody from those that come after it
+			select {
+			case <-changed:
+			case <-asking.Done():
+			}
+			cancel()
+		}()
+		wait := time.NewTimer(p.round(asking, asked))
+		cancel()
 		select {
 		case <-ctx.Done():
 		case <-changed:

@@ -39,6 +39,7 @@ type bridges struct {
 	// Set by start alone: who is told of a reload.
 	imapServers []*imapd.Server
 	reloads     []chan struct{} // of what keeps an indexer running
+	probers     []func()        // ask those upstreams that hold now
 }
 
 func newBridges(s *state) *bridges {
@@ -229,12 +230,26 @@ func (b *bridges) renameOwn() {
 	}
 }
 
+// behind are the upstreams of those who are reached by a listener, in the
+// configuration that holds now.
+func (b *bridges) behind(o *opened) (all []smtpd.Upstream) {
+	for _, a := range o.accounts {
+		if br, err := b.s.find(a); err == nil && br.SMTP != nil {
+			all = append(all, probed(br.SMTP.Server))
+		}
+	}
+	return all
+}
+
 // reloaded has those who wait look at the configuration that holds now: clients in
 // IDLE, and indexers.
 func (b *bridges) reloaded() {
 	b.renameOwn()
 	for _, srv := range b.imapServers {
 		srv.Recheck()
+	}
+	for _, ask := range b.probers {
+		ask()
 	}
 	for _, c := range b.reloads {
 		select {

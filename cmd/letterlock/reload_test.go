@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -172,4 +173,64 @@ func TestAReloadChangesAnAccount(t *testing.T) {
 	}
 	openInbox(t, b.ready[0].Listen, alice, shown.Password).says("c FETCH 1 BODY.PEEK[HEADER.FIELDS (SUBJECT)]", "Subject: to an alias")
 	wait("the indexer doesn't follow", func() bool { return heard(ups[1], "LIST") > 0 })
+}
+
+// TestAReloadChangesTheMailServer: what is offered is what the server of now has, though
+// the one before never said a word.
+func TestAReloadChangesTheMailServer(t *testing.T) {
+	w := newWorldOf(t, world{domain: "example.org"})
+	with := func(upstream string) string {
+		return fmt.Sprintf("[[bridge]]\naddress = %q\nupstream_password = \"file:%s\"\nsmtp = { listen = \"127.0.0.1:0\", upstream = \"smtp+insecure://%s\" }\n",
+			alice, w.file("pw", "upstream-alice\n"), upstream)
+	}
+	b := w.configure("alice", with(saysHello(t)))
+	b.command("account", "add", alice)
+	b.serve(1)
+	offers := func(want string, wanted bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			d := talk(t, b.ready[0].Listen)
+			fmt.Fprint(d.conn, "EHLO x\r\nQUIT\r\n")
+			all, _ := io.ReadAll(d.r)
+			d.conn.Close()
+			if bytes.Contains(all, []byte("-"+want+"\r\n")) == wanted {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s is wanted: %v; the offer is %q", want, wanted, all)
+			}
+		}
+	}
+	for _, next := range []struct {
+		hello []string
+		want  bool
+	}{{[]string{"250-mail.example", "250 SMTPUTF8"}, true}, {[]string{"250 mail.example"}, false}} {
+		w.configure("alice", with(saysHello(t, next.hello...)))
+		b.command("reload")
+		offers("SMTPUTF8", next.want)
+	}
+}
+
+// saysHello is a mail server that answers EHLO with those lines, and nothing at all
+// without any.
+func saysHello(t *testing.T, lines ...string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(io.Discard, c); c.Close() }()
+			if len(lines) > 0 {
+				fmt.Fprintf(c, "220 mail.example\r\n%s\r\n", strings.Join(lines, "\r\n"))
+			}
+		}
+	}()
+	return ln.Addr().String()
 }

@@ -37,7 +37,6 @@ type opened struct {
 	net.Listener
 	at       endpoint.Address // as configured: port 0 where one was picked
 	accounts []address.Address
-	servers  []endpoint.Upstream
 }
 
 // start opens every listener, then serves on them; if one can't be opened, none
@@ -109,7 +108,6 @@ func listenAll(ctx context.Context, cfg *config.Config) ([]*opened, error) {
 					out = append(out, o)
 				}
 				o.accounts = append(o.accounts, b.Account)
-				o.servers = append(o.servers, sv.Server)
 			}
 		}
 	}
@@ -168,10 +166,8 @@ func (s *state) startSMTP(ctx context.Context, r *roles, listeners []*opened, ce
 		if o.at.Protocol != endpoint.SMTP {
 			continue
 		}
-		p := &smtpd.Prober{Logger: s.log, Every: s.probing()}
-		for _, u := range o.servers {
-			p.Upstreams = append(p.Upstreams, probed(u))
-		}
+		p := &smtpd.Prober{Logger: s.log, Every: s.probing(), Upstreams: s.bridges.behind(o)}
+		s.bridges.probers = append(s.bridges.probers, func() { p.Replace(s.bridges.behind(o)...) })
 		r.probers = append(r.probers, p)
 		r.work.Go(func() { p.Run(ctx) })
 		c.Listeners = append(c.Listeners, smtpd.Listener{Listener: o.Listener, Implicit: o.at.Security == endpoint.TLS,
