@@ -222,15 +222,25 @@ func (r *relay) sendMessage(o *wire.Out, src message.Source, p *pending) error {
 	if ok, err := r.offer(p, src.Size()); err != nil || !ok {
 		return err
 	}
-	if _, err := io.Copy(w, message.Reader(src)); err != nil {
+	if _, err := io.Copy(sending{r}, message.Reader(src)); err != nil {
 		// Half a literal cannot be taken back.
 		_ = r.s.up.conn.Close()
 		return err
 	}
-	if _, err := w.WriteString("\r\n"); err != nil {
+	if _, err := (sending{r}).Write([]byte("\r\n")); err != nil {
 		return err
 	}
+	defer r.waitAnew()
 	return w.Flush()
+}
+
+// sending writes what the upstream answers once it has all of it.
+type sending struct{ r *relay }
+
+// Write implements io.Writer.
+func (s sending) Write(p []byte) (int, error) {
+	defer s.r.waitAnew()
+	return s.r.s.up.w.Write(p)
 }
 
 // spoolLimit is how long a message may be that we keep for a while.

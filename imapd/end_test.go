@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"letterlock.org/letterlock/imapd"
+	"letterlock.org/letterlock/internal/mailtest"
 )
 
 // refusing is a connection on which what begins with a command cannot be written.
@@ -168,4 +169,32 @@ func TestClientThatSaysNonsense(t *testing.T) {
 	c.send("x NOOP\r\n\"{5+}\r\n")
 	time.AfterFunc(50*time.Millisecond, func() { close(answer) }) // after the nonsense was seen
 	talk(t, c, "S: x OK done\nS: * BYE [CLIENTBUG]*\nS: EOF")
+}
+
+// slowly is a line on which a kilobyte takes a while.
+type slowly struct{ net.Conn }
+
+func (s slowly) Write(b []byte) (int, error) {
+	time.Sleep(time.Duration(len(b)) * time.Second / 2 / (1 << 20))
+	return s.Conn.Write(b)
+}
+
+// TestUploadOverASlowLine: as long as an upload gets on, nobody minds that the
+// upstream says nothing until it has it.
+func TestUploadOverASlowLine(t *testing.T) {
+	up, err := mailtest.Start(mailtest.Options{Users: map[string]string{user: "pw"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	b := startBridge(t, up.IMAPAddr, user, "pw", func(c *imapd.Config, a *imapd.Account) {
+		c.IOTimeout = time.Second
+		a.Append = imapd.AppendNone
+		a.Dial = func(ctx context.Context) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", up.IMAPAddr)
+			return slowly{conn}, err
+		}
+	})
+	c := login(t, b.addr, user, password)
+	c.upload("INBOX", "", []byte("Subject: x\r\n\r\n"+strings.Repeat(strings.Repeat("x", 62)+"\r\n", 4<<20/64)))
 }

@@ -223,11 +223,15 @@ func (r *relay) enqueue(p *pending) error {
 	}
 	if len(r.queue) == 0 && p.continued == nil {
 		r.busy = time.Now()
-		// The responder may be waiting with an idle client's patience.
-		_ = r.s.up.conn.SetReadDeadline(time.Now().Add(r.s.srv.c.IOTimeout))
+		r.waitAnew() // the responder may be waiting with an idle client's patience
 	}
 	r.queue = append(r.queue, p)
 	return nil
+}
+
+// waitAnew gives the upstream time from now on to say something.
+func (r *relay) waitAnew() {
+	_ = r.s.up.conn.SetReadDeadline(time.Now().Add(r.s.srv.c.IOTimeout))
 }
 
 // room waits until there is room in the queue. The caller holds mu.
