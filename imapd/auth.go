@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -97,7 +98,7 @@ func (s *session) startTLS(c *wire.Command) error {
 	t := tls.Server(s.conn.Conn, s.srv.c.TLS)
 	_ = t.SetDeadline(time.Now().Add(time.Minute))
 	if err := t.HandshakeContext(s.ctx); err != nil {
-		return err
+		return fmt.Errorf("TLS with the client: %v", err) // whatever it is, there is nobody to tell
 	}
 	_ = t.SetDeadline(time.Time{})
 	s.tls = true

@@ -20,7 +20,10 @@ type patientConn struct {
 	// patience stands for read where it is set. Whoever changes what it says shortens
 	// the deadline of a read under way after that.
 	patience func() time.Duration
-	failed   atomic.Bool // to write
+	// heard is when the other side was last told something: it need say nothing while
+	// it is. nil means never.
+	heard  func() time.Time
+	failed atomic.Bool // to write
 	// woken is asked by the goroutine that reads, after wake: an error ends the
 	// read, and is what it returns. nil goes on reading. Where it is set, nobody else
 	// shortens the deadline of a read, and patience is nil.
@@ -57,8 +60,11 @@ func (p *patientConn) Read(b []byte) (int, error) {
 		if n > 0 && p.quiet.Load() {
 			p.quiet.Store(false)
 		}
-		woke := p.woken != nil && n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(until)
-		if !woke {
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		woke := p.woken != nil && time.Now().Before(until)
+		if busy := p.heard != nil && time.Since(p.heard()) < patience; !woke && !busy {
 			return n, err
 		}
 	}

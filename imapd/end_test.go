@@ -198,3 +198,26 @@ func TestUploadOverASlowLine(t *testing.T) {
 	c := login(t, b.addr, user, password)
 	c.upload("INBOX", "", []byte("Subject: x\r\n\r\n"+strings.Repeat(strings.Repeat("x", 62)+"\r\n", 4<<20/64)))
 }
+
+// TestClientThatWaitsLong: one that waits for an answer says nothing, for as long as
+// that takes.
+func TestClientThatWaitsLong(t *testing.T) {
+	d := (&double{answer: func(c string) string {
+		if c == "CHECK" {
+			time.Sleep(1500 * time.Millisecond)
+		}
+		return ""
+	}}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) {
+		c.IdleTimeout, c.KeepAlive = time.Second/2, 50*time.Millisecond
+	})
+	c := dial(t, b.addr)
+	c.response()
+	c.send("a LOGIN " + user + " " + password + "\r\nb SELECT INBOX\r\nc CHECK\r\n")
+	if got := c.until("c"); !strings.HasPrefix(got[len(got)-1], "c OK") {
+		t.Errorf("%q", got)
+	}
+	if last, err := io.ReadAll(c.r); err != nil || !strings.Contains(string(last), "* BYE ") {
+		t.Errorf("then it is sent away by %q, %v", last, err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -78,6 +79,7 @@ func (s *session) attach(conn net.Conn) {
 	s.mu.Lock()
 	s.conn, s.out = c, newOutput(c)
 	s.mu.Unlock()
+	c.heard = func() time.Time { return time.Unix(0, s.out.last.Load()) }
 	// Before the login a client has nothing to say that is long.
 	s.in = wire.NewCommandReader(s.conn, wire.Limits{Line: 16 << 10, Literal: 4 << 10, Command: 32 << 10, Drain: 64 << 10})
 	s.in.Continue = func() error {
@@ -133,8 +135,11 @@ func (s *session) run(ctx context.Context) {
 	if errors.Is(err, io.EOF) {
 		s.answerRest()
 	}
-	if s.relay != nil && (s.relay.over() || s.up.conn.failed.Load()) {
+	switch {
+	case s.relay != nil && (s.relay.over() || s.up.conn.failed.Load()):
 		s.lost() // whoever notices first says so
+	case errors.Is(err, os.ErrDeadlineExceeded): // RFC 3501, Section 5.4
+		s.byeBehind("", "nothing was heard for too long")
 	}
 	if !errors.Is(err, errLogout) && !errors.Is(err, io.EOF) {
 		s.log.Info("session ended", "reason", reason(err))
@@ -250,7 +255,10 @@ func (s *session) farewell(lock func(*output) bool, code, text string) {
 		s.mu.Unlock()
 		if lock(out) {
 			conn.write.Store(int64(5 * time.Second))
-			_, _ = out.w.WriteString("* BYE [" + code + "] " + clean(text) + "\r\n")
+			if code != "" {
+				code = "[" + code + "] "
+			}
+			_, _ = out.w.WriteString("* BYE " + code + clean(text) + "\r\n")
 			_ = out.w.Flush()
 			_ = conn.Close() // nothing comes after BYE
 			out.Unlock()
