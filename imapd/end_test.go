@@ -221,3 +221,14 @@ func TestClientThatWaitsLong(t *testing.T) {
 		t.Errorf("then it is sent away by %q, %v", last, err)
 	}
 }
+
+// TestClientWhoseUploadHasNoEnd: one that is too long even to be thrown away ends the
+// session, and the client is told why.
+func TestClientWhoseUploadHasNoEnd(t *testing.T) {
+	d := (&double{}).start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, a *imapd.Account) {
+		c.Limits.Drain, a.Spool.Limit = 1000, 500
+	})
+	c := login(t, b.addr, user, password)
+	talk(t, c, "C: x NOOP\nC: y APPEND INBOX {5000+}\nS: x OK done\nS: * BYE [CLIENTBUG]*\nS: EOF")
+}

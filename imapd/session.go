@@ -132,17 +132,25 @@ func (s *session) run(ctx context.Context) {
 	})
 	defer late.Stop()
 	err := s.loop()
-	if errors.Is(err, io.EOF) {
+	s.part(err)
+	if !errors.Is(err, errLogout) && !errors.Is(err, io.EOF) {
+		s.log.Info("session ended", "reason", reason(err))
+	}
+}
+
+// part takes leave of the client as err wants it, with which the session ends.
+func (s *session) part(err error) {
+	broken := errors.Is(err, wire.ErrDesync)
+	if broken || errors.Is(err, io.EOF) {
 		s.answerRest()
 	}
 	switch {
 	case s.relay != nil && (s.relay.over() || s.up.conn.failed.Load()):
 		s.lost() // whoever notices first says so
+	case broken:
+		s.byeBehind("CLIENTBUG", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded): // RFC 3501, Section 5.4
 		s.byeBehind("", "nothing was heard for too long")
-	}
-	if !errors.Is(err, errLogout) && !errors.Is(err, io.EOF) {
-		s.log.Info("session ended", "reason", reason(err))
 	}
 }
 
@@ -165,10 +173,6 @@ func (s *session) loop() error {
 			return s.dismiss()
 		case errors.Is(err, wire.ErrSyntax), errors.Is(err, wire.ErrTooBig), errors.Is(err, wire.ErrLiteral8):
 			err = s.refuse(c, err)
-		case errors.Is(err, wire.ErrDesync):
-			s.answerRest()
-			s.byeBehind("CLIENTBUG", err.Error())
-			return err
 		}
 		if err != nil {
 			return err
