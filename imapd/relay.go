@@ -350,12 +350,9 @@ func (r *relay) failure() error {
 
 // over tells whether the upstream is gone.
 func (r *relay) over() bool {
-	select {
-	case <-r.done:
-		return true
-	default:
-		return false
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err != nil
 }
 
 // wait returns when the responder has said all that it had to say.

@@ -90,22 +90,13 @@ func (s *session) searchFailed(c *wire.Command, err error) error {
 		s.local(c.Tag, "NO [CANNOT] "+clean(err.Error()))
 	case errors.Is(err, search.ErrComplex):
 		s.local(c.Tag, "NO [LIMIT] the search has too many keys")
-	case s.ctx.Err() != nil, s.relay.ended():
+	case s.ctx.Err() != nil, s.relay.over():
 		return err
 	default:
 		s.log.Warn("search not possible", "reason", reason(err))
 		s.local(c.Tag, "NO [UNAVAILABLE] the search cannot be answered now")
 	}
 	return nil
-}
-
-func (r *relay) ended() bool {
-	select {
-	case <-r.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // forwardSearch sends a search whose answer is the client's.
