@@ -1,9 +1,11 @@
 package imapd_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -231,4 +233,40 @@ func TestClientWhoseUploadHasNoEnd(t *testing.T) {
 	})
 	c := login(t, b.addr, user, password)
 	talk(t, c, "C: x NOOP\nC: y APPEND INBOX {5000+}\nS: x OK done\nS: * BYE [CLIENTBUG]*\nS: EOF")
+}
+
+// TestClientThatStopsReading: whoever is writing to it then, its session ends, and with
+// it the upstream's connection.
+func TestClientThatStopsReading(t *testing.T) {
+	for _, secret := range []bool{false, true} {
+		t.Run(fmt.Sprintf("encrypted mail %v", secret), func(t *testing.T) {
+			up, err := mailtest.Start(mailtest.Options{Users: map[string]string{user: "pw"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer up.Close()
+			b := startBridge(t, up.IMAPAddr, user, "pw", func(c *imapd.Config, _ *imapd.Account) { c.IOTimeout = time.Second })
+			for i := range 6 {
+				raw := letter(i, "\r\n"+strings.Repeat("a line of some length\r\n", 10_000))
+				if secret {
+					raw = encrypt(t, b.key, raw)
+				}
+				if err := up.Deliver(user, "INBOX", raw); err != nil {
+					t.Fatal(err)
+				}
+			}
+			conn := dialPipe(t, b)
+			c := &client{t: t, conn: conn, r: bufio.NewReader(conn)}
+			c.response()
+			c.ok("LOGIN " + user + " " + password)
+			c.ok("SELECT INBOX")
+			c.send("c UID FETCH 1:* (BODY.PEEK[])\r\n")
+			c.response()
+			for deadline := time.Now().Add(10 * time.Second); b.server.Sessions() > 0; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the session doesn't end")
+				}
+			}
+		})
+	}
 }
