@@ -32,9 +32,7 @@ func dial(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := c.conn
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer c.within(ctx)()
 	if err := c.login(u); err != nil {
 		c.close()
 		return nil, err
@@ -50,14 +48,21 @@ func connect(ctx context.Context, u Upstream, t Timeouts) (*client, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.Greet)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	c := &client{helo: cmp.Or(u.Helo, heloName), link: newLink(conn, t.Block), t: t}
+	defer c.within(ctx)()
 	if err := c.greet(ctx, u); err != nil {
 		c.close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// within has all that is waited for end with ctx, until what it returns is called.
+func (c *client) within(ctx context.Context) (done func()) {
+	conn := c.conn
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	c.until = ctx
+	return func() { stop(); c.until = nil }
 }
 
 // reach is a connection, with TLS where that comes first.
@@ -121,7 +126,9 @@ func (c *client) greet(ctx context.Context, u Upstream) error {
 	if err != nil {
 		return err
 	}
+	until := c.until
 	c.link = newLink(tc, c.t.Block)
+	c.until = until
 	return c.ehlo()
 }
 
@@ -144,8 +151,7 @@ func (c *client) ehlo() error {
 	if err := c.flush(); err != nil {
 		return fmt.Errorf("%w: %w", errUpstream, err)
 	}
-	c.conn.SetReadDeadline(time.Now().Add(c.t.Greet))
-	lines, r, err := c.lines()
+	lines, r, err := c.lines(c.t.Greet)
 	if err != nil {
 		return err
 	}

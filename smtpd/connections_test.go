@@ -2,11 +2,13 @@ package smtpd_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"letterlock.org/letterlock/smtpd"
 	"letterlock.org/letterlock/smtpd/queue"
@@ -132,4 +134,44 @@ func TestASizeBeyondAllMeasure(t *testing.T) {
 			t.Errorf("an upstream that takes %d: %q", size, got)
 		}
 	}
+}
+
+// TestAnEndBetweenTwoReplies: who stops waiting for a server is not kept by a deadline
+// that was set right then.
+func TestAnEndBetweenTwoReplies(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() // it never greets
+	ctx, cancel := context.WithCancel(t.Context())
+	u := smtpd.Upstream{Mode: smtpd.Insecure, Dial: func(ctx context.Context) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", ln.Addr().String())
+		return &lateDeadline{Conn: c, cancel: cancel, past: make(chan struct{})}, err
+	}}
+	start := time.Now()
+	if _, err := smtpd.Probe(ctx, u, smtpd.Timeouts{Greet: time.Minute}); err == nil {
+		t.Error("it greeted")
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// lateDeadline is a connection whose context ends right before a deadline is set.
+type lateDeadline struct {
+	net.Conn
+	cancel func()
+	past   chan struct{}
+}
+
+func (l *lateDeadline) SetDeadline(at time.Time) error {
+	defer close(l.past)
+	return l.Conn.SetDeadline(at)
+}
+
+func (l *lateDeadline) SetReadDeadline(at time.Time) error {
+	l.cancel()
+	<-l.past
+	return l.Conn.SetReadDeadline(at)
 }

@@ -3,10 +3,12 @@ package smtpd
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,6 +65,9 @@ type link struct {
 	out   *[]byte       // what waits to be sent; nil where nothing does
 	err   error         // of sending, the first
 	block time.Duration // for one write to pass
+	// until ends whatever is waited for, with the deadline of conn in the past; nil
+	// for a connection that is ready.
+	until context.Context
 }
 
 func newLink(c net.Conn, block time.Duration) *link {
@@ -118,15 +123,18 @@ func (w *link) command(line string) error {
 
 // reply reads one reply, waiting at most d for the whole of it.
 func (w *link) reply(d time.Duration) (reply, error) {
-	if err := w.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
-		return reply{}, err
-	}
-	_, r, err := w.lines()
+	_, r, err := w.lines(d)
 	return r, err
 }
 
-// lines reads a reply and gives the texts of its lines too.
-func (w *link) lines() ([]string, reply, error) {
+// lines is reply, and gives the texts of its lines too.
+func (w *link) lines(d time.Duration) ([]string, reply, error) {
+	if err := w.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return nil, reply{}, err
+	}
+	if w.until != nil && w.until.Err() != nil { // before: its deadline is gone
+		return nil, reply{}, fmt.Errorf("%w: %w", errUpstream, os.ErrDeadlineExceeded)
+	}
 	var texts []string
 	for len(texts) < maxReplyLines {
 		line, err := w.r.ReadSlice('\n')
