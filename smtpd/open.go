@@ -10,7 +10,7 @@ import (
 
 // errNoConnection means that no transaction could be opened: nothing was said
 // about the message or its recipients.
-var errNoConnection = errors.New("no further connection to the mail server")
+var errNoConnection = errors.New("no connection to the mail server")
 
 // open brings a group's transaction to the point where only the final dot is
 // missing. The first group has the session's own connection, and its open

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"letterlock.org/letterlock/internal/address"
@@ -41,7 +42,7 @@ func (s *session) probeAll(rs []recipient) ([]reply, error) {
 	answers, err := s.begin(rs, s.env.opts.Body == wire.Body8Bit)
 	if err != nil {
 		reply := s.fault("asking the mail server", err)
-		if errors.Is(err, errLogin) {
+		if errors.Is(err, errNoConnection) {
 			s.env.shut = reply
 		}
 		return nil, reply
@@ -92,7 +93,7 @@ func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 		if fresh {
 			c, err := s.server.upstream(s.ctx, s.account)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%w: %w", errNoConnection, err)
 			}
 			s.up, fresh = c, !c.reused
 		}

@@ -58,8 +58,9 @@ type envelope struct {
 	// never are those of whom the upstream has said for good that it takes nothing for
 	// them: by this message they get nothing.
 	never map[address.Address]bool
-	// shut is the reply to every further RCPT after the upstream has refused the login:
-	// it counts how often that is tried, and locks who tries too often.
+	// shut is the reply to every further RCPT after no connection could be had: each
+	// would wait as long, and an upstream that refuses the login counts how often that
+	// is tried.
 	shut error
 	// probe are the keys of the recipients that the open transaction of
 	// session.up has taken; nil if none is open.
