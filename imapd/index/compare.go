@@ -19,7 +19,7 @@ func (m *Mailbox) Compare(ctx context.Context, uid uint32, raw [32]byte) (change
 	if e.class != pgp.Signed || e.state&settled == 0 {
 		return false, nil
 	}
-	r, err := m.row(ctx, uid)
+	r, err := m.anyRow(ctx, uid)
 	if errors.Is(err, store.ErrNoRow) {
 		return false, nil
 	}

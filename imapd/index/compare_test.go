@@ -16,6 +16,65 @@ import (
 	"letterlock.org/letterlock/pgp"
 )
 
+// TestSignaturesAreLookedAtAgain: what another version said of a signature stays, and
+// stays compared, until this one has looked at it.
+func TestSignaturesAreLookedAtAgain(t *testing.T) {
+	alice, bob := newPerson(t, "alice@example.test"), newPerson(t, peer.Bob)
+	st, err := store.OpenMemory(index.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	var b bytes.Buffer
+	letter := bytes.ReplaceAll([]byte(letterOf(1, "canary")), []byte("\n"), []byte("\r\n"))
+	if err := pgp.Protect(context.Background(), &b, message.Bytes(letter), pgp.Protection{Signer: alice.key, From: alice.address, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	open := func(version int64) *index.Mailbox {
+		t.Helper()
+		lib := realLibrary(t, st, bob, alice)
+		if version > 0 {
+			index.SetTransform(lib, version)
+		}
+		m, err := lib.Mailbox(context.Background(), "INBOX", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		return m
+	}
+	look := func(m *index.Mailbox, raw []byte) {
+		t.Helper()
+		head, _, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
+		if err := m.Classify(context.Background(), []index.Classification{{UID: 1, Header: append(head, "\r\n\r\n"...)}}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := m.Rendering(context.Background(), 1, func(context.Context) (message.Source, error) { return message.Bytes(raw), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+	}
+	look(open(1), b.Bytes())
+	m := open(0)
+	if got := m.Unsettled([]uint32{1}); !slices.Equal(got, []uint32{1}) || !m.Settled(1) || !slices.Contains(m.Keywords(1), "$LetterlockSigned") {
+		t.Errorf("after an update %v are to be opened, settled %v, keywords %q", got, m.Settled(1), m.Keywords(1))
+	}
+	if changed, err := m.Compare(context.Background(), 1, sha256.Sum256(b.Bytes())); err != nil || changed {
+		t.Errorf("the same: changed %v, %v", changed, err)
+	}
+	if changed, err := m.Compare(context.Background(), 1, sha256.Sum256([]byte("another"))); err != nil || !changed || len(m.Keywords(1)) > 0 {
+		t.Errorf("another one: changed %v, %v, keywords %q", changed, err, m.Keywords(1))
+	}
+	look(m, b.Bytes())
+	if got := m.Unsettled([]uint32{1}); len(got) > 0 || !slices.Contains(m.Keywords(1), "$LetterlockSigned") {
+		t.Errorf("then %v are to be opened, keywords %q", got, m.Keywords(1))
+	}
+	if got := open(0).Unsettled([]uint32{1}); len(got) > 0 {
+		t.Errorf("after a restart %v are to be opened", got)
+	}
+}
+
 // TestASignedMessageThatIsAnother: what a keyword tells is taken back where a client
 // was given another message, also after a restart, and told again when the signature
 // was looked at again, though nothing else in the mailbox changed.
@@ -90,4 +149,15 @@ func TestASignedMessageThatIsAnother(t *testing.T) {
 	lib.News("INBOX")
 	r.pass()
 	says(m, "looked at again", true)
+	later := realLibrary(t, st, bob, alice)
+	index.SetTransform(later, 1000)
+	m = open(later)
+	if got := m.Unsettled([]uint32{1}); len(got) != 1 {
+		t.Errorf("for the next version %v are to be opened", got)
+	}
+	startIndexer(t, later, u.IMAPAddr, peer.Bob, peer.BobPassword, nil).pass()
+	if got := m.Unsettled([]uint32{1}); len(got) > 0 {
+		t.Errorf("and then %v", got)
+	}
+	says(m, "looked at by the next version", true)
 }

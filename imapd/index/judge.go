@@ -176,7 +176,11 @@ func (m *Mailbox) settle(ctx context.Context, uid uint32, o *judged) error {
 	if err := m.change(ctx, uid, e, func(tx store.Tx, e entry) error { return m.write(tx, e, o) }); err != nil {
 		return err
 	}
-	if o.first && before == nil {
+	m.mu.Lock()
+	again := m.again[uid]
+	delete(m.again, uid)
+	m.mu.Unlock()
+	if o.first && before == nil && !again {
 		m.lib.observeOpened(ctx, o)
 	}
 	return nil

@@ -85,6 +85,8 @@ type Library struct {
 	begin    beginnings
 	asked    atomic.Int64 // when a client last asked for a message, in Unix nanoseconds
 
+	transform int64 // that of this version; tests have others
+
 	mu        sync.Mutex
 	mailboxes map[mailboxKey]*shared // guarded by mu
 	idle      []mailboxKey           // guarded by mu; of mailboxes that nobody holds, the one left last at the end
@@ -131,6 +133,7 @@ func New(c Config) (*Library, error) {
 		c:         c,
 		cache:     newCache(c.CacheBytes),
 		replays:   &replays{pending: map[[32]byte]*claim{}},
+		transform: transform,
 		opening:   make(chan struct{}, max(2, processors.Count())),
 		indexing:  make(chan struct{}, max(1, processors.Count()/2)),
 		mailboxes: map[mailboxKey]*shared{},

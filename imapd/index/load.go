@@ -23,6 +23,7 @@ func (l *Library) load(ctx context.Context, key mailboxKey) (*Mailbox, error) {
 		lib: l, key: key, id: id,
 		entries:  map[uint32]entry{},
 		masks:    map[uint32]Masks{},
+		again:    map[uint32]bool{},
 		watchers: map[chan<- struct{}]*watcher{},
 		unfiled:  map[uint32]bool{},
 		flights:  flights{under: map[uint32]*flight{}},
@@ -30,7 +31,7 @@ func (l *Library) load(ctx context.Context, key mailboxKey) (*Mailbox, error) {
 	dropped := 0
 	err = l.c.Store.View(ctx, func(tx store.Tx) error {
 		dropped = 0
-		return tx.Rows(`SELECT uid, class, state, modseq, header, masks, mac FROM index_message WHERE mailbox = ?`,
+		err := tx.Rows(`SELECT uid, class, state, modseq, header, masks, mac FROM index_message WHERE mailbox = ?`,
 			[]any{id}, func(scan func(...any) error) error {
 				var r messageRow
 				if err := scan(&r.uid, &r.class, &r.state, &r.modseq, &r.header, &r.masks, &r.mac); err != nil {
@@ -41,6 +42,10 @@ func (l *Library) load(ctx context.Context, key mailboxKey) (*Mailbox, error) {
 				}
 				return nil
 			})
+		if err != nil {
+			return err
+		}
+		return m.readAgain(tx)
 	})
 	if err != nil {
 		return nil, err
@@ -49,6 +54,21 @@ func (l *Library) load(ctx context.Context, key mailboxKey) (*Mailbox, error) {
 		l.c.Logger.Warn("index rows were changed outside of letterlock; their messages are classified again", "rows", dropped)
 	}
 	return m, nil
+}
+
+// readAgain finds the signed messages that another transform settled.
+func (m *Mailbox) readAgain(tx store.Tx) error {
+	return tx.Rows(`SELECT uid FROM index_row WHERE mailbox = ? AND class = ? AND transform <> ?`,
+		[]any{m.id, string(pgp.Signed), m.lib.transform}, func(scan func(...any) error) error {
+			var uid int64
+			if err := scan(&uid); err != nil {
+				return err
+			}
+			if e := m.entries[uint32(uid)]; e.class == pgp.Signed && e.state&settled != 0 {
+				m.again[uint32(uid)] = true
+			}
+			return nil
+		})
 }
 
 // mailboxID finds the row of a mailbox, or makes it.

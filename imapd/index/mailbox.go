@@ -83,6 +83,7 @@ type Mailbox struct {
 	mu       sync.RWMutex
 	entries  map[uint32]entry             // guarded by mu
 	masks    map[uint32]Masks             // guarded by mu; only those that are kept
+	again    map[uint32]bool              // guarded by mu; signed ones that another transform settled
 	modseq   uint64                       // guarded by mu; highest that any session saw
 	watchers map[chan<- struct{}]*watcher // guarded by mu
 	unfiled  map[uint32]bool              // guarded by mu; stored as unseen, with another modseq in entries
@@ -134,9 +135,18 @@ func (m *Mailbox) Encrypted(uids []uint32) []uint32 {
 }
 
 // Unsettled is those of uids that are classified, and must be opened before
-// their class and keywords are final.
+// their class and keywords are final; or again, where a signature was looked at by
+// another transform: until then their keywords stay.
 func (m *Mailbox) Unsettled(uids []uint32) []uint32 {
-	return m.which(uids, func(e entry) bool { return e.class != pgp.Unclassified && e.state&settled == 0 })
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var some []uint32
+	for _, uid := range uids {
+		if e := m.entries[uid]; e.class != pgp.Unclassified && (e.state&settled == 0 || m.again[uid]) {
+			some = append(some, uid)
+		}
+	}
+	return some
 }
 
 func (m *Mailbox) which(uids []uint32, is func(entry) bool) []uint32 {

@@ -75,6 +75,15 @@ func (m *Mailbox) row(ctx context.Context, uid uint32) (r *Row, err error) {
 	return r, err
 }
 
+// anyRow is row, of every transform.
+func (m *Mailbox) anyRow(ctx context.Context, uid uint32) (r *Row, err error) {
+	err = m.lib.c.Store.View(ctx, func(tx store.Tx) error {
+		r, _, err = m.readAnyRow(tx, uid)
+		return err
+	})
+	return r, err
+}
+
 // Rows calls each for every one of uids that has a row, in the order of uids.
 // UIDs without one are left out. Many in one call are one transaction, during
 // which each must not use the store.
@@ -97,12 +106,22 @@ func (m *Mailbox) Rows(ctx context.Context, uids []uint32, each func(*Row) error
 	})
 }
 
-// readRow reads and authenticates a row. One that does not fit its MAC is as
-// good as none: the message is opened again.
+// readRow reads and authenticates a row. One that does not fit its MAC, or is of
+// another transform, is as good as none: the message is opened again.
 func (m *Mailbox) readRow(tx store.Tx, uid uint32) (*Row, error) {
+	r, version, err := m.readAnyRow(tx, uid)
+	if err == nil && version != m.lib.transform {
+		return nil, store.ErrNoRow
+	}
+	return r, err
+}
+
+// readAnyRow is readRow, and gives rows of every transform: which message was opened
+// is true of all.
+func (m *Mailbox) readAnyRow(tx store.Tx, uid uint32) (_ *Row, version int64, _ error) {
 	var (
 		r                            Row
-		n, version, sent             int64
+		n, sent                      int64
 		class, sender                string
 		signer                       string
 		raw, verdict, mac            []byte
@@ -111,7 +130,7 @@ func (m *Mailbox) readRow(tx store.Tx, uid uint32) (*Row, error) {
 	err := tx.Row(`SELECT `+rowColumns+` FROM index_row WHERE mailbox = ? AND uid = ?`, []any{m.id, int64(uid)},
 		&n, &class, &raw, &version, &r.Size, &sent, &sender, &signer, &r.MessageID, &header, &env, &body, &structure, &verdict, &mac)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	r.UID, r.Class, r.Header, r.Envelope, r.Body, r.BodyStructure = uid, pgp.Class(class), header, env, body, structure
 	copy(r.Raw[:], raw)
@@ -121,19 +140,16 @@ func (m *Mailbox) readRow(tx store.Tx, uid uint32) (*Row, error) {
 	if sender != "" {
 		r.From, _ = address.Parse(sender)
 	}
-	if version != transform || !hmac.Equal(m.rowMAC(&r, verdict), mac) {
-		return nil, store.ErrNoRow
+	if !hmac.Equal(m.rowMAC(&r, version, verdict), mac) || json.Unmarshal(verdict, &r.Verdict) != nil {
+		return nil, 0, store.ErrNoRow
 	}
-	if err := json.Unmarshal(verdict, &r.Verdict); err != nil {
-		return nil, store.ErrNoRow
-	}
-	return &r, nil
+	return &r, version, nil
 }
 
 // rowMAC authenticates a row.
-func (m *Mailbox) rowMAC(r *Row, verdict []byte) []byte {
+func (m *Mailbox) rowMAC(r *Row, version int64, verdict []byte) []byte {
 	return m.lib.c.Store.MAC("index row", []byte(m.lib.c.Account), []byte(m.key.name),
-		number(uint64(m.key.uidvalidity)), number(uint64(r.UID)), []byte(r.Class), r.Raw[:], number(transform),
+		number(uint64(m.key.uidvalidity)), number(uint64(r.UID)), []byte(r.Class), r.Raw[:], number(uint64(version)),
 		number(uint64(r.Size)), number(uint64(microseconds(r.Sent))), []byte(sender(r)), []byte(r.MessageID),
 		r.Header, r.Envelope, r.Body, r.BodyStructure, verdict)
 }
@@ -164,7 +180,7 @@ func (m *Mailbox) writeRow(tx store.Tx, r *Row) error {
 			size = excluded.size, sent = excluded.sent, sender = excluded.sender, signer = excluded.signer,
 			message_id = excluded.message_id, header = excluded.header, envelope = excluded.envelope, body = excluded.body,
 			structure = excluded.structure, verdict = excluded.verdict, mac = excluded.mac`,
-		m.id, int64(r.UID), string(r.Class), r.Raw[:], int64(transform), r.Size, microseconds(r.Sent), sender(r),
-		string(r.Verdict.Signer), r.MessageID, r.Header, r.Envelope, r.Body, r.BodyStructure, verdict, m.rowMAC(r, verdict))
+		m.id, int64(r.UID), string(r.Class), r.Raw[:], m.lib.transform, r.Size, microseconds(r.Sent), sender(r),
+		string(r.Verdict.Signer), r.MessageID, r.Header, r.Envelope, r.Body, r.BodyStructure, verdict, m.rowMAC(r, m.lib.transform, verdict))
 	return err
 }
