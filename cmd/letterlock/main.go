@@ -51,7 +51,9 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e))
 func report(stderr io.Writer, err error) int {
 	code := exitCode(err)
 	var told exitError
-	if err != nil && !errors.As(err, &told) {
+	if errors.Is(err, context.Canceled) && !errors.As(err, &told) {
+		fmt.Fprintln(stderr, "letterlock: interrupted")
+	} else if err != nil && !errors.As(err, &told) {
 		fmt.Fprintf(stderr, "letterlock: %v\n", err)
 	}
 	return code

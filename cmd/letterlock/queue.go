@@ -51,11 +51,17 @@ type recipientJSON struct {
 	Text    string      `json:"text,omitempty"`
 }
 
+// dropped is what a person is told of what was given up by one.
+const dropped queue.State = "dropped"
+
 func describeEntry(q queue.Entry) queueJSON {
 	j := queueJSON{ID: q.ID, Account: q.Account, From: q.From, Recipients: []string{}, State: q.State, Clear: q.Clear, Report: q.Report,
 		Attempts: q.Attempts, Created: q.Created.UTC(), Expires: q.Expires.UTC(), Size: q.Size, LastError: q.LastError, MessageID: q.MessageID}
 	for _, r := range q.Recipients {
 		j.Recipients = append(j.Recipients, r.Address)
+	}
+	if q.Dropped() {
+		j.State = dropped
 	}
 	if q.State == queue.Waiting || q.State == queue.Held {
 		t := q.Next.UTC()
@@ -114,7 +120,11 @@ func (c *queueShow) runState(ctx context.Context, e *env, s *state) error {
 	}
 	j := describeEntry(q)
 	for _, r := range q.Recipients {
-		j.Details = append(j.Details, recipientJSON{r.Address, r.State, r.Code, r.Status, r.Text})
+		state := r.State
+		if r.Dropped() {
+			state = dropped
+		}
+		j.Details = append(j.Details, recipientJSON{r.Address, state, r.Code, r.Status, r.Text})
 	}
 	if c.JSON {
 		return e.json(j)
@@ -153,10 +163,15 @@ type queueRetry struct {
 
 func (c *queueRetry) runState(ctx context.Context, e *env, s *state) error {
 	return eachEntry(c.ID, func(id string) error {
-		if err := s.queue.Retry(ctx, id); err != nil {
+		err := s.queue.Retry(ctx, id)
+		q, errShow := s.queue.Show(ctx, id)
+		if err != nil && errShow == nil && q.State == queue.Held {
+			return fmt.Errorf("it is held, so the rules are asked first: letterlock queue release %s", id)
+		}
+		if err != nil {
 			return err
 		}
-		q, err := s.queue.Show(ctx, id)
+		err = errShow
 		switch {
 		case err == nil && q.State == queue.Waiting:
 			e.printf("%s is tried now.\n", id)

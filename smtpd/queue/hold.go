@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"letterlock.org/letterlock/audit"
@@ -43,7 +42,7 @@ func (q *Queue) redecide(ctx context.Context, slots chan struct{}) (next time.Ti
 		return next, nil
 	}
 	now := q.c.Now()
-	if err := q.bringNear(ctx, now, `state = 'held'`); err != nil {
+	if err := q.bringNear(ctx, `state = 'held'`); err != nil {
 		return next, err
 	}
 	ids, err := q.ids(ctx, `SELECT id FROM queue_item WHERE state = 'held' AND node = '' AND due <= ? ORDER BY due LIMIT 50`, now.UnixMicro())
@@ -93,7 +92,7 @@ func (q *Queue) decide(ctx context.Context, id string, clear, onlyDue bool) (sta
 		return nil, err
 	}
 	if r.State != Held {
-		return nil, fmt.Errorf("%w: it is not held", ErrNoEntry)
+		return nil, stands(r.Entry)
 	}
 	if onlyDue && r.Next.After(q.c.Now()) {
 		return r.Recipients, nil

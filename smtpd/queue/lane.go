@@ -25,24 +25,32 @@ const (
 // sweepEvery is how often all lanes are looked for, besides those we hear of.
 const sweepEvery = time.Minute
 
-// tooFar is further ahead than anything here waits for until it is looked at again
-// ([Backoff], [Config.Recheck]): a clock that was ahead said so.
-func (q *Queue) tooFar(now time.Time) time.Time {
-	return now.Add(3*time.Hour + 2*q.c.Recheck)
+// tooFar tells whether something is put off further than anything here waits until it
+// is looked at again ([Backoff], [Config.Recheck]): a clock that was ahead said so. due
+// was read before; the clock may go on meanwhile.
+func (q *Queue) tooFar(due time.Time) (limit time.Time, far bool) {
+	limit = q.c.Now().Add(3*time.Hour + 2*q.c.Recheck)
+	return limit, due.After(limit)
 }
 
 // bringNear has what a clock that was set back since put off by far due now. It looks
 // before it writes.
-func (q *Queue) bringNear(ctx context.Context, now time.Time, where string, args ...any) error {
+func (q *Queue) bringNear(ctx context.Context, where string, args ...any) error {
 	where += ` AND node = '' AND due > ?`
-	args = append(args, q.tooFar(now).UnixMicro())
-	ids, err := q.ids(ctx, `SELECT id FROM queue_item WHERE `+where+` LIMIT 1`, args...)
-	if err != nil || len(ids) == 0 {
+	var last int64
+	err := q.c.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Row(`SELECT due FROM queue_item WHERE `+where+` ORDER BY due DESC LIMIT 1`, append(args[:len(args):len(args)], 0), &last)
+	})
+	limit, far := q.tooFar(time.UnixMicro(last))
+	if errors.Is(err, store.ErrNoRow) || err == nil && !far {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	q.c.Logger.Warn("the clock was ahead: mail that it put off is looked at now")
 	return q.update(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`UPDATE queue_item SET due = ? WHERE `+where, append([]any{now.UnixMicro()}, args...)...)
+		_, err := tx.Exec(`UPDATE queue_item SET due = ? WHERE `+where, append(append([]any{q.c.Now().UnixMicro()}, args...), limit.UnixMicro())...)
 		return err
 	})
 }
@@ -146,7 +154,7 @@ func (q *Queue) sweep(ctx context.Context, s *schedule, now time.Time) (more boo
 				return err
 			}
 			at := time.UnixMicro(due)
-			if at.After(q.tooFar(now)) {
+			if _, ahead := q.tooFar(at); ahead {
 				at, far = now, append(far, l)
 			}
 			if len(s.lanes) < maxLanes || s.lanes[l] != nil {
@@ -157,7 +165,7 @@ func (q *Queue) sweep(ctx context.Context, s *schedule, now time.Time) (more boo
 		return nil
 	})
 	for _, l := range far {
-		if err := q.bringNear(ctx, now, `state = 'waiting' AND account = ? AND domain = ?`, l.account, l.domain); err != nil {
+		if err := q.bringNear(ctx, `state = 'waiting' AND account = ? AND domain = ?`, l.account, l.domain); err != nil {
 			return false, err
 		}
 	}

@@ -3,7 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 
 	"letterlock.org/letterlock/audit"
 	"letterlock.org/letterlock/internal/store"
@@ -15,12 +15,39 @@ func (q *Queue) Show(ctx context.Context, id string) (Entry, error) {
 	return r.Entry, err
 }
 
+// droppedText is of a recipient whom a person gave up.
+const droppedText = "dropped by hand"
+
+// Dropped tells that a person gave the recipient up: Sent means only then that nobody
+// sends it any more.
+func (r Recipient) Dropped() bool {
+	return r.State == Sent && r.Text == droppedText && r.Code/100 != 2
+}
+
+// Dropped tells that a person gave the entry up, and that nobody got it.
+func (e Entry) Dropped() bool {
+	return len(e.Recipients) > 0 && !slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return !r.Dropped() })
+}
+
+// inState is an ErrNoEntry about an entry that there is.
+type inState string
+
+func (s inState) Error() string        { return "it is " + string(s) }
+func (s inState) Is(target error) bool { return target == ErrNoEntry }
+
+func stands(e Entry) inState {
+	if e.Dropped() {
+		return "given up"
+	}
+	return inState(e.State)
+}
+
 // Drop gives up what waits, is held or is unknown: nothing more is sent, nobody
 // is told, and the client's repetition of it counts as delivered.
 func (q *Queue) Drop(ctx context.Context, id string) error {
 	var dropped []Recipient
 	e, err := q.change(ctx, id, func(r *Recipient, _ bool) {
-		r.State, r.Text = Sent, "dropped by hand"
+		r.State, r.Code, r.Status, r.Text = Sent, 0, "", droppedText
 		dropped = append(dropped, *r)
 	}, Waiting, Held, Unknown)
 	if err == nil {
@@ -93,14 +120,14 @@ func (q *Queue) change(ctx context.Context, id string, set func(r *Recipient, bo
 		}
 	}
 	if !found {
-		return Entry{}, fmt.Errorf("%w: it is %s", ErrNoEntry, e.State)
+		return Entry{}, stands(e)
 	}
 	e.Recipients, e.Next = left, q.c.Now()
 	e.State = Overall(left)
 	if e.State == Waiting && !e.Next.Before(e.Expires) {
 		e.Expires = e.Next.Add(q.c.Lifetime) // a person wants it tried
 	}
-	q.c.Logger.Info("queue changed by hand", "entry", id, "account", e.Account, "was", r.State, "is", e.State)
+	q.c.Logger.Info("queue changed by hand", "entry", id, "account", e.Account, "was", r.State, "is", string(stands(e)))
 	return e, q.Settle([]Change{{Entry: e, Forget: len(left) == 0}})
 }
 
