@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/message"
@@ -34,7 +35,9 @@ func (c *client) ask(line string, d time.Duration) (reply, error) {
 }
 
 // askAll sends commands in one go where the upstream allows it (RFC 2920),
-// else one by one, and reads all replies. Errors break the connection.
+// else one by one, and reads all replies. Errors break the connection, and so does a
+// 421, which is the reply to all that comes behind it too: it hangs up (RFC 5321,
+// Section 3.8).
 func (c *client) askAll(lines []string, d time.Duration) (rs []reply, err error) {
 	defer func() {
 		if err != nil {
@@ -59,10 +62,11 @@ func (c *client) askAll(lines []string, d time.Duration) (rs []reply, err error)
 			if err != nil {
 				return nil, err
 			}
+			rs = append(rs, r)
 			if r.Code == 421 {
 				c.broken = true
+				return append(rs, slices.Repeat([]reply{r}, len(lines)-len(rs))...), nil
 			}
-			rs = append(rs, r)
 		}
 	}
 	return rs, nil

@@ -86,16 +86,18 @@ func TestAServerThatTakesNothingNow(t *testing.T) {
 // TestAServerThatLetsNobodyIn is asked once for a message: a client that names recipients
 // one by one, whatever the answer, would wait for each.
 func TestAServerThatLetsNobodyIn(t *testing.T) {
-	o := newOddServer(t, map[string]string{"": "421 4.3.2 too many connections!"})
-	k := newBridge(t, newUpstream(t), o.as("", "")).login()
-	for message := range 2 {
-		k.run("C: MAIL FROM:<alice@example.org>\nS: 250")
-		for range 5 {
-			k.run("C: RCPT TO:<bob@example.net>\nS: 451 4.4.1 your mail server does not serve us now; at connecting it says 421 4.3.2 too many connections")
-		}
-		k.run("C: RSET\nS: 250")
-		if n := o.connected(); n != message+1 {
-			t.Errorf("%d connections for %d messages", n, message+1)
+	for at, want := range map[string]string{"": "451 4.4.1 your mail server does not serve us now; at connecting it says 421 4.3.2 too many", "MAIL": "451 4.3.2 your mail server says: too many"} {
+		o := newOddServer(t, map[string]string{at: "421 4.3.2 too many!"})
+		k := newBridge(t, newUpstream(t), o.as("", "")).login()
+		for message := range 2 {
+			k.run("C: MAIL FROM:<alice@example.org>\nS: 250")
+			for range 5 {
+				k.run("C: RCPT TO:<bob@example.net>\nS: " + want)
+			}
+			k.run("C: RSET\nS: 250")
+			if n := o.connected(); n != message+1 {
+				t.Errorf("%s: %d connections for %d messages", want, n, message+1)
+			}
 		}
 	}
 }

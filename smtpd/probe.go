@@ -48,7 +48,11 @@ func (s *session) probeAll(rs []recipient) ([]reply, error) {
 		return nil, reply
 	}
 	if !answers[0].ok() {
-		return nil, upstreamReply(answers[0])
+		reply := upstreamReply(answers[0])
+		if s.up == nil { // a 421: it has hung up
+			s.env.shut = reply
+		}
+		return nil, reply
 	}
 	s.env.probe = []string{}
 	return answers[1:], nil
