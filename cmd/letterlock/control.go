@@ -96,6 +96,16 @@ func runInServe(ctx context.Context, e *env, stateDir string, args []string) err
 	}
 }
 
+// answers tells whether a serve runs on a state directory.
+func answers(stateDir string) bool {
+	conn, err := net.Dial("unix", filepath.Join(stateDir, controlName))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
 // checkSocket makes sure that whoever listens is ourselves: another user's
 // socket could have us read our files to it. An administrator may ask the user whose
 // state directory it is: a service runs as a user that nobody else can become.

@@ -54,17 +54,17 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 		local := e.files.(*localFiles)
 		return run(ctx, append(args, "--config="+file), local.input(), e.stdout, e.stderr)
 	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	runs := false
 	if added {
-		cfg, err := config.Load(file)
-		if err != nil {
+		err := runInServe(ctx, e, cfg.StateDir, []string{"reload"})
+		if err != nil && !errors.Is(err, errNoServer) {
 			return err
 		}
-		err = runInServe(ctx, e, cfg.StateDir, []string{"reload"})
-		if err == nil {
-			e.printf("Restart serve, so that it listens for %s.\n", c.Address)
-		} else if !errors.Is(err, errNoServer) {
-			return err
-		}
+		runs = err == nil
 	}
 	args := []string{"account", "add", c.Address.String()}
 	if c.PasswordFile != "" {
@@ -73,7 +73,10 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err := rerun(args...); err != nil {
 		return err
 	}
-	if added {
+	switch {
+	case runs:
+		e.printf("\nNext: start serve again, so that it listens for %s.\n", c.Address)
+	case added || !answers(cfg.StateDir):
 		e.printf("\nNext: letterlock serve --config %s\nOr, to have it run whenever you are logged in: letterlock service install --config %s\n", shellWord(file), shellWord(file))
 	}
 	return nil
