@@ -187,6 +187,12 @@ func (s *session) set(c *wire.Command, uid bool) (set []byte, ok bool) {
 		return nil, false
 	}
 	v := s.selected().view
+	if !uid && v.drifts() {
+		if ok, err := s.know(s.selected()); !ok || err != nil {
+			s.local(c.Tag, "NO [UNAVAILABLE] the upstream server doesn't tell its UIDs")
+			return nil, false
+		}
+	}
 	if uid || !v.differs() {
 		return c.Args[0].Value, true
 	}

@@ -74,13 +74,21 @@ func (w *responseWriter) next() *output {
 	if w.o == nil {
 		w.o = w.s.relay.hold()
 		_, _ = w.o.w.WriteString("* ")
-		w.o.w.Write(strconv.AppendUint(w.o.w.AvailableBuffer(), uint64(w.box.view.client(w.seq)), 10))
+		w.o.w.Write(strconv.AppendUint(w.o.w.AvailableBuffer(), uint64(w.number()), 10))
 		_, _ = w.o.w.WriteString(" FETCH (")
 	} else if !w.first {
 		_ = w.o.w.WriteByte(' ')
 	}
 	w.first = false
 	return w.o
+}
+
+// number is the client's number of the message.
+func (w *responseWriter) number() uint32 {
+	if w.uid == 0 {
+		return w.box.view.client(w.seq)
+	}
+	return w.box.view.clientWith(w.seq, w.uid)
 }
 
 // end finishes the response; one without items is none.

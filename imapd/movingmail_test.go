@@ -24,6 +24,7 @@ type moving struct {
 	made func(uid uint32) []byte
 
 	mu     sync.Mutex
+	byUID  bool     // guarded by mu: QRESYNC is enabled
 	next   uint32   // guarded by mu, as are the mail and the UIDs
 	did    []string // guarded by mu: what was stored or copied, by UID
 	errors []string // guarded by mu
@@ -62,6 +63,9 @@ func (m *moving) answer(c string) string {
 		reply = "TAG OK done\r\n"
 	case "SELECT":
 		return m.reply(c)
+	case "ENABLE":
+		m.byUID = true
+		return "* ENABLED QRESYNC\r\nTAG OK done\r\n"
 	case "IDLE":
 		return "+ idling\r\n" + m.move(free)
 	default:
@@ -81,8 +85,12 @@ func (m *moving) move(free bool) string {
 	var told strings.Builder
 	for m.rng.IntN(4) == 0 && free && len(m.uids) > 3 {
 		i := m.rng.IntN(len(m.uids))
+		gone := fmt.Sprintf("* %d EXPUNGE\r\n", i+1)
+		if m.byUID {
+			gone = fmt.Sprintf("* VANISHED %d\r\n", m.uids[i])
+		}
+		told.WriteString(gone)
 		m.uids, m.mail = slices.Delete(m.uids, i, i+1), slices.Delete(m.mail, i, i+1)
-		fmt.Fprintf(&told, "* %d EXPUNGE\r\n", i+1)
 	}
 	for m.rng.IntN(4) == 0 {
 		m.uids, m.mail = append(m.uids, m.next), append(m.mail, m.made(m.next))
@@ -91,7 +99,10 @@ func (m *moving) move(free bool) string {
 	}
 	for m.rng.IntN(4) == 0 {
 		i := m.rng.IntN(len(m.uids))
-		uid := []string{"", fmt.Sprintf("UID %d ", m.uids[i])}[m.rng.IntN(2)]
+		uid := fmt.Sprintf("UID %d ", m.uids[i])
+		if !m.byUID && m.rng.IntN(2) == 0 { // RFC 7162, Section 3.2.3
+			uid = ""
+		}
 		fmt.Fprintf(&told, "* %d FETCH (%sFLAGS (of-%d))\r\n", i+1, uid, m.uids[i])
 	}
 	return told.String()
@@ -196,6 +207,19 @@ func (c *mover) take(r, command string) {
 			c.t.Fatalf("%s: %q is of UID %d, which is there", command, r, uid)
 		}
 		c.uids = slices.Delete(c.uids, n-1, n)
+	case f[1] == "VANISHED":
+		if quietCommand(command) {
+			c.t.Fatalf("%s: %q", command, r)
+		}
+		set, err := wire.ParseSet([]byte(f[2]))
+		if err != nil {
+			c.t.Fatalf("%s: %q", command, r)
+		}
+		for uid := uint32(1); uid < c.up.next; uid++ {
+			if within(set, uid, 0) {
+				c.vanished(uid)
+			}
+		}
 	case len(f) > 2 && f[2] == "FETCH":
 		m := items(c.t, r)
 		for _, said := range []string{m["UID"], m["BODY[]"], m["BODY[TEXT]"], m["FLAGS"], m["BODY[HEADER.FIELDS (MESSAGE-ID)]"], m["ENVELOPE"]} {
@@ -215,6 +239,30 @@ func (c *mover) take(r, command string) {
 	case f[1] == "SEARCH":
 		c.found(f[2:], command)
 	}
+}
+
+// vanished takes a message from the list: where its UID isn't known, one of those that
+// it may be.
+func (c *mover) vanished(uid uint32) {
+	c.t.Helper()
+	at := -1
+	for i, known := range c.uids {
+		switch {
+		case known == uid:
+			at = i
+		case known == 0 && at < 0, known != 0 && known < uid:
+			if at = -1; known == 0 {
+				at = i
+			}
+		}
+		if known >= uid {
+			break
+		}
+	}
+	if at < 0 || slices.Contains(c.up.uids, uid) {
+		c.t.Fatalf("UID %d vanished of %v; there are %v", uid, c.uids, c.up.uids)
+	}
+	c.uids = slices.Delete(c.uids, at, at+1)
 }
 
 func quietCommand(command string) bool {
@@ -330,11 +378,11 @@ func (c *mover) idle(m *index.Mailbox) {
 // be.
 func TestMovingMail(t *testing.T) {
 	letters := map[uint32][]byte{}
-	for seed := range uint64(30) {
+	for seed := range uint64(45) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			up := &moving{rng: rand.New(rand.NewPCG(seed, 2)), next: 1}
-			up.caps = []string{"IMAP4rev1 UIDPLUS IDLE", "IMAP4rev1 UIDPLUS ESEARCH LITERAL+ IDLE"}[seed%2]
+			up.caps = []string{"IMAP4rev1 UIDPLUS IDLE ENABLE CONDSTORE QRESYNC", "IMAP4rev1 UIDPLUS ESEARCH LITERAL+ IDLE ENABLE CONDSTORE QRESYNC"}[seed%2]
 			b := startBridgeLater(t, up)
 			up.made = func(uid uint32) []byte {
 				if !secretUID(uid) {
@@ -355,6 +403,9 @@ func TestMovingMail(t *testing.T) {
 			}
 			defer m.Close()
 			c := &mover{client: login(t, b.addr, user, password), up: up}
+			if seed%3 == 0 {
+				c.say("ENABLE QRESYNC")
+			}
 			c.say("SELECT INBOX")
 			for range 40 {
 				c.say(c.some(rng)...)

@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"bufio"
+	"cmp"
 	"slices"
 	"sort"
 	"strconv"
@@ -20,6 +21,9 @@ type view struct {
 	// their UIDs (0 if unknown).
 	gone []goneMessage
 	went int // how many went in all
+	// adrift is set while there are such of which only the UID is known, so that their
+	// number hangs on the UIDs of those that are not known yet.
+	adrift bool
 }
 
 type goneMessage struct{ seq, uid uint32 }
@@ -59,7 +63,7 @@ func (v *view) expungeLocked(seq uint32) (uid uint32, ok bool) {
 		return 0, false
 	}
 	uid = v.uids[seq-1]
-	c := v.toClient(seq)
+	c := v.toClient(seq, uid)
 	i := sort.Search(len(v.gone), func(i int) bool { return v.gone[i].seq > c })
 	v.gone = slices.Insert(v.gone, i, goneMessage{c, uid})
 	v.uids = slices.Delete(v.uids, int(seq)-1, int(seq))
@@ -93,7 +97,21 @@ func (v *view) vanish(set wire.Set) (uids []uint32) {
 		at = append(at, len(v.uids)-len(fresh)+i)
 	}
 	v.remove(at, append(uids, fresh...))
+	v.adrift = v.adrift || len(fresh) > 0
 	return append(uids, fresh...)
+}
+
+// place gives the gone messages their numbers by their UIDs, after UIDs were learned
+// of messages that stand among them.
+func (v *view) place() {
+	if !v.adrift || slices.ContainsFunc(v.gone, func(g goneMessage) bool { return g.uid == 0 }) {
+		return
+	}
+	slices.SortFunc(v.gone, func(a, b goneMessage) int { return cmp.Compare(a.uid, b.uid) })
+	for i := range v.gone {
+		v.gone[i].seq = uint32(v.find(v.gone[i].uid) + 1 + i)
+	}
+	v.adrift = len(v.uids) > 0 && v.uids[len(v.uids)-1] == 0
 }
 
 // next is what follows the last of ascending numbers.
@@ -140,8 +158,16 @@ func (v *view) find(uid uint32) int {
 }
 
 // toClient gives the client's number of the upstream's: as many more as there are
-// gone messages before it.
-func (v *view) toClient(seq uint32) uint32 {
+// gone messages before it. The UID tells which those are, where some are adrift.
+func (v *view) toClient(seq, uid uint32) uint32 {
+	if v.adrift && uid != 0 {
+		for _, g := range v.gone {
+			if g.uid < uid {
+				seq++
+			}
+		}
+		return seq
+	}
 	before := sort.Search(len(v.gone), func(i int) bool { return v.gone[i].seq-uint32(i) > seq })
 	return seq + uint32(before)
 }
@@ -150,7 +176,30 @@ func (v *view) toClient(seq uint32) uint32 {
 func (v *view) client(seq uint32) uint32 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.toClient(seq)
+	return v.toClient(seq, v.known(seq))
+}
+
+// clientWith is client of a message whose UID the upstream tells beside.
+func (v *view) clientWith(seq, uid uint32) uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.toClient(seq, uid)
+}
+
+// known is the UID of an upstream's number, 0 if it isn't known.
+func (v *view) known(seq uint32) uint32 {
+	if seq == 0 || int(seq) > len(v.uids) {
+		return 0
+	}
+	return v.uids[seq-1]
+}
+
+// drifts tells whether the client's numbers hang on UIDs that are not known.
+func (v *view) drifts() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.place()
+	return v.adrift
 }
 
 // differs tells whether the client has not been told of everything.
@@ -202,23 +251,20 @@ func (v *view) flush(w *bufio.Writer, vanished bool) {
 		}
 		slices.Sort(uids)
 		_, _ = w.WriteString("* VANISHED " + wire.MakeSet(slices.Compact(uids)).String() + "\r\n")
-		v.gone = v.gone[:0]
+		v.gone, v.adrift = v.gone[:0], false
 		return
 	}
 	for i := len(v.gone) - 1; i >= 0; i-- {
 		_, _ = w.WriteString("* " + strconv.FormatUint(uint64(v.gone[i].seq), 10) + " EXPUNGE\r\n")
 	}
-	v.gone = v.gone[:0]
+	v.gone, v.adrift = v.gone[:0], false
 }
 
 // uid gives the UID of an upstream's number, 0 if it isn't known.
 func (v *view) uid(seq uint32) uint32 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if seq == 0 || int(seq) > len(v.uids) {
-		return 0
-	}
-	return v.uids[seq-1]
+	return v.known(seq)
 }
 
 // learn notes the UID of an upstream's number. It is false if that contradicts
@@ -239,6 +285,7 @@ func (v *view) learn(seq, uid uint32) bool {
 			return false
 		}
 		v.uids[seq-1] = uid
+		v.place()
 	}
 	return true
 }
@@ -251,6 +298,7 @@ func (v *view) fill(uids []uint32) bool {
 		return false
 	}
 	copy(v.uids, uids)
+	v.place()
 	return true
 }
 
@@ -263,6 +311,7 @@ func (v *view) fillTail(uids []uint32) bool {
 		return false
 	}
 	copy(v.uids[known:], uids)
+	v.place()
 	return true
 }
 
@@ -324,7 +373,7 @@ func (v *view) clientOf(uid uint32) (uint32, bool) {
 	if i >= len(v.uids) || v.uids[i] != uid {
 		return 0, false
 	}
-	return v.toClient(uint32(i) + 1), true
+	return v.toClient(uint32(i)+1, uid), true
 }
 
 // numbers gives the upstream's sequence numbers of UIDs, ascending.
