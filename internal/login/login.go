@@ -74,6 +74,7 @@ type Checker struct {
 	mu        sync.Mutex // guards what follows
 	accounts  []Account
 	forwarded map[string]fitting // what passthrough accounts logged in with, by address key
+	renewed   map[string]int     // how often they were given another verifier, by address key
 }
 
 // fitting is a password and the verifier that it fitted. They are kept and
@@ -91,7 +92,7 @@ func New(c Config) *Checker {
 	}
 	return &Checker{
 		store: c.Store, accounts: c.Accounts, fails: newBackoff(c.Now),
-		hash: make(chan struct{}, 1), forwarded: map[string]fitting{},
+		hash: make(chan struct{}, 1), forwarded: map[string]fitting{}, renewed: map[string]int{},
 	}
 }
 

@@ -312,3 +312,47 @@ func TestPasswordIsReadFromOutsideTheStore(t *testing.T) {
 		t.Errorf("got %q, %v", p, err)
 	}
 }
+
+// looked calls after when somebody has read in a store.
+type looked struct {
+	store.Store
+	after func()
+}
+
+func (l *looked) View(ctx context.Context, f func(store.Tx) error) error {
+	err := l.Store.View(ctx, f)
+	l.after()
+	return err
+}
+
+// TestAPasswordComparedWhileItIsReplacedIsNotKept: an upstream that is given a wrong
+// password again and again locks the account.
+func TestAPasswordComparedWhileItIsReplacedIsNotKept(t *testing.T) {
+	st, err := store.OpenMemory(login.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	alice := addr(t, "alice@example.org")
+	slow := &looked{Store: st, after: func() {}}
+	c := login.New(login.Config{Store: slow, Accounts: []login.Account{{Address: alice, Mode: login.Passthrough}}})
+	if err := c.SetVerifier(t.Context(), alice, "yesterday's"); err != nil {
+		t.Fatal(err)
+	}
+	slow.after = func() {
+		slow.after = func() {}
+		if err := c.SetVerifier(t.Context(), alice, "today's"); err != nil {
+			t.Error(err)
+		}
+	}
+	c.Check(t.Context(), nil, alice.String(), "yesterday's")
+	if p, err := c.UpstreamPassword(t.Context(), alice); !errors.Is(err, login.ErrNotReady) {
+		t.Errorf("the upstream is given %q, %v", p, err)
+	}
+	if _, p, err := c.Check(t.Context(), nil, alice.String(), "today's"); err != nil || p != "today's" {
+		t.Errorf("the new one: %q, %v", p, err)
+	}
+	if p, err := c.UpstreamPassword(t.Context(), alice); err != nil || p != "today's" {
+		t.Errorf("then the upstream is given %q, %v", p, err)
+	}
+}

@@ -135,6 +135,7 @@ func (c *Checker) SetVerifier(ctx context.Context, account address.Address, pass
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.forwarded, account.Key())
+	c.renewed[account.Key()]++ // what is being compared with the one before isn't kept
 	return nil
 }
 
@@ -167,6 +168,9 @@ func (c *Checker) argon(ctx context.Context, password string, salt []byte) ([]by
 // verify compares with the verifier. A client's later connections are compared
 // with the password that opened the first, at no cost.
 func (c *Checker) verify(ctx context.Context, account address.Address, password string) (bool, error) {
+	c.mu.Lock()
+	before := c.renewed[account.Key()]
+	c.mu.Unlock()
 	v, err := c.get(ctx, account, kindVerifier)
 	if errors.Is(err, store.ErrNoRow) {
 		return false, fmt.Errorf("%w: no password is known for %s (run: letterlock account password %s)", ErrNotReady, account, account)
@@ -189,7 +193,9 @@ func (c *Checker) verify(ctx context.Context, account address.Address, password 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forwarded[account.Key()] = fitting{password, bytes.Clone(v)}
+	if c.renewed[account.Key()] == before {
+		c.forwarded[account.Key()] = fitting{password, bytes.Clone(v)}
+	}
 	return true, nil
 }
 
