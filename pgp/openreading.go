@@ -177,7 +177,7 @@ func saysAsSigned(visible message.Header, signed *message.Part) bool {
 	}
 	for _, name := range []string{"Subject", "From", "Date", "To", "Cc", "Reply-To"} {
 		inside, outside := signed.Header.All(name), visible.All(name)
-		if len(inside) == 0 && (!all || len(outside) == 0 || name != "Reply-To" && name != "Subject") {
+		if len(inside) == 0 && (!all || name != "Reply-To" && name != "Subject" || !slices.ContainsFunc(outside, says)) {
 			continue
 		}
 		if len(inside) != 1 || len(outside) != 1 || !sameField(name, inside[0], outside[0]) {
@@ -186,6 +186,9 @@ func saysAsSigned(visible message.Header, signed *message.Part) bool {
 	}
 	return true
 }
+
+// says tells of a field that isn't empty: servers write empty ones where there was none.
+func says(f message.Field) bool { return spaced(f) != "" }
 
 func sameField(name string, a, b message.Field) bool {
 	if spaced(a) == spaced(b) {

@@ -190,6 +190,7 @@ func TestSignedReading(t *testing.T) {
 		{"answers elsewhere, which a part that protects every field doesn't say", mail(signed, "; hp=\"clear\"\r\nSubject: [...]"), "signed mismatch"},
 		{"answers elsewhere, which a part that protects some fields doesn't say", mail(signed, "; protected-headers=\"v1\"\r\nSubject: [...]"), "signed valid"},
 		{"a subject, which a part that protects every field doesn't have", strings.Replace(mail(signed, "; hp=\"clear\"\r\nReply-To: mallory@example.net"), "Subject: [...]", "Subject: I resign", 1), "signed mismatch"},
+		{"an empty subject, where there was none", strings.Replace(mail(signed, "; hp=\"clear\"\r\nReply-To: mallory@example.net"), "Subject: [...]", "Subject: ", 1), "signed valid"},
 		{"no subject at all", strings.Replace(mail(signed, "; hp=\"clear\"\r\nReply-To: mallory@example.net"), "Subject: [...]\r\n", "", 1), "signed valid"},
 		{"another subject, by the older mark", mail(signed, "; protected-headers=\"v1\"\r\nSubject: inside"), "signed mismatch"},
 		{"another author's name than the signed one", mail(signed, "; hp=\"clear\"\r\nFrom: Mr <alice@example.org>"), "signed mismatch"},
