@@ -34,20 +34,9 @@ func (s *session) search(c *wire.Command) error {
 	if lib == nil {
 		return s.forwardSearch(c.Tag, uid, c.Out())
 	}
-	// Beside this we ask by sequence numbers, so that no EXPUNGE comes.
-	j := &fetchJob{s: s, box: box, lib: lib}
-	for range 3 { // mail may come meanwhile
-		if ok, err := s.know(box); err != nil || !ok {
-			return s.searchFailed(c, firstError(err, func() error { return errNoUIDs }))
-		}
-		if q.LooksInside() {
-			if err := j.prepare(q); err != nil {
-				return s.searchFailed(c, err)
-			}
-		}
-		if n, _ := box.view.unknown(); n == 0 {
-			break
-		}
+	j := &fetchJob{s: s, box: box, lib: lib} // asks by sequence numbers, so that no EXPUNGE comes
+	if err := j.ready(q); err != nil {
+		return s.searchFailed(c, err)
 	}
 	renumber := false
 	if box.view.differs() { // RFC 3501, Section 7.4.1: an EXPUNGE may not be told now
@@ -191,6 +180,25 @@ func joinSearch(a, b []byte) []byte {
 		return b
 	}
 	return append(append(bytes.TrimRight(a, " \r\n"), ' '), bytes.TrimLeft(b[len(head):], " ")...)
+}
+
+// ready learns the UIDs of all messages and prepares for a search, again if mail
+// comes meanwhile.
+func (j *fetchJob) ready(q *search.Query) error {
+	for range 3 {
+		if ok, err := j.s.know(j.box); err != nil || !ok {
+			return firstError(err, func() error { return errNoUIDs })
+		}
+		if q.LooksInside() {
+			if err := j.prepare(q); err != nil {
+				return err
+			}
+		}
+		if n, _ := j.box.view.unknown(); n == 0 {
+			break
+		}
+	}
+	return nil
 }
 
 // prepare classifies every message and opens the encrypted ones that a search

@@ -88,55 +88,52 @@ func (r *CommandReader) Next() (*Command, error) {
 		if refused == nil {
 			refused = r.refusal(c, size, binary)
 		}
-		if refused != nil {
-			if sync {
-				r.tag(c)
-				return c, refused
-			}
-			r.tag(c)
-			if err := r.drain(size); err != nil {
-				return c, err
-			}
-			c.Rest = c.Rest[:from]
-			continue
+		if refused == nil && r.streams(c, from+at) {
+			c.Rest = c.Rest[:from+at]
+			c.Message = &Message{Size: size, Sync: sync, r: r, left: size}
+			return c, nil
 		}
-		c.literals = append(c.literals, span{at: from + at, from: len(c.Rest) + 2})
-		if r.Stream != nil {
-			// What stands before the literal decides who reads it.
-			if err := r.parse(c, from+at, true); err == nil && r.Stream(c.Name, c.Args) {
-				c.Rest = c.Rest[:from+at]
-				c.literals = c.literals[:len(c.literals)-1]
-				c.Message = &Message{Size: size, Sync: sync, r: r, left: size}
-				return c, nil
-			}
-		}
-		if size > int64(r.l.Literal) || int64(len(c.Rest))+size > int64(r.l.Command) {
+		if refused == nil && (size > int64(r.l.Literal) || int64(len(c.Rest))+size > int64(r.l.Command)) {
 			refused = fmt.Errorf("%w: literal of %d bytes", ErrTooBig, size)
+		}
+		if refused != nil {
+			r.tag(c)
 			if sync {
-				r.tag(c)
 				return c, refused
 			}
-			r.tag(c)
 			if err := r.drain(size); err != nil {
 				return c, err
 			}
 			c.Rest = c.Rest[:from]
-			c.literals = c.literals[:len(c.literals)-1]
 			continue
 		}
-		if sync && r.Continue != nil {
-			if err := r.Continue(); err != nil {
-				return c, err
-			}
-		}
-		c.Rest = append(c.Rest, "\r\n"...)
-		at = len(c.Rest)
-		c.Rest = append(c.Rest, make([]byte, size)...)
-		if _, err := io.ReadFull(r.br, c.Rest[at:]); err != nil {
+		if err := r.collect(c, from+at, size, sync); err != nil {
 			return c, err
 		}
-		c.literals[len(c.literals)-1].to = len(c.Rest)
 	}
+}
+
+// streams tells whether the literal announced at a place is left to the caller: what
+// stands before it decides.
+func (r *CommandReader) streams(c *Command, at int) bool {
+	return r.Stream != nil && r.parse(c, at, true) == nil && r.Stream(c.Name, c.Args)
+}
+
+// collect reads the literal announced at a place into c.Rest.
+func (r *CommandReader) collect(c *Command, at int, size int64, sync bool) error {
+	if sync && r.Continue != nil {
+		if err := r.Continue(); err != nil {
+			return err
+		}
+	}
+	c.Rest = append(c.Rest, "\r\n"...)
+	from := len(c.Rest)
+	c.Rest = append(c.Rest, make([]byte, size)...)
+	if _, err := io.ReadFull(r.br, c.Rest[from:]); err != nil {
+		return err
+	}
+	c.literals = append(c.literals, span{at, from, len(c.Rest)})
+	return nil
 }
 
 // refusal tells why a literal cannot be taken, whatever the command.
