@@ -301,7 +301,7 @@ func (s *side) play(t *testing.T, tag string, batch []string) []string {
 	if !slices.ContainsFunc(out, isExpunge.MatchString) {
 		// When a mailbox is met first, messages come last of whose header
 		// readers may disagree which fields it has.
-		sortAmong(out, isFetch.MatchString)
+		byMessage(out)
 	}
 	if s.loose { // and answers twice for what a set names twice
 		out = slices.Compact(out)

@@ -25,14 +25,19 @@ import (
 //	our keywords        FLAGS of opened messages have them; nobody else can set them
 //	late FLAGS          a keyword that is settled after FLAGS were told is told by an
 //	                    untagged FETCH of FLAGS (RFC 3501, Section 7.4.2), also
-//	                    through CHANGEDSINCE and QRESYNC
+//	                    through CHANGEDSINCE and QRESYNC; before a CHANGEDSINCE of numbers
+//	                    that turn out BAD, too
 //	STATUS and LIST     SIZE is how much the upstream stores
 //	FETCH responses     of messages that have to be opened first come after others
 //	FLAGS and MODSEQ    that change by the command itself are told by themselves or with an
 //	                    answer, one by one or once; what is told last is compared, of MODSEQ
 //	                    not in a pipeline, where it depends on when Dovecot looks
 //	HIGHESTMODSEQ       in the OK of a command: Dovecot tells it when a MODSEQ was fetched that
-//	                    is further than what it told of before
+//	                    is further than what it told of before; and in an untagged OK
+//	                    when CONDSTORE is enabled, which our questions may do earlier
+//	SEARCH MODSEQ       enables CONDSTORE, but not in Dovecot where another key finds nothing
+//	                    and is written so that it knows; half of the sessions enable it
+//	                    first, the others don't search for it
 //	sections asked for  twice in one FETCH, as with and without PEEK, are answered once; so
 //	                    are pieces from the same offset, and the sessions ask for one of those
 //	BODY[] with         CHANGEDSINCE and no parentheses is BAD for Dovecot; the sessions have
@@ -65,6 +70,9 @@ func withoutListed(lines []string) (out []string, late map[string]int) {
 	late = map[string]int{}
 	for _, l := range lines {
 		l = highestCode.ReplaceAllString(quoted(l), "$1")
+		if l == "* OK" {
+			continue
+		}
 		if isList(l) {
 			l = marked.ReplaceAllString(l, "")
 		}
@@ -136,6 +144,9 @@ func sameButListed(plain, encrypted []string, pipelined bool) bool {
 	}
 	if slices.ContainsFunc(slices.Concat(plain, encrypted), isExpunge.MatchString) {
 		return sameInOrder(plain, encrypted, late) // numbers change between answers
+	}
+	if len(plain) == 1 && strings.HasSuffix(plain[0], " BAD") {
+		encrypted = slices.DeleteFunc(encrypted, func(l string) bool { return late[l] > 0 })
 	}
 	if slices.Equal(plain, encrypted) {
 		return true
@@ -213,6 +224,24 @@ func split(lines []string) told {
 
 func isList(l string) bool {
 	return strings.HasPrefix(l, "* LIST ") || strings.HasPrefix(l, "* STATUS ")
+}
+
+// byMessage sorts FETCH answers by message; those about one stay in their order, since
+// what was told last counts.
+func byMessage(lines []string) {
+	var at []int
+	var some []string
+	for i, l := range lines {
+		if isFetch.MatchString(l) {
+			at, some = append(at, i), append(some, l)
+		}
+	}
+	slices.SortStableFunc(some, func(a, b string) int {
+		return strings.Compare(isFetch.FindString(a), isFetch.FindString(b))
+	})
+	for i, k := range at {
+		lines[k] = some[i]
+	}
 }
 
 // sortAmong sorts answers of one kind, each at a place of one of them.
@@ -359,6 +388,9 @@ func twinSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *bridge, ot
 		for i := range batch {
 			batch[i] = strings.ReplaceAll(batch[i], "SENTBEFORE 1-Jan-2027", "SENTSINCE 1-Jan-2000")
 			batch[i] = strings.ReplaceAll(batch[i], " BODY[] (CH", " (BODY[]) (CH")
+			if seed%2 == 0 && strings.Contains(batch[i], "SEARCH") {
+				batch[i] = strings.ReplaceAll(batch[i], " MODSEQ 3", "")
+			}
 			if strings.Count(batch[i], "[TEXT]<0.") > 1 {
 				batch[i] = "NOOP"
 			}
@@ -371,6 +403,9 @@ func twinSession(t *testing.T, seed uint64, d *peer.DovecotServer, b *bridge, ot
 		batch := []string{g.command()}
 		switch k := g.r.IntN(20); {
 		case i == 0:
+			if seed%2 == 1 {
+				both("c", "ENABLE CONDSTORE")
+			}
 			batch = []string{"SELECT A"}
 			plain.last, enc.last = "A", "A"
 		case k < 4:
