@@ -177,7 +177,7 @@ func TestClientThatSaysNonsense(t *testing.T) {
 type slowly struct{ net.Conn }
 
 func (s slowly) Write(b []byte) (int, error) {
-	time.Sleep(time.Duration(len(b)) * time.Second / 2 / (1 << 20))
+	time.Sleep(time.Duration(len(b)) * 2 * time.Second / (1 << 20))
 	return s.Conn.Write(b)
 }
 
@@ -190,7 +190,7 @@ func TestUploadOverASlowLine(t *testing.T) {
 	}
 	defer up.Close()
 	b := startBridge(t, up.IMAPAddr, user, "pw", func(c *imapd.Config, a *imapd.Account) {
-		c.IOTimeout = time.Second
+		c.IOTimeout = 2 * time.Second
 		a.Append = imapd.AppendNone
 		a.Dial = func(ctx context.Context) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", up.IMAPAddr)
@@ -198,7 +198,7 @@ func TestUploadOverASlowLine(t *testing.T) {
 		}
 	})
 	c := login(t, b.addr, user, password)
-	c.upload("INBOX", "", []byte("Subject: x\r\n\r\n"+strings.Repeat(strings.Repeat("x", 62)+"\r\n", 4<<20/64)))
+	c.upload("INBOX", "", []byte("Subject: x\r\n\r\n"+strings.Repeat(strings.Repeat("x", 62)+"\r\n", 2<<20/64)))
 }
 
 // TestClientThatWaitsLong: one that waits for an answer says nothing, for as long as
@@ -206,12 +206,12 @@ func TestUploadOverASlowLine(t *testing.T) {
 func TestClientThatWaitsLong(t *testing.T) {
 	d := (&double{answer: func(c string) string {
 		if c == "CHECK" {
-			time.Sleep(1500 * time.Millisecond)
+			time.Sleep(2500 * time.Millisecond)
 		}
 		return ""
 	}}).start(t)
 	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) {
-		c.IdleTimeout, c.KeepAlive = time.Second/2, 50*time.Millisecond
+		c.IdleTimeout, c.KeepAlive = time.Second, 50*time.Millisecond
 	})
 	c := dial(t, b.addr)
 	c.response()
