@@ -9,6 +9,8 @@ package peer
 
 import (
 	"crypto/x509"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -125,19 +127,26 @@ func ids(t testing.TB, names ...string) (uid, gid int) {
 	return 0, 0
 }
 
-// freePorts picks ports that nobody listens on at this moment.
+// freePorts picks ports that nobody listens on at this moment. They are below those
+// that the kernel gives to whoever asks for any, so that no connection of another test
+// has one when the program comes to listen.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	var ports []int
+	for range 1000 {
+		if len(ports) == n {
+			return ports
+		}
+		port := 15000 + rand.IntN(17000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		ports = append(ports, port)
 	}
-	return ports
+	t.Fatal("no port is free")
+	return nil
 }
 
 // run starts a program that ends with the test, or with the test's process.
