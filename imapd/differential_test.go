@@ -459,6 +459,14 @@ func (d twins) session(t *testing.T, seed uint64) bool {
 				direct.last, bridged.last = "", ""
 			}
 		}
+		for i, w := range want {
+			// Dovecot tells it with the first answer after QRESYNC is enabled. Where that
+			// was to a question of our own it isn't passed on: the client may not have been
+			// told of what is expunged yet.
+			if i < len(got) && highestCode.ReplaceAllString(w, "$1") == got[i] {
+				want[i] = got[i]
+			}
+		}
 		if !slices.Equal(want, got) {
 			short := func(s []string) string {
 				var out []string
