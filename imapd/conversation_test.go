@@ -75,7 +75,13 @@ func (d *double) serve(c net.Conn) {
 	for {
 		cmd, err := r.Next()
 		if cmd.Tag == "DONE" && errors.Is(err, wire.ErrSyntax) {
+			if idle == "" { // no command, where IDLE isn't under way
+				fmt.Fprint(w, "DONE BAD what\r\n")
+				w.Flush()
+				continue
+			}
 			cmd.Tag, cmd.Rest, err = idle, []byte("DONE"), nil
+			idle = ""
 		}
 		if err != nil {
 			return
@@ -90,6 +96,9 @@ func (d *double) serve(c net.Conn) {
 		reply := ""
 		if d.answer != nil {
 			reply = d.answer(line)
+		}
+		if strings.Contains(reply, "\nTAG ") {
+			idle = "" // if it was IDLE, it is over
 		}
 		switch {
 		case reply == "-":

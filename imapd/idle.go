@@ -153,11 +153,15 @@ func (p *pending) over() bool {
 	}
 }
 
-// done ends the upstream's IDLE, unless the upstream did.
+// done ends the upstream's IDLE, unless the upstream did. If it does so in this
+// moment, DONE is no command to it, and gets an answer of its own.
 func (s *session) done(p *pending) error {
 	if p.over() {
 		return nil
 	}
+	s.relay.mu.Lock()
+	s.relay.dones++
+	s.relay.mu.Unlock()
 	_, _ = s.up.w.WriteString("DONE\r\n")
 	if err := s.up.w.Flush(); err != nil {
 		return err

@@ -47,7 +47,8 @@ func TestIntroduction(t *testing.T) {
 }
 
 // TestIdleThatTheUpstreamEnds: some servers end IDLE by themselves. The client's
-// goes on, and DONE is not sent where nobody waits for it.
+// goes on, and DONE is not sent where nobody is known to wait for it; where one has
+// crossed the end, the answer to it is nobody's.
 func TestIdleThatTheUpstreamEnds(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -69,6 +70,35 @@ func TestIdleThatTheUpstreamEnds(t *testing.T) {
 				return fmt.Sprintf("+ idling\r\n* %d EXISTS\r\nTAG OK ended\r\n", n)
 			}}).start(t)
 			b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = tt.keep })
+			c := login(t, b.addr, user, password)
+			c.ok("SELECT INBOX")
+			talk(t, c, tt.want)
+		})
+	}
+}
+
+// TestDoneThatMeetsNoIdle: the end of IDLE by the upstream and our DONE may cross.
+func TestDoneThatMeetsNoIdle(t *testing.T) {
+	const idle = "C: x IDLE\nS: + idling\nC: DONE\nS: x OK ended\n"
+	for _, tt := range []struct{ name, late, want string }{
+		{"it is refused", "DONE BAD what\r\n", idle + "C: y NOOP\nS: y OK done\nC: z NOOP\nS: * BYE*\nS: EOF"},
+		{"in small letters, with news", "* 4 EXISTS\r\ndone BAD\r\n", idle + "C: y NOOP\nS: * 4 EXISTS\nS: y OK done"},
+		{"twice", "DONE BAD what\r\nDONE BAD what\r\n", idle + "C: y NOOP\nS: * BYE*\nS: EOF"},
+		{"where there was none", "DONE BAD what\r\n", "C: y NOOP\nS: * BYE*\nS: EOF"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := (&double{answer: func(c string) string {
+				switch c {
+				case "IDLE":
+					return "+ idling\r\n"
+				case "DONE":
+					return "TAG OK ended\r\n"
+				case "NOOP": // behind the tagged line, where the order is certain
+					return tt.late + "TAG OK done\r\n"
+				}
+				return ""
+			}}).start(t)
+			b := startBridge(t, d.addr, "up", "pw", nil)
 			c := login(t, b.addr, user, password)
 			c.ok("SELECT INBOX")
 			talk(t, c, tt.want)

@@ -26,6 +26,7 @@ type relay struct {
 	queue []*pending // guarded by mu: commands in the client's order
 	err   error      // guarded by mu: why the relay ended
 	tags  int        // of the command goroutine
+	dones int        // guarded by mu: DONEs that may have met no IDLE
 	last  *pending   // of the command goroutine: what was sent last, if it has a literal
 
 	opening atomic.Pointer[fetchJob] // the barrier that has workers, or nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"letterlock.org/letterlock/imapd/wire"
@@ -126,7 +127,14 @@ func (r *relay) completed(h wire.Head) error {
 			break
 		}
 	}
+	late := p == nil && r.dones > 0 && strings.EqualFold(tag, "DONE") // no tag of ours
+	if late {
+		r.dones--
+	}
 	r.mu.Unlock()
+	if late {
+		return nil
+	}
 	if p == nil || name != "OK" && name != "NO" && name != "BAD" {
 		return fmt.Errorf("%w: answer to nothing", wire.ErrDesync)
 	}
