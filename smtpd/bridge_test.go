@@ -287,11 +287,10 @@ func wired(msg string) string { return strings.ReplaceAll(msg, "\r\n.", "\r\n.."
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("never happened: %s", what)
 }

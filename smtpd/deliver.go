@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/policy"
@@ -12,8 +13,15 @@ import (
 // maxOpen is how many upstream transactions are held open at one time.
 const maxOpen = 3
 
-// failpoint is called at the steps between which a crash must lose nothing.
-var failpoint = func(step string) {}
+// failpoints is called at the steps between which a crash must lose nothing; only
+// tests set it.
+var failpoints atomic.Pointer[func(step string)]
+
+func failpoint(step string) {
+	if f := failpoints.Load(); f != nil {
+		(*f)(step)
+	}
+}
 
 // delivery takes the groups of one message to the upstream.
 //

@@ -10,9 +10,8 @@ import (
 
 // SetFailpoint has f called at the steps of a delivery; for tests.
 func SetFailpoint(f func(step string)) (restore func()) {
-	old := failpoint
-	failpoint = f
-	return func() { failpoint = old }
+	old := failpoints.Swap(&f)
+	return func() { failpoints.Store(old) }
 }
 
 // Answered lists the IDs that the reply rule asks about.
