@@ -83,6 +83,9 @@ func (s *state) find(account address.Address) (*config.Bridge, error) {
 	if of, ok := s.aliasOf(account); ok {
 		return nil, fmt.Errorf("%w: %s is an alias of %s in %s; that is the account", errConfig, account, of, cfg.File)
 	}
+	if s.served {
+		return nil, fmt.Errorf("%w: serve runs without a [[bridge]] for %s (add one to %s, then have serve read it: kill -HUP; or run: letterlock setup %s)", errConfig, account, cfg.File, account)
+	}
 	return nil, fmt.Errorf("%w: %s has no [[bridge]] for %s (add one, or run: letterlock setup %s)", errConfig, cfg.File, account, account)
 }
 

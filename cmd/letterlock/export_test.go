@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 
 	"letterlock.org/letterlock/internal/address"
@@ -13,9 +14,13 @@ import (
 )
 
 // Main is for the scripts, which run it as the letterlock command. What a search for
-// mail servers finds is in $FOUND: "own" or "elsewhere", two upstreams, a login.
+// mail servers finds is in $FOUND: "own" or "elsewhere", two upstreams, a login. The
+// shell runs $MEANWHILE while it goes on.
 func Main() {
 	findServers = func(_ context.Context, a address.Address, _ string) (found mailservers.Found, err error) {
+		if err := exec.Command("sh", "-c", os.Getenv("MEANWHILE")).Run(); err != nil {
+			return found, err
+		}
 		f := strings.Fields(os.Getenv("FOUND"))
 		if len(f) != 4 {
 			return found, fmt.Errorf("%w for %s", mailservers.ErrNone, a.Domain)

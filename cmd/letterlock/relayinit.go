@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
-	"letterlock.org/letterlock/internal/wholefile"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -88,51 +85,37 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 // configure makes sure that the file has a [relay]. A file is written only if
 // all of it is well.
 func (c *relayInit) configure(e *env, file string) error {
-	old, err := os.ReadFile(file)
-	fresh := errors.Is(err, os.ErrNotExist)
-	if err != nil && !fresh {
-		return err
-	}
-	if !fresh {
-		cfg, err := config.Parse(file, string(old))
-		if err != nil {
-			return err
-		}
-		if cfg.Relay != nil {
-			if err := c.unlike(cfg); err != nil {
-				return err
+	_, err := editConfig(e, file, func(old []byte) (text, keyFile string, err error) {
+		if old != nil {
+			cfg, err := config.Parse(file, string(old))
+			if err != nil {
+				return "", "", err
 			}
-			e.printf("%s has a [relay] already; it stays as it is.\n", file)
-			return nil
+			if cfg.Relay != nil {
+				if err := c.unlike(cfg); err != nil {
+					return "", "", err
+				}
+				e.printf("%s has a [relay] already; it stays as it is.\n", file)
+				return "", "", nil
+			}
 		}
-	}
-	text, keyFile := string(old), ""
-	if fresh {
-		if text, keyFile, err = firstLines(file, c.Unlock, c.StateDir); err != nil {
-			return err
+		text = string(old)
+		if old == nil {
+			if text, keyFile, err = firstLines(file, c.Unlock, c.StateDir); err != nil {
+				return "", "", err
+			}
 		}
-	}
-	text += c.section()
-	text += c.policy()
-	if _, err := config.Parse(file, text); err != nil {
-		if strings.Contains(string(old), "[policy]") {
-			return fmt.Errorf("%s has a [policy] already, so nothing was written; give the relay a configuration of its own (--config FILE)", file)
+		text += c.section()
+		text += c.policy()
+		if _, err := config.Parse(file, text); err != nil {
+			if strings.Contains(string(old), "[policy]") {
+				return "", "", fmt.Errorf("%w: %s has a [policy] already, so nothing was written; give the relay a configuration of its own (--config FILE)", errConfig, file)
+			}
+			return "", "", fmt.Errorf("what you asked for is not well: %w", err)
 		}
-		return fmt.Errorf("what you asked for is not well: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	if keyFile != "" {
-		if err := makeKeyFile(keyFile); err != nil {
-			return err
-		}
-	}
-	if err := wholefile.Replace(file, []byte(text), 0o600); err != nil {
-		return err
-	}
-	e.printf("Wrote %s.\n", file)
-	return nil
+		return text, keyFile, nil
+	})
+	return err
 }
 
 // unlike tells what the [relay] that a file has already has otherwise than asked for.

@@ -58,14 +58,12 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err != nil {
 		return err
 	}
-	runs := false
-	if added {
-		err := runInServe(ctx, e, cfg.StateDir, []string{"reload"})
-		if err != nil && !errors.Is(err, errNoServer) {
-			return err
-		}
-		runs = err == nil
+	// Also where the file had it already: serve may not have read it since.
+	err = runInServe(ctx, e, cfg.StateDir, []string{"reload"})
+	if err != nil && !errors.Is(err, errNoServer) {
+		return err
 	}
+	runs := err == nil && added
 	args := []string{"account", "add", c.Address.String()}
 	if c.PasswordFile != "" {
 		args = append(args, "--password-file="+c.PasswordFile)
@@ -85,50 +83,40 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 // configure makes sure that the file has a [[bridge]] for the address, and tells
 // whether it had to add it. A file is written only if all of it is well.
 func (c *setupCmd) configure(ctx context.Context, e *env, file string) (added bool, err error) {
-	old, err := os.ReadFile(file)
-	fresh := errors.Is(err, os.ErrNotExist)
-	if err != nil && !fresh {
-		return false, err
-	}
-	proxy := ""
-	if !fresh {
-		cfg, err := config.Parse(file, string(old))
-		if err != nil {
-			return false, err
-		}
-		if there, err := c.already(e, cfg); there || err != nil {
-			return false, err
-		}
-		proxy = cfg.Discovery.Proxy
-	}
-	if c.IMAP == "" || c.SMTP == "" {
-		if err := c.find(ctx, e, proxy); err != nil {
+	if c.UpstreamCA != "" { // serve runs elsewhere
+		if c.UpstreamCA, err = filepath.Abs(c.UpstreamCA); err != nil {
 			return false, err
 		}
 	}
-	text, keyFile := string(old), ""
-	if fresh {
-		if text, keyFile, err = firstLines(file, c.Unlock, c.StateDir); err != nil {
-			return false, err
+	return editConfig(e, file, func(old []byte) (text, keyFile string, err error) {
+		proxy := ""
+		if old != nil {
+			cfg, err := config.Parse(file, string(old))
+			if err != nil {
+				return "", "", err
+			}
+			if there, err := c.already(e, cfg); there || err != nil {
+				return "", "", err
+			}
+			proxy = cfg.Discovery.Proxy
 		}
-	}
-	text += c.section()
-	if _, err := config.Parse(file, text); err != nil {
-		return false, fmt.Errorf("what you asked for is not well: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return false, err
-	}
-	if keyFile != "" {
-		if err := makeKeyFile(keyFile); err != nil {
-			return false, err
+		if c.IMAP == "" || c.SMTP == "" {
+			if err := c.find(ctx, e, proxy); err != nil {
+				return "", "", err
+			}
 		}
-	}
-	if err := wholefile.Replace(file, []byte(text), 0o600); err != nil {
-		return false, err
-	}
-	e.printf("Wrote %s.\n", file)
-	return true, nil
+		text = string(old)
+		if old == nil {
+			if text, keyFile, err = firstLines(file, c.Unlock, c.StateDir); err != nil {
+				return "", "", err
+			}
+		}
+		text += c.section()
+		if _, err := config.Parse(file, text); err != nil {
+			return "", "", fmt.Errorf("what you asked for is not well: %w", err)
+		}
+		return text, keyFile, nil
+	})
 }
 
 // already tells whether a configuration has the account. What it has otherwise than

@@ -56,7 +56,7 @@ func Find(given string) (string, error) {
 	}
 	candidates := []string{Preferred(), "/etc/letterlock/letterlock.toml"}
 	for _, f := range candidates {
-		if _, err := os.Stat(f); err == nil {
+		if _, err := os.Stat(f); err == nil || errors.Is(err, os.ErrPermission) { // Load tells why it can't be read
 			return f, nil
 		}
 	}
@@ -86,16 +86,33 @@ func xdg(env, fallback string) string {
 	return filepath.Join(home, fallback)
 }
 
-// Load reads and checks a file. Its error is a Problems, or that of reading.
+// Load reads and checks a file. Its error is a Problems or ErrNoFile.
 func Load(file string) (*Config, error) {
+	b, err := Read(file)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(file, string(b))
+}
+
+// Read reads a file without looking at it. Its error is a Problems or ErrNoFile.
+func Read(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w at %s (make one with: letterlock setup ADDRESS)", ErrNoFile, file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err // the file is named already
+		}
+		text := fmt.Sprintf("can't be read: %v", err)
+		if errors.Is(err, os.ErrPermission) {
+			text += " (run the command as the user whose configuration it is)"
+		}
+		return nil, Problems{{File: file, Text: text}}
 	}
-	return Parse(file, string(b))
+	return b, nil
 }
 
 // Parse is Load of a text.

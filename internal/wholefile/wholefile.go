@@ -4,6 +4,7 @@
 package wholefile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,6 +45,38 @@ func Replace(file string, b []byte, mode fs.FileMode) error {
 		_ = os.Lchown(temp, uid, gid) // some file systems have one owner for all
 		return os.Rename(temp, file)
 	})
+}
+
+// ErrChanged means that a file isn't what it was when it was read.
+var ErrChanged = errors.New("the file was changed meanwhile")
+
+// Swap is Replace for whoever changes what a file held: old is what was read, nil
+// for no file. If it holds something else by now, the error is ErrChanged and nothing
+// was written. Of several processes that do so at once each finds what the one before
+// it wrote.
+func Swap(file string, old, b []byte, mode fs.FileMode) error {
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		file = real
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // which ends the lock
+	// Some network file systems lock no folders. There the comparison alone is left.
+	for syscall.Flock(int(dir.Fd()), syscall.LOCK_EX) == syscall.EINTR {
+	}
+	now, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		now, err = nil, nil
+	}
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(now, old) || (now == nil) != (old == nil) {
+		return fmt.Errorf("%w: %s", ErrChanged, file)
+	}
+	return Replace(file, b, mode)
 }
 
 // write writes to a temporary file beside file, and has place give it its name.

@@ -1,11 +1,13 @@
 package wholefile_test
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -91,4 +93,51 @@ func TestAFailureLeavesWhatWasThere(t *testing.T) {
 	if all, _ := os.ReadDir(dir); len(all) != 0 {
 		t.Errorf("a failure leaves %v", all)
 	}
+}
+
+func TestSwapReplacesOnlyWhatWasRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	swap := func(old, b string, want error) {
+		t.Helper()
+		var was []byte
+		if old != "none" {
+			was = []byte(old)
+		}
+		if err := wholefile.Swap(file, was, []byte(b), 0o600); !errors.Is(err, want) {
+			t.Errorf("%s for %s: got %v, want %v", b, old, err, want)
+		}
+	}
+	swap("", "one", wholefile.ErrChanged)
+	swap("none", "", nil)
+	holds(t, file, "", 0o600)
+	swap("none", "two", wholefile.ErrChanged)
+	swap("", "three", nil)
+	swap("", "four", wholefile.ErrChanged)
+	holds(t, file, "three", 0o600)
+}
+
+func TestSwapsAtOnceLoseNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	var all sync.WaitGroup
+	const writers = 8
+	for range writers {
+		all.Go(func() {
+			for {
+				old, err := os.ReadFile(file)
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Error(err)
+					return
+				}
+				err = wholefile.Swap(file, old, append(bytes.Clone(old), 'x'), 0o600)
+				if !errors.Is(err, wholefile.ErrChanged) {
+					if err != nil {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	holds(t, file, strings.Repeat("x", writers), 0o600)
 }
