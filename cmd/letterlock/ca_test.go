@@ -70,7 +70,7 @@ func TestAuthority(t *testing.T) {
 	at := time.Now()
 	s := inside(t, fmt.Sprintf("[keydir]\nlisten = \"127.0.0.1:0\"\ndomains = [\"example.org\"]\n[discovery]\nauthorities = { \"example.org\" = %q }\n", string(ca.Fingerprint())), &at)
 	var out bytes.Buffer
-	e := &env{dir: dir, stdout: &out, stderr: &out, now: s.now, files: &localFiles{stdin: strings.NewReader(""), stderr: &out}}
+	e := &env{dir: dir, stdout: &out, stderr: &out, now: s.now, files: &localFiles{ctx: t.Context(), stdin: strings.NewReader(""), stderr: &out}}
 	alice := address.Address{Local: "alice", Domain: "example.org"}
 	mine, err := s.keys.Generate(ctx, alice, "")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -133,6 +134,7 @@ const maxFile = 64 << 20
 
 // localFiles are those of this process.
 type localFiles struct {
+	ctx    context.Context // ends what waits for a person
 	stdin  io.Reader
 	stderr io.Writer
 	once   sync.Once
@@ -140,8 +142,34 @@ type localFiles struct {
 }
 
 func (l *localFiles) input() *bufio.Reader {
-	l.once.Do(func() { l.lines = bufio.NewReader(l.stdin) })
+	l.once.Do(func() { l.lines = bufio.NewReader(&interruptible{l.ctx, l.stdin}) })
 	return l.lines
+}
+
+// interruptible is an input that ends with ctx: a read that waits for a person can't be
+// ended otherwise.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i *interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		b   []byte
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		b := make([]byte, min(len(p), 64<<10)) // p may be gone when this returns
+		n, err := i.r.Read(b)
+		got <- result{b[:n], err}
+	}()
+	select {
+	case r := <-got:
+		return copy(p, r.b), r.err
+	case <-i.ctx.Done():
+		return 0, i.ctx.Err()
+	}
 }
 
 func (l *localFiles) Read(name string) ([]byte, error) {
@@ -166,11 +194,11 @@ func (l *localFiles) Password(prompt string) (string, error) {
 		if old, err := unix.IoctlGetTermios(int(f.Fd()), getTermios); err == nil {
 			quiet := *old
 			quiet.Lflag &^= unix.ECHO
-			fmt.Fprintf(l.stderr, "%s: ", prompt)
 			if err := unix.IoctlSetTermios(int(f.Fd()), setTermios, &quiet); err == nil {
 				defer unix.IoctlSetTermios(int(f.Fd()), setTermios, old)
 				defer fmt.Fprintln(l.stderr)
 			}
+			fmt.Fprintf(l.stderr, "%s: ", prompt) // last: who types at once is not shown either
 		}
 	}
 	s, err := l.input().ReadString('\n')

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -66,21 +67,18 @@ func gatewayKeys(ctx context.Context, e *env, file string, r *config.Relay) erro
 			names = append(names, own)
 		}
 	}
-	local := e.files.(*localFiles)
+	quiet := *e
+	quiet.stdout = io.Discard
 	for _, name := range names {
-		if run(ctx, []string{"key", "export", name, "--config=" + file}, local.input(), discard{}, e.stderr) == nil {
+		if runAs(ctx, &quiet, []string{"key", "export", name, "--config=" + file}) == nil {
 			continue
 		}
-		if err := run(ctx, []string{"key", "generate", name, "--config=" + file}, local.input(), e.stdout, e.stderr); err != nil {
+		if err := runAs(ctx, e, []string{"key", "generate", name, "--config=" + file}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // configure makes sure that the file has a [relay]. A file is written only if
 // all of it is well.

@@ -62,12 +62,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	out := &output{w: stdout}
-	e := &env{dir: dir, stdout: out, stderr: stderr, files: &localFiles{stdin: stdin, stderr: stderr}, now: time.Now}
 	if len(args) > 0 && args[0] == "sop" { // its options and exit codes are the draft's
-		return runSop(ctx, args[1:], stdin, stdout, stderr)
+		return runSop(ctx, args[1:], &interruptible{ctx, stdin}, stdout, stderr)
 	}
-	c, command, err := parse(args, stdout, stderr)
+	return runAs(ctx, &env{dir: dir, stdout: stdout, stderr: stderr, files: &localFiles{ctx: ctx, stdin: stdin, stderr: stderr}, now: time.Now}, args)
+}
+
+// runAs runs a command line for whoever runs another already.
+func runAs(ctx context.Context, e *env, args []string) error {
+	out := &output{w: e.stdout}
+	ours := *e
+	ours.stdout = out
+	e = &ours
+	c, command, err := parse(args, e.stdout, e.stderr)
 	if err != nil {
 		return err
 	}

@@ -50,10 +50,6 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 	if err != nil {
 		return err
 	}
-	rerun := func(args ...string) error {
-		local := e.files.(*localFiles)
-		return run(ctx, append(args, "--config="+file), local.input(), e.stdout, e.stderr)
-	}
 	cfg, err := config.Load(file)
 	if err != nil {
 		return err
@@ -64,11 +60,11 @@ func (c *setupCmd) runLocal(ctx context.Context, e *env, root *cli) error {
 		return err
 	}
 	runs := err == nil && added
-	args := []string{"account", "add", c.Address.String()}
+	args := []string{"account", "add", c.Address.String(), "--config=" + file}
 	if c.PasswordFile != "" {
 		args = append(args, "--password-file="+c.PasswordFile)
 	}
-	if err := rerun(args...); err != nil {
+	if err := runAs(ctx, e, args); err != nil {
 		return err
 	}
 	switch {
