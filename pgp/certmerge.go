@@ -3,6 +3,7 @@ package pgp
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"letterlock.org/letterlock/internal/address"
@@ -24,7 +25,9 @@ func Merge(a, b *Certificate) (*Certificate, error) {
 // subkeys and newest self-signatures (packets kept byte for byte), and
 // revocations of the primary key; and with the newest certification of that user
 // ID by each approved certificate, where it is one that counts
-// ([Certificate.CertifiedBy]). Without such a user ID it is ErrUnusable.
+// ([Certificate.CertifiedBy]). A subkey that was revoked, or whose life was cut
+// short, is kept as what it is now: whoever has an older copy would go on using
+// it. Without such a user ID it is ErrUnusable.
 func (c *Certificate) Minimal(a address.Address, now time.Time, approved ...*Certificate) (*Certificate, error) {
 	return c.minimal(a, now, func(p component, u *userID) (out []rawPacket) {
 		for _, by := range approved {
@@ -72,11 +75,34 @@ func (c *Certificate) minimal(a address.Address, now time.Time, approved func(co
 		}
 	}
 	for _, s := range ch.subkeys {
-		if b := s.newest(now, strict); b != nil && !s.revoked(now) && !s.key.KeyExpired(b.parsed, now) {
-			out = append(out, s.raw, b.raw)
-		}
+		out = append(out, s.minimal(now)...)
 	}
 	return newCertificate(out)
+}
+
+// minimal is what [Certificate.Minimal] has of a subkey.
+func (s *subkey) minimal(now time.Time) []rawPacket {
+	b := s.newest(now, strict)
+	switch {
+	case b == nil:
+		return nil
+	case s.revoked(now):
+		out := []rawPacket{s.raw, b.raw}
+		for _, r := range s.revocations {
+			out = append(out, r.raw)
+		}
+		return out
+	case s.key.KeyExpired(b.parsed, now) && !s.cutShort(now):
+		return nil
+	}
+	return []rawPacket{s.raw, b.raw}
+}
+
+// cutShort tells whether an older binding would have the subkey live on.
+func (s *subkey) cutShort(now time.Time) bool {
+	return slices.ContainsFunc(s.bindings, func(b signature) bool {
+		return strict.allowed(b.parsed) && !b.parsed.CreationTime.After(now) && !b.parsed.SigExpired(now) && !s.key.KeyExpired(b.parsed, now)
+	})
 }
 
 // RevocationOnly is the primary key with its revocations and nothing else: what

@@ -63,17 +63,8 @@ func (d *Directory) follow(tx store.Tx, r *row, old row) error {
 		}
 	}
 	if !replaced {
-		// An authority's word that was taken back isn't brought again by an older copy.
-		c, err := r.cert.Withdrawn(certs[0], r.names, r.approved...)
-		if err != nil { // it must not make room for itself by leaving that out
-			return fmt.Errorf("%w: with what was taken back of it: %w", ErrTooLarge, err)
-		}
-		if c != r.cert {
-			next, err := d.rowBy(r.names, c, r.approved)
-			if err != nil {
-				return err
-			}
-			*r = next
+		if err := d.together(r, certs[0]); err != nil {
+			return err
 		}
 	}
 	for i, c := range certs {
@@ -85,6 +76,33 @@ func (d *Directory) follow(tx store.Tx, r *row, old row) error {
 			r.beside(c, until)
 		}
 	}
+	return nil
+}
+
+// together makes of a row the union with what was answered of the same
+// certificate: what its owner or an authority took back isn't brought again by an
+// older copy.
+func (d *Directory) together(r *row, answered *pgp.Certificate) error {
+	if bytes.Equal(answered.Bytes(), r.body) {
+		return nil
+	}
+	c, err := pgp.Merge(r.cert, answered)
+	if err != nil || len(c.Bytes()) > MaxCertificate { // without what it brought that isn't answered
+		if c, err = d.minimalBy(r.cert, r.names, r.approved); err == nil {
+			c, err = pgp.Merge(c, answered)
+		}
+	}
+	if err != nil { // it must not make room for itself by leaving that out
+		return fmt.Errorf("%w: with what was taken back of it: %w", ErrTooLarge, err)
+	}
+	if bytes.Equal(c.Bytes(), r.cert.Bytes()) {
+		return nil
+	}
+	next, err := d.rowBy(r.names, c, r.approved)
+	if err != nil {
+		return err
+	}
+	*r = next
 	return nil
 }
 

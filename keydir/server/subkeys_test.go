@@ -1,0 +1,124 @@
+package server_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"letterlock.org/letterlock/pgp"
+)
+
+// states are a key with two encryption subkeys, and the same after its owner took
+// the newer one back.
+func states(t *testing.T, takeBack func(s *openpgp.Subkey, at *packet.Config) error) (before, after *pgp.Certificate) {
+	t.Helper()
+	k := key(t, "joe.doe@example.org")
+	e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(k.Marshal())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(d time.Duration) *packet.Config {
+		return &packet.Config{Time: func() time.Time { return today.Add(d) }, Algorithm: packet.PubKeyAlgoEdDSA}
+	}
+	state := func() *pgp.Certificate {
+		var b bytes.Buffer
+		if err := e.Serialize(&b); err != nil {
+			t.Fatal(err)
+		}
+		certs, err := pgp.ParseCertificates(b.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certs[0]
+	}
+	if err := e.AddEncryptionSubkey(at(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	before = state()
+	if err := takeBack(&e.Subkeys[len(e.Subkeys)-1], at(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	return before, state()
+}
+
+// encryptsTo is the key ID of the subkey that mail is encrypted to.
+func encryptsTo(t *testing.T, c *pgp.Certificate, now time.Time) uint64 {
+	t.Helper()
+	var b bytes.Buffer
+	if err := pgp.EncryptData(ctx, &b, []byte("text"), now, c); err != nil {
+		t.Fatal(err)
+	}
+	block, err := armor.Decode(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := packet.Read(block.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.(*packet.EncryptedKey).KeyId
+}
+
+// A subkey that its owner takes back is not answered as live any more, and the
+// answer says so to whoever has an older copy.
+func TestASubkeyThatIsTakenBackIsToldAsSuch(t *testing.T) {
+	revoke := func(s *openpgp.Subkey, at *packet.Config) error { return s.Revoke(packet.KeyCompromised, "", at) }
+	shorten := func(s *openpgp.Subkey, at *packet.Config) error {
+		b := s.Bindings[len(s.Bindings)-1].Packet
+		sig := &packet.Signature{Version: b.Version, CreationTime: at.Now(), SigType: packet.SigTypeSubkeyBinding, PubKeyAlgo: b.PubKeyAlgo, Hash: b.Hash,
+			IssuerKeyId: b.IssuerKeyId, IssuerFingerprint: b.IssuerFingerprint, FlagsValid: true, FlagEncryptCommunications: true, FlagEncryptStorage: true}
+		lifetime := uint32(3600)
+		sig.KeyLifetimeSecs = &lifetime
+		if err := sig.SignKey(s.PublicKey, s.Primary.PrivateKey, at); err != nil {
+			return err
+		}
+		s.Bindings = append(s.Bindings, packet.NewVerifiableSig(sig))
+		return nil
+	}
+	for _, tt := range []struct {
+		name string
+		how  func(s *openpgp.Subkey, at *packet.Config) error
+	}{{"revoked", revoke}, {"its life cut short", shorten}} {
+		before, after := states(t, tt.how)
+		newest := before.KeyIDs()[2]
+		d, _ := directory(t)
+		now := today.Add(3 * time.Hour)
+		d.Now = func() time.Time { return now }
+		a := addr(t, "joe.doe@example.org")
+		if err := d.Add(ctx, a, before); err != nil {
+			t.Fatal(err)
+		}
+		if got := encryptsTo(t, served(t, d)[0], now); got != newest {
+			t.Fatalf("%s: before, mail is encrypted to %x, want %x", tt.name, got, newest)
+		}
+		offers, err := d.Offers(after.Bytes(), ours)
+		if err != nil {
+			t.Fatal(tt.name, err)
+		}
+		if done, err := d.Take(ctx, offers[0]); err != nil || len(done) != 1 {
+			t.Fatal(tt.name, done, err)
+		}
+		answer := served(t, d)[0]
+		if got := encryptsTo(t, answer, now); got == newest {
+			t.Errorf("%s: after the upload mail is still encrypted to it", tt.name)
+		}
+		has, err := pgp.Merge(before, answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := encryptsTo(t, has, now); got == newest {
+			t.Errorf("%s: who has the older copy is not told", tt.name)
+		}
+		// An older copy brings nothing back, whoever gives it.
+		if err := d.Add(ctx, a, before); err != nil {
+			t.Fatal(err)
+		}
+		if got := encryptsTo(t, served(t, d)[0], now); got == newest {
+			t.Errorf("%s: an older copy brought it back", tt.name)
+		}
+	}
+}
