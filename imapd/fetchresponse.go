@@ -73,6 +73,7 @@ type responseWriter struct {
 func (w *responseWriter) next() *output {
 	if w.o == nil {
 		w.o = w.s.relay.hold()
+		w.box.declare(w.o, w.uid)
 		_, _ = w.o.w.WriteString("* ")
 		w.o.w.Write(strconv.AppendUint(w.o.w.AvailableBuffer(), uint64(w.number()), 10))
 		_, _ = w.o.w.WriteString(" FETCH (")

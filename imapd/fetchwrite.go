@@ -34,6 +34,7 @@ func (j *fetchJob) write(k *kept, row *index.Row, m *render.Message) {
 			j.s.cut()
 		}
 	}()
+	j.box.declare(o, k.uid)
 	_, _ = o.w.WriteString("* " + itoa(int64(number)) + " FETCH (")
 	w.first = true
 	if err := j.writeItems(w, k, row, m); err != nil {

@@ -29,6 +29,10 @@ type selected struct {
 	lib         atomic.Pointer[index.Mailbox] // nil without a library or UIDVALIDITY
 	watch       *index.Watch
 	headers     headerPrints
+
+	// Whoever holds the output has these.
+	flags    []byte // the upstream's list of flags; nil if it told none
+	declared bool   // the client's has our keywords
 }
 
 func (b *selected) close() {

@@ -22,7 +22,8 @@ import (
 // package twin, once for each message; here the plain store has the messages as
 // they are shown, and nothing else may differ.
 //
-//	our keywords        FLAGS of opened messages have them; nobody else can set them
+//	our keywords        FLAGS of opened messages have them; nobody else can set them;
+//	                    FLAGS of the mailbox is told again with them, before the first
 //	late FLAGS          a keyword that is settled after FLAGS were told is told by an
 //	                    untagged FETCH of FLAGS (RFC 3501, Section 7.4.2), also
 //	                    through CHANGEDSINCE and QRESYNC; before a CHANGEDSINCE of numbers
@@ -138,7 +139,7 @@ func quoted(l string) string {
 // sameButListed compares the answers of the twins.
 func sameButListed(plain, encrypted []string, pipelined bool) bool {
 	plain, _ = withoutListed(plain)
-	encrypted, late := withoutListed(encrypted)
+	encrypted, late := withoutListed(withoutDeclared(plain, encrypted))
 	for _, lines := range [][]string{plain, encrypted} {
 		sortAmong(lines, isList)
 	}
@@ -168,6 +169,28 @@ func sameButListed(plain, encrypted []string, pipelined bool) bool {
 		}
 	}
 	return slices.Equal(p.answers, e.answers)
+}
+
+// withoutDeclared takes our keywords out of FLAGS of the mailbox, and FLAGS that was
+// told again for them.
+func withoutDeclared(plain, encrypted []string) (out []string) {
+	count := func(lines []string, l string) (n int) {
+		for _, o := range lines {
+			if o == l {
+				n++
+			}
+		}
+		return n
+	}
+	for _, l := range encrypted {
+		if strings.HasPrefix(l, "* FLAGS (") && ourKeyword.MatchString(l) {
+			if l = strings.Replace(ourKeyword.ReplaceAllString(l, ""), "( ", "(", 1); count(out, l) >= count(plain, l) {
+				continue
+			}
+		}
+		out = append(out, l)
+	}
+	return out
 }
 
 // sameInOrder allows for late flags only, which may stand anywhere, once more

@@ -174,7 +174,11 @@ func (s *session) status(line []byte) []byte {
 	return line
 }
 
-// flagsResponse passes "* FLAGS (…)" on without our keywords.
+// maxFlags bounds what is kept of a mailbox's flags.
+const maxFlags = 64 << 10
+
+// flagsResponse passes "* FLAGS (…)" on, with our keywords where the client has been
+// told of them.
 func (s *session) flagsResponse() error {
 	b, err := s.up.r.Collect(1 << 20)
 	if err != nil {
@@ -186,10 +190,35 @@ func (s *session) flagsResponse() error {
 	}
 	o := s.relay.hold()
 	defer s.relay.release()
+	flags := maskFlags(bytes.TrimRight(b[open:], "\r\n"), nil)
+	if box := s.selected(); box != nil {
+		if box.flags = nil; len(flags) <= maxFlags {
+			box.flags = bytes.Clone(flags)
+		}
+		if box.declared {
+			flags = maskFlags(flags, index.AllKeywords())
+		}
+	}
+	return writeFlags(o, flags)
+}
+
+func writeFlags(o *output, flags []byte) error {
 	_, _ = o.w.WriteString("* FLAGS ")
-	_, _ = o.w.Write(maskFlags(bytes.TrimRight(b[open:], "\r\n"), nil))
-	_, err = o.w.WriteString("\r\n")
+	_, _ = o.w.Write(flags)
+	_, err := o.w.WriteString("\r\n")
 	return err
+}
+
+// declare tells the client of our keywords before it sees the first of them: what is
+// not in FLAGS is no flag of the mailbox (RFC 3501, Section 7.2.6), and some programs
+// pass over it. A mailbox without encrypted or signed mail has none of them. o is held.
+func (b *selected) declare(o *output, uid uint32) {
+	lib := b.lib.Load()
+	if b.declared || b.flags == nil || uid == 0 || lib == nil || len(lib.Keywords(uid)) == 0 {
+		return
+	}
+	b.declared = true
+	_ = writeFlags(o, maskFlags(b.flags, index.AllKeywords()))
 }
 
 // maskFlags takes what looks like our keywords from a list of flags, and adds

@@ -49,6 +49,9 @@ var keywordLists = func() (lists [int(kwAll) + 1][]string) {
 	return lists
 }()
 
+// AllKeywords are all that are ours; the caller must not change the slice.
+func AllKeywords() []string { return keywordLists[kwAll] }
+
 // entry is what memory keeps of a UID.
 type entry struct {
 	class  pgp.Class
