@@ -20,6 +20,7 @@ type accountCmd struct {
 	Add      accountAdd      `cmd:"" help:"Make a configured account ready: its key and passwords."`
 	Show     accountShow     `cmd:"" help:"What to enter in a mail program."`
 	Password accountPassword `cmd:"" help:"Store the upstream's password; or --renew our own."`
+	Remove   accountRemove   `cmd:"" help:"End an account: its [[bridge]], its passwords, and who is logged in. Its keys and its mail stay."`
 }
 
 type accountAdd struct {

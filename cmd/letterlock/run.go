@@ -25,7 +25,7 @@ type cli struct {
 	Serve   serveCmd    `cmd:"" help:"Run every role that the configuration has."`
 	Setup   setupCmd    `cmd:"" help:"Make an account ready: configuration, key, passwords."`
 	Service serviceCmd  `cmd:"" help:"Have serve run whenever you are logged in: install, remove."`
-	Account accountCmd  `cmd:"" help:"Accounts: add, show, password."`
+	Account accountCmd  `cmd:"" help:"Accounts: add, show, password, remove."`
 	Relay   relayCmd    `cmd:"" help:"The organisation's gateway: init, password."`
 	Status  statusCmd   `cmd:"" help:"How everything stands."`
 	Doctor  doctorCmd   `cmd:"" help:"Look at a domain's key directory from outside, and say what to mend."`

@@ -155,6 +155,24 @@ func (c *Checker) HasUpstreamPassword(ctx context.Context, a Account) (bool, err
 	return err == nil, err
 }
 
+// Forget takes an account's passwords and verifier away, and tells whether there were
+// any. Who is logged in stays so: that is for the servers, which ask for the account.
+func (c *Checker) Forget(ctx context.Context, account address.Address) (some bool, err error) {
+	err = c.store.Update(ctx, func(tx store.Tx) error {
+		n, err := tx.Exec(`DELETE FROM login_secret WHERE account = ?`, account.Key())
+		some = n > 0
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("forgetting the passwords of %s: %w", account, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.forwarded, account.Key())
+	c.renewed[account.Key()]++ // what is being compared isn't kept
+	return some, nil
+}
+
 func (c *Checker) argon(ctx context.Context, password string, salt []byte) ([]byte, error) {
 	select {
 	case c.hash <- struct{}{}:
