@@ -97,10 +97,16 @@ type checked struct {
 	subkeys     []*subkey
 	budget      int
 	cost        int // of a signature of key
+	// refused are those that say they are key's and did not verify, or would have
+	// cost too much.
+	refused map[disowned]bool
 
 	once   sync.Once       // guards strict
 	strict *openpgp.Entity // see entity
 }
+
+// disowned names a signature under what it stands.
+type disowned struct{ under, signature [32]byte }
 
 // userID is a user ID with its own self-signatures.
 type userID struct {
@@ -184,12 +190,14 @@ func (ch *checked) verified(c component, t packet.SignatureType, verify func(*pa
 		if err != nil || !ok || !sig.CheckKeyIdOrFingerprint(ch.key) || hasCritical(sig) {
 			continue
 		}
-		if ch.budget -= ch.cost; ch.budget < 0 {
-			break
-		}
-		if recoverCall(func() error { return verify(sig) }) == nil {
+		if ch.budget -= ch.cost; ch.budget >= 0 && recoverCall(func() error { return verify(sig) }) == nil {
 			good = append(good, signature{raw: raw, parsed: sig})
+			continue
 		}
+		if ch.refused == nil {
+			ch.refused = map[disowned]bool{}
+		}
+		ch.refused[disowned{c.key(), raw.key()}] = true
 	}
 	return good
 }

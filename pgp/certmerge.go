@@ -12,13 +12,83 @@ import (
 // Merge is the union of two states of one certificate (same primary key): the
 // packets of a in their order, then what only b has, each signature under the
 // packet that it is about. An update without user ID thus refreshes a stored
-// certificate. Nothing is forgotten; what a union means (a revocation, a newer
-// self-signature) is decided where it is asked.
-func Merge(a, b *Certificate) (*Certificate, error) {
+// certificate. Nothing that counts is forgotten; what a union means (a revocation,
+// a newer self-signature) is decided where it is asked.
+//
+// Signatures that say they are the certificate's own and are not stay out of it,
+// or whoever appends enough of them to copies would use up what may be verified.
+// Where a union is too large for a certificate it has only what its own key signed
+// (at last without subkeys, and of a revoked one the revocation alone): what
+// others appended keeps no revocation out.
+func Merge(a, b *Certificate) (c *Certificate, err error) {
 	if a.Fingerprint() != b.Fingerprint() {
 		return nil, fmt.Errorf("merging certificates of two primary keys: %w", ErrMalformed)
 	}
-	return newCertificate(packets(union(a.parts, b.parts)))
+	for _, of := range []func(*Certificate) []component{(*Certificate).unforged, (*Certificate).signed, (*Certificate).named} {
+		if c, err = newCertificate(packets(union(of(a), of(b)))); err == nil {
+			return c, nil
+		}
+	}
+	if bare := union(a.bare(), b.bare()); len(bare[0].signatures) > 0 {
+		return newCertificate(packets(bare))
+	}
+	return nil, err
+}
+
+// unforged is the certificate without signatures that are not its own, though they
+// say so.
+func (c *Certificate) unforged() []component {
+	refused := c.checked().refused
+	if len(refused) == 0 {
+		return c.parts
+	}
+	parts := slices.Clone(c.parts)
+	for i, p := range parts {
+		parts[i].signatures = slices.DeleteFunc(slices.Clone(p.signatures), func(s rawPacket) bool { return refused[disowned{p.key(), s.key()}] })
+	}
+	return parts
+}
+
+// signed is what its own key signed, and nothing else.
+func (c *Certificate) signed() []component {
+	parts := c.named()
+	for _, s := range c.checked().subkeys {
+		if len(s.bindings)+len(s.revocations) > 0 {
+			parts = append(parts, component{head: s.raw, signatures: raws(s.revocations, s.bindings)})
+		}
+	}
+	return parts
+}
+
+// named is the primary key and the user IDs of signed.
+func (c *Certificate) named() []component {
+	ch := c.checked()
+	parts := c.bare()
+	parts[0].signatures = append(parts[0].signatures, raws(ch.direct)...)
+	for _, u := range ch.users {
+		if len(u.selfs)+len(u.revocations) > 0 {
+			parts = append(parts, component{head: u.raw, signatures: raws(u.revocations, u.selfs)})
+		}
+	}
+	return parts
+}
+
+// WithoutSubkeys is the certificate with only its primary key and user IDs, and
+// what its own key signed of them.
+func (c *Certificate) WithoutSubkeys() (*Certificate, error) {
+	return newCertificate(packets(c.named()))
+}
+
+// bare is the primary key with its revocations.
+func (c *Certificate) bare() []component {
+	return []component{{head: c.parts[0].head, signatures: raws(c.checked().revocations)}}
+}
+
+func raws(all ...[]signature) (out []rawPacket) {
+	for _, s := range slices.Concat(all...) {
+		out = append(out, s.raw)
+	}
+	return out
 }
 
 // Minimal is the certificate with only the user ID of that address, live

@@ -27,9 +27,10 @@ func group(packets []rawPacket) []component {
 }
 
 // key names what a component is about; two with one key are one.
-func (c component) key() [32]byte {
-	return sha256.Sum256(append([]byte{c.head.tag}, c.head.body...))
-}
+func (c component) key() [32]byte { return c.head.key() }
+
+// key names a packet by what it says, however its length is written.
+func (p rawPacket) key() [32]byte { return sha256.Sum256(append([]byte{p.tag}, p.body...)) }
 
 // union joins two lists of components that begin with the same primary key, in
 // the order of a and then what only b has. A packet is itself by its body, so
@@ -47,7 +48,7 @@ func union(a, b []component) []component {
 			all = append(all, component{head: c.head})
 		}
 		for _, s := range c.signatures {
-			h := sha256.Sum256(append([]byte{s.tag}, s.body...))
+			h := s.key()
 			if s.tag == tagSignature && seen[k][h] {
 				continue
 			}

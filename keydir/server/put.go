@@ -92,6 +92,9 @@ func (d *Directory) together(r *row, answered *pgp.Certificate) error {
 			c, err = pgp.Merge(c, answered)
 		}
 	}
+	if err == nil {
+		c, err = fitting(c)
+	}
 	if err != nil { // it must not make room for itself by leaving that out
 		return fmt.Errorf("%w: with what was taken back of it: %w", ErrTooLarge, err)
 	}
@@ -122,10 +125,22 @@ func (r *row) beside(c *pgp.Certificate, until int64) {
 // revokedRow is a row with a revocation.
 func (d *Directory) revokedRow(r row, revoked *pgp.Certificate) (row, error) {
 	c, err := pgp.Merge(r.cert, revoked)
+	if err == nil {
+		c, err = fitting(c)
+	}
 	if err != nil {
 		return row{}, err
 	}
 	return d.rowBy(r.names, c, r.approved)
+}
+
+// fitting makes room for a revocation, whatever who has a stolen key added to what
+// is published: nobody needs a revoked one's subkeys.
+func fitting(c *pgp.Certificate) (*pgp.Certificate, error) {
+	if _, revoked := c.RevocationOnly(); !revoked || len(c.Bytes()) <= MaxCertificate {
+		return c, nil
+	}
+	return c.WithoutSubkeys()
 }
 
 // outdated chooses rows whose predecessors' year is over; at most a hundred at a

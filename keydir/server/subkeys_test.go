@@ -9,6 +9,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"letterlock.org/letterlock/keydir/server"
 	"letterlock.org/letterlock/pgp"
 )
 
@@ -120,5 +121,63 @@ func TestASubkeyThatIsTakenBackIsToldAsSuch(t *testing.T) {
 		if got := encryptsTo(t, served(t, d)[0], now); got == newest {
 			t.Errorf("%s: an older copy brought it back", tt.name)
 		}
+	}
+}
+
+// Whoever has a stolen key may add to what is published, without a mail. Adding so
+// much that the revocation has no room gains them nothing.
+func TestARevocationFindsRoom(t *testing.T) {
+	d, _ := directory(t)
+	k := key(t, "joe.doe@example.org")
+	a := addr(t, "joe.doe@example.org")
+	now := today.Add(time.Hour)
+	d.Now = func() time.Time { return now }
+	if err := d.Add(ctx, a, k.Certificate()); err != nil {
+		t.Fatal(err)
+	}
+	e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(k.Marshal())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var full *pgp.Certificate
+	for full == nil || len(full.Bytes()) < server.MaxCertificate-400 {
+		for range max(1, (server.MaxCertificate-2000)/250-len(e.Subkeys)) {
+			at := &packet.Config{Time: func() time.Time { return today.Add(time.Minute) }, Algorithm: packet.PubKeyAlgoEdDSA}
+			if err := e.AddEncryptionSubkey(at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var b bytes.Buffer
+		if err := e.Serialize(&b); err != nil {
+			t.Fatal(err)
+		}
+		certs, err := pgp.ParseCertificates(b.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		full = certs[0]
+	}
+	take := func(c *pgp.Certificate) {
+		t.Helper()
+		offers, err := d.Offers(c.Bytes(), ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Take(ctx, offers[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take(full)
+	if n := len(served(t, d)[0].Bytes()); n < server.MaxCertificate-1000 {
+		t.Fatalf("only %d bytes are published", n)
+	}
+	owners, err := pgp.Revoke(k, pgp.Compromised, today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(owners.Certificate())
+	got := served(t, d)
+	if len(got) != 1 || !got[0].Revoked(now) || !got[0].Has(a) {
+		t.Error("it is not answered as revoked")
 	}
 }
