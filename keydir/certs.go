@@ -46,9 +46,15 @@ func (p *parsed) get(b []byte, parse func() (*pgp.Certificate, error)) (*pgp.Cer
 
 var _ pgp.CertificateStore = (*Resolver)(nil)
 
-// Issuer returns every certificate, stored or our own, that has a key of that
-// ID: candidates and certificates of contacts that were forgotten too, so that
-// old mail can be verified. What they prove of an address is for Identity.
+// Bounds of the stored certificates with one key ID: read, and given.
+const (
+	maxReadIssuers = 256
+	maxIssuers     = 16
+)
+
+// Issuer returns the certificates, stored or our own, that have a key of that ID
+// to sign with: candidates and certificates of contacts that were forgotten too,
+// so that old mail can be verified. What they prove of an address is for Identity.
 func (r *Resolver) Issuer(ctx context.Context, keyID uint64) ([]*pgp.Certificate, error) {
 	var out []*pgp.Certificate
 	for _, c := range r.own() {
@@ -58,7 +64,7 @@ func (r *Resolver) Issuer(ctx context.Context, keyID uint64) ([]*pgp.Certificate
 	}
 	err := r.store.View(ctx, func(tx store.Tx) error {
 		var fprs []string
-		err := tx.Rows(`SELECT fpr FROM keydir_keyid WHERE keyid = ? ORDER BY fpr LIMIT 16`, []any{int64(keyID)}, func(scan func(...any) error) error {
+		err := tx.Rows(`SELECT fpr FROM keydir_keyid WHERE keyid = ? ORDER BY fpr LIMIT ?`, []any{int64(keyID), maxReadIssuers}, func(scan func(...any) error) error {
 			var f string
 			if err := scan(&f); err != nil {
 				return err
@@ -77,7 +83,7 @@ func (r *Resolver) Issuer(ctx context.Context, keyID uint64) ([]*pgp.Certificate
 			if err != nil {
 				return err
 			}
-			if slices.Contains(c.KeyIDs(), keyID) {
+			if slices.Contains(c.SignerIDs(), keyID) && len(out) < maxIssuers {
 				out = append(out, c)
 			}
 		}

@@ -179,7 +179,7 @@ func (r *Resolver) writeCertificate(tx store.Tx, c *pgp.Certificate) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range c.KeyIDs() {
+	for _, id := range c.SignerIDs() {
 		_, err := tx.Exec(`INSERT INTO keydir_keyid (keyid, fpr) VALUES (?, ?) ON CONFLICT DO NOTHING`, int64(id), string(f))
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,6 +165,20 @@ func (c *Certificate) KeyIDs() []uint64 {
 	ids := []uint64{c.key.KeyId}
 	for _, s := range c.checked().subkeys {
 		ids = append(ids, s.key.KeyId)
+	}
+	return ids
+}
+
+// SignerIDs are those of the keys that signatures may be of: the primary key's, and
+// the subkeys' that were bound to sign, which such a subkey must have agreed to
+// (RFC 9580, Section 5.2.1.8). Anybody can have anybody's key as a subkey that
+// isn't.
+func (c *Certificate) SignerIDs() []uint64 {
+	ids := []uint64{c.key.KeyId}
+	for _, s := range c.checked().subkeys {
+		if slices.ContainsFunc(s.bindings, func(b signature) bool { return b.parsed.FlagSign }) {
+			ids = append(ids, s.key.KeyId)
+		}
 	}
 	return ids
 }

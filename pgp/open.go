@@ -11,7 +11,7 @@ import (
 
 // CertificateStore is the stored certificates. It never touches the network.
 type CertificateStore interface {
-	// Issuer returns every stored certificate with a (sub)key of that ID.
+	// Issuer returns the stored certificates with a (sub)key of that ID to sign with.
 	Issuer(ctx context.Context, keyID uint64) ([]*Certificate, error)
 	// Identity says how the certificate is bound to the address.
 	Identity(ctx context.Context, a address.Address, f Fingerprint) (Identity, error)
