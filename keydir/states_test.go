@@ -120,7 +120,7 @@ func TestRevocationHoldsForEveryAddress(t *testing.T) {
 func TestNewSubkeyIsSilent(t *testing.T) {
 	k := key(t, bob)
 	e := entity(t, k)
-	if err := e.AddEncryptionSubkey(at(start)); err != nil {
+	if err := errors.Join(e.AddEncryptionSubkey(at(start)), e.AddSigningSubkey(at(start))); err != nil {
 		t.Fatal(err)
 	}
 	w := newWorld(t)
@@ -130,7 +130,7 @@ func TestNewSubkeyIsSilent(t *testing.T) {
 	w.signs(k, 3)
 	d.setBody(public(t, e))
 	f := w.finds("merged", bob, keydir.Found, "", pgp.Directory, k)
-	if got, want := len(f.Certificates[0].KeyIDs()), len(k.Certificate().KeyIDs())+1; got != want {
+	if got, want := len(f.Certificates[0].KeyIDs()), len(k.Certificate().KeyIDs())+2; got != want {
 		t.Errorf("%d keys, want %d", got, want)
 	}
 	if got, err := w.Issuer(ctx, e.Subkeys[len(e.Subkeys)-1].PublicKey.KeyId); err != nil || len(got) != 1 {
@@ -139,7 +139,7 @@ func TestNewSubkeyIsSilent(t *testing.T) {
 	d.set(200, k)
 	w.pass(2 * day)
 	f = w.finds("an older state takes nothing away", bob, keydir.Found, "", pgp.Directory, k)
-	if got, want := len(f.Certificates[0].KeyIDs()), len(k.Certificate().KeyIDs())+1; got != want {
+	if got, want := len(f.Certificates[0].KeyIDs()), len(k.Certificate().KeyIDs())+2; got != want {
 		t.Errorf("%d keys, want %d", got, want)
 	}
 }
