@@ -158,6 +158,9 @@ func (c *certList) runState(ctx context.Context, e *env, s *state) error {
 	if c.JSON {
 		return e.json(out)
 	}
+	if len(out) == 0 && !c.Expiring {
+		e.printf("No certificate of anybody else is known yet.\n")
+	}
 	for _, p := range out {
 		state := "no certificate in use"
 		if len(p.Used) > 0 {

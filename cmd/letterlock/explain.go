@@ -176,9 +176,16 @@ func (x explanation) print(e *env) {
 		e.printf("  found        %s%s, identity %s\n", x.Source, when, x.Identity)
 	}
 	for _, a := range x.Attempts {
-		e.printf("  asked        %s: %s\n", strings.TrimSpace(a.Source), strings.TrimSpace(a.Outcome+" "+a.Detail))
+		e.printf("  asked        %s: %s\n", strings.TrimSpace(a.Source), answered(a))
 	}
 	if x.Hint != "" {
 		e.printf("  to do        %s\n", x.Hint)
 	}
+}
+
+func answered(a attemptJSON) string {
+	if a.Detail == "" {
+		return a.Outcome
+	}
+	return fmt.Sprintf("%s (%s)", a.Outcome, a.Detail)
 }

@@ -26,7 +26,7 @@ func (c *setupCmd) find(ctx context.Context, e *env, proxy string) error {
 	fmt.Fprintf(e.stderr, "Looking for the mail servers of %s …\n", c.Address.Domain)
 	found, err := findServers(ctx, c.Address.Address, proxy)
 	if err != nil {
-		return fmt.Errorf("%w: %w; say where its mail servers are: --imap imaps://HOST --smtp submissions://HOST", errUsage, err)
+		return usageError{fmt.Errorf("%w\nIf the address is right and this computer online, say where its mail servers are (the help pages of the provider tell): letterlock setup %s --imap HOST --smtp HOST", err, c.Address)}
 	}
 	given := c.IMAP != "" || c.SMTP != ""
 	if c.IMAP == "" {
@@ -42,7 +42,7 @@ func (c *setupCmd) find(ctx context.Context, e *env, proxy string) error {
 	if found.Sure || c.agreed(e) {
 		return nil
 	}
-	return fmt.Errorf("%w: DNS alone says so, which can be forged, and not both servers are of %s; if they are where your mail is, name them: --imap %s --smtp %s", errUsage, c.Address.Domain, c.IMAP, c.SMTP)
+	return usageError{fmt.Errorf("DNS alone says so, which can be forged, and not both servers are of %s; if they are where your mail is, name them: --imap %s --smtp %s", c.Address.Domain, c.IMAP, c.SMTP)}
 }
 
 // agreed asks the person, where there is one, whether their password may go to

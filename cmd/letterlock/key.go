@@ -263,7 +263,11 @@ func (c *keyShow) runState(ctx context.Context, e *env, s *state) error {
 		return e.json(out)
 	}
 	for _, k := range out {
-		e.printf("%s, active: %v\n", k.Address, k.Active)
+		use := "opens old mail only"
+		if k.Active {
+			use = "in use"
+		}
+		e.printf("%s, %s\n", k.Address, use)
 		k.print(e)
 	}
 	return nil

@@ -42,6 +42,13 @@ const (
 // errUsage means that a command line was not understood.
 var errUsage = errors.New("usage")
 
+// usageError is errUsage where the command line was understood, but says too little.
+type usageError struct{ error }
+
+func (usageError) Is(target error) bool { return target == errUsage }
+
+func (e usageError) Unwrap() error { return e.error }
+
 // exitError carries the exit code of a command that has told its error already.
 type exitError int
 

@@ -18,8 +18,8 @@ import (
 
 type setupCmd struct {
 	Address      addressArg `arg:""`
-	IMAP         string     `name:"imap" placeholder:"URL" help:"Upstream, such as imaps://imap.example.org; default: what the domain publishes, its DNS records, or the usual names."`
-	SMTP         string     `name:"smtp" placeholder:"URL" help:"Upstream, such as submissions://smtp.example.org; default: as for --imap."`
+	IMAP         string     `name:"imap" placeholder:"SERVER" help:"Upstream, such as imap.example.org or imaps://imap.example.org:993; default: what the domain publishes, its DNS records, or the usual names."`
+	SMTP         string     `name:"smtp" placeholder:"SERVER" help:"Upstream, such as smtp.example.org or submission://smtp.example.org:587; default: as for --imap."`
 	IMAPListen   string     `name:"imap-listen" default:"127.0.0.1:1143" help:"Where mail programs fetch mail (${default})."`
 	SMTPListen   string     `name:"smtp-listen" default:"127.0.0.1:1025" help:"Where mail programs send mail (${default})."`
 	Auth         string     `default:"local" enum:"local,passthrough" help:"local: a password of our own; passthrough: that of the mail server."`
@@ -84,6 +84,8 @@ func (c *setupCmd) configure(ctx context.Context, e *env, file string) (added bo
 			return false, err
 		}
 	}
+	c.IMAP = serverOf(c.IMAP, "imaps://", ":143", "imap://")
+	c.SMTP = serverOf(c.SMTP, "submissions://", ":587", "submission://")
 	return editConfig(e, file, func(old []byte) (text, keyFile string, err error) {
 		proxy := ""
 		if old != nil {
@@ -113,6 +115,18 @@ func (c *setupCmd) configure(ctx context.Context, e *env, file string) (added bo
 		}
 		return text, keyFile, nil
 	})
+}
+
+// serverOf is the URL of a server that is named without saying how it is called: with
+// TLS from the first byte, or otherwise at the port where that isn't so.
+func serverOf(s, scheme, port, other string) string {
+	switch {
+	case s == "" || strings.Contains(s, "://"):
+		return s
+	case strings.HasSuffix(s, port):
+		return other + s
+	}
+	return scheme + s
 }
 
 // already tells whether a configuration has the account. What it has otherwise than

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -35,10 +36,17 @@ func (s *state) tryPassword(ctx context.Context, e *env, b *config.Bridge, passw
 		err := inTime(ctx, server, at.try)
 		switch {
 		case errors.Is(err, errPassword), errors.Is(err, smtpd.ErrUpstreamPassword):
-			fmt.Fprintf(e.stderr, "letterlock: WARNING: %s does not let %s in with this password (it is stored; give another with: letterlock account password %s)\n", server, b.UpstreamUser, b.Account)
+			fmt.Fprintf(e.stderr, "letterlock: WARNING: %s does not let %s in with this password (it is stored; give another with: letterlock account password %s; some providers want one that they make for each program)\n", server, b.UpstreamUser, b.Account)
 			return
 		case err != nil:
-			fmt.Fprintf(e.stderr, "letterlock: WARNING: the password is stored, but could not be tried at %s: %v\n", server, err)
+			why := err.Error()
+			if _, after, ok := strings.Cut(why, "connecting to "+server.String()+": "); ok {
+				why = after
+			}
+			if dns := (*net.DNSError)(nil); errors.As(err, &dns) && dns.IsNotFound {
+				why += fmt.Sprintf(" (if its name is wrong, write the right one into %s)", s.cfg.Load().File)
+			}
+			fmt.Fprintf(e.stderr, "letterlock: WARNING: the password is stored, but could not be tried at %s: %s\n", server, why)
 		case at.service == b.SMTP && s.mended != nil:
 			s.mended(b.Account.Key())
 		}

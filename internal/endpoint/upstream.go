@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -110,9 +111,26 @@ func (u Upstream) DialTCP(ctx context.Context) (net.Conn, error) {
 	}
 	c, err := d.DialContext(ctx, "tcp", u.HostPort())
 	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", u, err)
+		return nil, fmt.Errorf("connecting to %s: %w", u, plain{err})
 	}
 	return c, nil
+}
+
+// plain is an error of connecting, whose text doesn't tell again where to.
+type plain struct{ error }
+
+func (p plain) Unwrap() error { return p.error }
+
+func (p plain) Error() string {
+	var dns *net.DNSError
+	var op *net.OpError
+	switch {
+	case errors.As(p.error, &dns):
+		return dns.Err
+	case errors.As(p.error, &op):
+		return op.Err.Error()
+	}
+	return p.error.Error()
 }
 
 func (u Upstream) timeout() time.Duration {

@@ -30,7 +30,7 @@ import (
 )
 
 // ErrNone means that nothing was found. The error that wraps it says what each
-// source answered.
+// source answered, in a line for each.
 var ErrNone = errors.New("no mail servers found")
 
 // Found is where an address's mail is.
@@ -105,7 +105,7 @@ func (f *Finder) Find(ctx context.Context, a address.Address) (Found, error) {
 	for i, err := range errs {
 		why[i] = err.Error()
 	}
-	return Found{}, fmt.Errorf("%w for %s: %s", ErrNone, a.Domain, strings.Join(why, "; "))
+	return Found{}, fmt.Errorf("%w for %s:\n  %s", ErrNone, a.Domain, strings.Join(why, "\n  "))
 }
 
 // first calls all at once and gives the result of the first in their order that
