@@ -96,7 +96,7 @@ func (s *session) startTLS(c *wire.Command) error {
 	// What was read ahead came in clear and is thrown away with the reader:
 	// it could have been put there by anyone.
 	t := tls.Server(s.conn.Conn, s.srv.c.TLS)
-	_ = t.SetDeadline(time.Now().Add(time.Minute))
+	_ = t.SetDeadline(time.Now().Add(loginSilence))
 	if err := t.HandshakeContext(s.ctx); err != nil {
 		return fmt.Errorf("TLS with the client: %v", err) // whatever it is, there is nobody to tell
 	}

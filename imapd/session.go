@@ -55,10 +55,11 @@ type session struct {
 }
 
 // Before the login a client has this long, and this many commands that come to
-// nothing.
+// nothing. It may say nothing while a person reads whose certificate this is.
 const (
-	loginTime = 5 * time.Minute
-	maxBad    = 50
+	loginTime    = 5 * time.Minute
+	loginSilence = 3 * time.Minute
+	maxBad       = 50
 )
 
 var errLogout = errors.New("client logged out")
@@ -74,7 +75,7 @@ func newSession(srv *Server, conn net.Conn) *session {
 
 // attach begins to talk on conn, with nothing read ahead.
 func (s *session) attach(conn net.Conn) {
-	c := newPatientConn(conn, time.Minute, s.srv.c.IOTimeout)
+	c := newPatientConn(conn, loginSilence, s.srv.c.IOTimeout)
 	c.beforeRead, c.woken = s.beforeRead, s.woken
 	s.mu.Lock()
 	s.conn, s.out = c, newOutput(c)
@@ -116,7 +117,7 @@ func (s *session) run(ctx context.Context) {
 		return
 	}
 	if t, ok := s.conn.Conn.(*tls.Conn); ok {
-		_ = t.SetDeadline(time.Now().Add(time.Minute))
+		_ = t.SetDeadline(time.Now().Add(loginSilence))
 		if err := t.HandshakeContext(s.ctx); err != nil {
 			return
 		}
