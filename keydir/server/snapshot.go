@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync"
+	"time"
 
 	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/processors"
@@ -21,8 +22,16 @@ type served struct {
 	table   *table
 	version int64
 	read    bool             // all was read once
+	last    time.Time        // when rows were read last
 	skipped map[string]error // rows that can't be read, by address, and are not answered
+	// spelled are the hashes of the addresses whose spelling has more in it than
+	// upper and lower case in ASCII, by address: another has another hash.
+	spelled map[string]hash
 }
+
+// rereadAfter is after how long without reading everything is read again: what was
+// withdrawn leaves a row behind for goneFor only.
+const rereadAfter = goneFor / 2
 
 // Channel is where a change is announced to other nodes of a shared store, as a
 // hint to Refresh.
@@ -61,7 +70,12 @@ func (d *Directory) catchUp(ctx context.Context) error {
 	d.reading.Lock()
 	defer d.reading.Unlock()
 	b := newBatches(d)
-	err := d.store.View(ctx, func(tx store.Tx) error { return d.readNewer(tx, b) })
+	now := d.now().Round(0) // a machine that sleeps counts too
+	all := !d.read || now.Sub(d.last).Abs() > rereadAfter
+	if all && d.table.len() > 0 { // of an earlier time, or of a reading that broke off
+		b.seen = map[entryKey]bool{}
+	}
+	err := d.store.View(ctx, func(tx store.Tx) error { return d.readNewer(tx, b, all) })
 	b.end()
 	if err == nil {
 		err = b.err
@@ -69,18 +83,35 @@ func (d *Directory) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if b.seen != nil {
+		d.forgetOthers(b.seen)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.version, d.read = b.version, true
+	d.version, d.read, d.last = b.version, true, now
 	return nil
 }
 
-func (d *Directory) readNewer(tx store.Tx, b *batches) error {
+// forgetOthers ends the answers that are not among those of a whole reading.
+func (d *Directory) forgetOthers(seen map[entryKey]bool) {
+	var old []entryKey
+	_ = d.table.each(func(k entryKey, _ []byte) error { // which has no other errors
+		if !seen[k] {
+			old = append(old, k)
+		}
+		return nil
+	})
+	for _, k := range old {
+		d.table.remove(k)
+	}
+}
+
+func (d *Directory) readNewer(tx store.Tx, b *batches, all bool) error {
 	if err := tx.Row("SELECT version FROM keydirserver_version WHERE id = 1", nil, &b.version); err != nil {
 		return err
 	}
 	query, args := selectRows+" WHERE version > ?", []any{d.version}
-	if !d.read {
+	if all {
 		query, args = selectRows+" WHERE gone = 0", nil
 	}
 	return tx.Rows(query, args, func(scan func(...any) error) error {
@@ -101,8 +132,9 @@ type batches struct {
 	full    chan []row
 	workers sync.WaitGroup
 
-	mu  sync.Mutex // guards err
-	err error
+	mu   sync.Mutex // guards what follows
+	err  error
+	seen map[entryKey]bool // what rows were of; nil where nobody wants to know
 }
 
 // batchRows is how many rows are handed over at a time.
@@ -143,17 +175,25 @@ func (b *batches) end() {
 
 func (b *batches) take(rows []row) {
 	for i := range rows {
-		if err := b.d.apply(&rows[i]); err != nil {
-			b.mu.Lock()
+		k, err := b.d.apply(&rows[i])
+		if err == nil && b.seen == nil {
+			continue
+		}
+		b.mu.Lock()
+		if err != nil {
 			b.err = err
-			b.mu.Unlock()
+		} else {
+			b.seen[k] = true
+		}
+		b.mu.Unlock()
+		if err != nil {
 			return
 		}
 	}
 }
 
 // apply makes a row the answer. One that was tampered with is left out.
-func (d *Directory) apply(r *row) error {
+func (d *Directory) apply(r *row) (k entryKey, err error) {
 	a, err := r.check(d.store)
 	d.mu.Lock()
 	if err != nil {
@@ -162,16 +202,39 @@ func (d *Directory) apply(r *row) error {
 		}
 		d.skipped[r.address] = err
 		d.mu.Unlock()
-		return nil
+		return k, nil
 	}
 	delete(d.skipped, r.address)
-	k := entryKey{d.number(a.Domain), hashOfAddress(a)}
+	k = entryKey{d.number(a.Domain), hashOfAddress(a)}
+	before := k
+	if !a.IsASCII() {
+		before = d.respelled(r, k)
+	}
 	d.mu.Unlock()
+	if before != k {
+		d.table.remove(before)
+	}
 	if r.gone {
 		d.table.remove(k)
-		return nil
+		return k, nil
 	}
-	return d.table.put(k, r.body, tagOf(r.body))
+	return k, d.table.put(k, r.body, tagOf(r.body))
+}
+
+// respelled notes by what spelling an address is answered, and gives the one by
+// which it was. The caller holds mu.
+func (d *Directory) respelled(r *row, k entryKey) (before entryKey) {
+	before = k
+	if h, ok := d.spelled[r.address]; ok {
+		before.hash = h
+	}
+	if d.spelled == nil {
+		d.spelled = map[string]hash{}
+	}
+	if d.spelled[r.address] = k.hash; r.gone {
+		delete(d.spelled, r.address)
+	}
+	return before
 }
 
 // number is that of a domain. The caller holds mu.
