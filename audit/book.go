@@ -199,11 +199,12 @@ func (b *Book) rows(rs []Record) ([]row, error) {
 	return out, nil
 }
 
-// write syncs rows in one transaction.
+// write syncs rows in one transaction. They may be there already: of a commit that
+// failed before nobody may know that it was made.
 func (b *Book) write(ctx context.Context, rows []row) error {
 	return b.c.Store.Update(ctx, func(tx store.Tx) error {
 		for _, r := range rows {
-			if _, err := tx.Exec(`INSERT INTO audit_record (id, record) VALUES (?, ?)`, r.id, r.json); err != nil {
+			if _, err := tx.Exec(`INSERT INTO audit_record (id, record) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`, r.id, r.json); err != nil {
 				return err
 			}
 		}

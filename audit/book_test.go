@@ -27,6 +27,8 @@ var (
 type faulty struct {
 	store.Store
 	down atomic.Bool
+	// unsure: the next commits are made, and their answers lost.
+	unsure atomic.Bool
 }
 
 var errDown = errors.New("the disk is gone")
@@ -35,7 +37,11 @@ func (f *faulty) Update(ctx context.Context, do func(store.Tx) error) error {
 	if f.down.Load() {
 		return errDown
 	}
-	return f.Store.Update(ctx, do)
+	err := f.Store.Update(ctx, do)
+	if err == nil && f.unsure.Load() {
+		return store.ErrUnsettled
+	}
+	return err
 }
 
 func open(t *testing.T, c audit.Config) (*audit.Book, *faulty) {
@@ -210,6 +216,22 @@ func TestStoreDown(t *testing.T) {
 		st.down.Store(false)
 		if got := lines(export(t, b, audit.JSONLines, audit.Selection{})); len(got) != 1 {
 			t.Errorf("%d records", len(got))
+		}
+	})
+	t.Run("records whose commit had no answer are not written twice, and stop none behind them", func(t *testing.T) {
+		b, st := open(t, audit.Config{Delay: time.Hour})
+		st.unsure.Store(true)
+		b.Append(sent)
+		if err := b.Flush(); err == nil {
+			t.Error("flush says that it wrote")
+		}
+		st.unsure.Store(false)
+		b.Append(sent)
+		if err := b.Flush(); err != nil {
+			t.Error(err)
+		}
+		if got := lines(export(t, b, audit.JSONLines, audit.Selection{})); len(got) != 2 {
+			t.Errorf("%d records, want 2", len(got))
 		}
 	})
 	t.Run("what doesn't fit is counted as lost, and nobody waits", func(t *testing.T) {
