@@ -100,10 +100,19 @@ func keyID(f pgp.Fingerprint) (id uint64) {
 
 // ByFingerprint is what is published of the key, primary or subkey, with that
 // fingerprint: each certificate with every user ID that is published, or of one
-// that was withdrawn its revocation. Empty if there is nothing.
+// that was withdrawn its revocation. Empty if there is nothing. A certificate that
+// only has somebody's primary key among its subkeys, which anybody can make, is not
+// given beside that one's own.
 func (d *Directory) ByFingerprint(ctx context.Context, f pgp.Fingerprint) ([]*pgp.Certificate, error) {
-	certs, err := d.byKey(ctx, func(c *pgp.Certificate) bool { return slices.Contains(c.Fingerprints(), f) },
-		"SELECT address FROM keydirserver_key WHERE fingerprint = ? LIMIT 20", string(f))
+	return d.byFingerprint(ctx, f, anyDomain)
+}
+
+func anyDomain(string) bool { return true }
+
+// byFingerprint is ByFingerprint of what is published for addresses of certain
+// domains.
+func (d *Directory) byFingerprint(ctx context.Context, f pgp.Fingerprint, ours func(domain string) bool) ([]*pgp.Certificate, error) {
+	certs, err := d.byKey(ctx, ours, func(k pgp.Fingerprint) bool { return k == f }, "fingerprint", string(f))
 	if err != nil || len(certs) > 0 {
 		return certs, err
 	}
@@ -241,14 +250,19 @@ func (d *Directory) revokeFormer(tx store.Tx, r row, c *pgp.Certificate, version
 // ByKeyID is ByFingerprint for whoever knows only a key ID, which strangers may
 // share; revocations of what was withdrawn aren't found by it.
 func (d *Directory) ByKeyID(ctx context.Context, id uint64) ([]*pgp.Certificate, error) {
-	return d.byKey(ctx, func(c *pgp.Certificate) bool {
-		return slices.ContainsFunc(c.Fingerprints(), func(f pgp.Fingerprint) bool { return keyID(f) == id })
-	}, "SELECT address FROM keydirserver_key WHERE keyid = ? LIMIT 20", int64(id))
+	return d.byKeyID(ctx, id, anyDomain)
 }
 
-// byKey reads the rows of the addresses that a query gives and joins those of
-// one certificate. The index carries no MAC; fits tells whether it was right.
-func (d *Directory) byKey(ctx context.Context, fits func(*pgp.Certificate) bool, query string, arg any) (all []*pgp.Certificate, err error) {
+func (d *Directory) byKeyID(ctx context.Context, id uint64, ours func(domain string) bool) ([]*pgp.Certificate, error) {
+	return d.byKey(ctx, ours, func(f pgp.Fingerprint) bool { return keyID(f) == id }, "keyid", int64(id))
+}
+
+// byKey reads rows by a column of the index, those whose primary key it is first,
+// and joins those of one certificate. The index carries no MAC; fits tells whether
+// it was right.
+func (d *Directory) byKey(ctx context.Context, ours func(domain string) bool, fits func(pgp.Fingerprint) bool, column string, arg any) (all []*pgp.Certificate, err error) {
+	query := "SELECT k.address FROM keydirserver_key k JOIN keydirserver_cert c ON c.address = k.address WHERE k." + column + ` = ?
+		ORDER BY CASE WHEN c.fingerprint = k.fingerprint THEN 0 ELSE 1 END, k.address LIMIT 20`
 	var rows []row
 	err = d.store.View(ctx, func(tx store.Tx) error {
 		rows = nil
@@ -272,12 +286,12 @@ func (d *Directory) byKey(ctx context.Context, fits func(*pgp.Certificate) bool,
 		return nil, fmt.Errorf("reading the published certificates: %w", err)
 	}
 	for _, r := range rows {
-		if _, err := r.check(d.store); err != nil {
+		if a, err := r.check(d.store); err != nil || !ours(a.Domain) {
 			continue // it isn't answered by its address either
 		}
 		// The first is what is published; a predecessor is told as what is revoked.
 		certs, err := pgp.ParseCertificates(r.body)
-		if err != nil || len(certs) == 0 || !fits(certs[0]) {
+		if err != nil || len(certs) == 0 || !slices.ContainsFunc(certs[0].Fingerprints(), fits) {
 			continue
 		}
 		c := certs[0]
@@ -287,6 +301,10 @@ func (d *Directory) byKey(ctx context.Context, fits func(*pgp.Certificate) bool,
 		} else if m, err := pgp.Merge(all[at], c); err == nil {
 			all[at] = m
 		}
+	}
+	primary := func(c *pgp.Certificate) bool { return fits(c.Fingerprint()) }
+	if slices.ContainsFunc(all, primary) {
+		all = slices.DeleteFunc(all, func(c *pgp.Certificate) bool { return !primary(c) })
 	}
 	return all, nil
 }

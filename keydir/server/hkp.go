@@ -54,16 +54,18 @@ func (h *Handler) byHex(ctx context.Context, digits string) ([]*pgp.Certificate,
 	}
 	switch len(digits) {
 	case 40, 64:
-		return h.directory.ByFingerprint(ctx, pgp.Fingerprint(digits))
+		return h.directory.byFingerprint(ctx, pgp.Fingerprint(digits), h.ours)
 	case 16:
 		id, err := strconv.ParseUint(digits, 16, 64)
 		if err != nil {
 			return nil, nil
 		}
-		return h.directory.ByKeyID(ctx, id)
+		return h.directory.byKeyID(ctx, id, h.ours)
 	}
 	return nil, nil
 }
+
+func (h *Handler) ours(domain string) bool { return h.domains[domain] }
 
 // byEmail is what the Web Key Directory answers for an address, in angle
 // brackets or without.

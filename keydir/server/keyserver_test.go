@@ -36,7 +36,7 @@ func TestKeyserverLookups(t *testing.T) {
 	h := handler(d)
 	joe := add(t, d, "joe.doe@example.org")
 	add(t, d, "amy@example.org")
-	add(t, d, "joe@other.example")
+	other := add(t, d, "joe@other.example")
 	sub := joe.Fingerprints()[1]
 	id := func(f pgp.Fingerprint) string { return string(f)[24:] }
 	for _, tt := range []struct {
@@ -55,6 +55,9 @@ func TestKeyserverLookups(t *testing.T) {
 		{"HKP by a part of the address", "/pks/lookup?op=get&search=joe", 404},
 		{"HKP by domain", "/pks/lookup?op=index&search=example.org", 404},
 		{"HKP by another domain's address that is in the store", "/pks/lookup?op=get&search=joe@other.example", 404},
+		{"HKP by the fingerprint of another domain's", "/pks/lookup?op=get&search=0x" + string(other.Fingerprint()), 404},
+		{"HKP by the key ID of another domain's", "/pks/lookup?op=get&search=0x" + id(other.Fingerprint()), 404},
+		{"VKS by the fingerprint of another domain's", "/vks/v1/by-fingerprint/" + string(other.Fingerprint()), 404},
 		{"HKP by an absent fingerprint", "/pks/lookup?op=get&search=0x" + strings.Repeat("0", 40), 404},
 		{"HKP by no hex", "/pks/lookup?op=get&search=0x" + strings.Repeat("x", 40), 404},
 		{"HKP without search", "/pks/lookup?op=get", 400},

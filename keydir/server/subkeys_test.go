@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -180,4 +181,57 @@ func TestARevocationFindsRoom(t *testing.T) {
 	if len(got) != 1 || !got[0].Revoked(now) || !got[0].Has(a) {
 		t.Error("it is not answered as revoked")
 	}
+}
+
+// A certificate that has somebody's primary key among its subkeys is not given to
+// who asks for the fingerprint of that.
+func TestAFingerprintIsThePrimaryKeysFirst(t *testing.T) {
+	d, _ := directory(t)
+	joe := add(t, d, "joe.doe@example.org")
+	stolen, err := packet.Read(bytes.NewReader(opaquePrimary(t, joe)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 25 {
+		m := key(t, fmt.Sprintf("mallory%d@example.org", i))
+		e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(m.Marshal())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := e.Subkeys[0].Bindings[0].Packet
+		sig := &packet.Signature{Version: b.Version, CreationTime: today, SigType: packet.SigTypeSubkeyBinding, PubKeyAlgo: b.PubKeyAlgo, Hash: b.Hash,
+			IssuerKeyId: b.IssuerKeyId, IssuerFingerprint: b.IssuerFingerprint, FlagsValid: true, FlagEncryptStorage: true}
+		if err := sig.SignKey(stolen.(*packet.PublicKey), e.PrivateKey, &packet.Config{Time: d.Now}); err != nil {
+			t.Fatal(err)
+		}
+		whole := bytes.NewBuffer(bytes.Clone(m.Certificate().Bytes()))
+		whole.Write(opaquePrimary(t, joe))
+		if err := sig.Serialize(whole); err != nil {
+			t.Fatal(err)
+		}
+		certs, err := pgp.ParseCertificates(whole.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Add(ctx, addr(t, fmt.Sprintf("mallory%d@example.org", i)), certs[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := d.ByFingerprint(ctx, joe.Fingerprint())
+	if err != nil || len(got) != 1 || got[0].Fingerprint() != joe.Fingerprint() {
+		t.Errorf("%d certificates, %v", len(got), err)
+	}
+	if got, err = d.ByKeyID(ctx, joe.KeyIDs()[0]); err != nil || len(got) == 0 || got[0].Fingerprint() != joe.Fingerprint() {
+		t.Errorf("by key ID %d certificates, %v", len(got), err)
+	}
+}
+
+// opaquePrimary is a certificate's primary key as a subkey's packet.
+func opaquePrimary(t *testing.T, c *pgp.Certificate) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := (&packet.OpaquePacket{Tag: 14, Contents: c.PrimaryKey()}).Serialize(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
