@@ -51,8 +51,7 @@ func (s *session) anyState(c *wire.Command) (done bool, err error) {
 		if s.relay != nil {
 			s.relay.logout()
 		}
-		s.out.line("* BYE Letterlock logging out")
-		s.out.line(c.Tag + " OK LOGOUT completed")
+		s.out.line("* BYE Letterlock logging out\r\n" + c.Tag + " OK LOGOUT completed")
 		_ = s.out.flush()
 		return true, errLogout
 	}

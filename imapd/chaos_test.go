@@ -167,7 +167,7 @@ func TestUpstreamOutOfItsMind(t *testing.T) {
 		for i := 1; i <= commands; i++ {
 			fmt.Fprintf(&batch, "c%d %s\r\n", i, g.command())
 		}
-		go c.send(batch.String())
+		c.hurl(batch.String())
 		for {
 			r, err := c.tryResponse()
 			if err != nil {

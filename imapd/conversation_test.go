@@ -36,6 +36,17 @@ type double struct {
 	addr string
 }
 
+// prepare makes it ready to serve.
+func (d *double) prepare() *double {
+	if d.greeting == "" {
+		d.greeting = "* OK hello"
+	}
+	if d.caps == "" {
+		d.caps = "IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN IDLE ESEARCH ENABLE CONDSTORE QRESYNC UIDPLUS MOVE"
+	}
+	return d
+}
+
 // start accepts sessions until the test ends.
 func (d *double) start(t testing.TB) *double {
 	t.Helper()
@@ -44,19 +55,14 @@ func (d *double) start(t testing.TB) *double {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	d.addr = l.Addr().String()
-	if d.greeting == "" {
-		d.greeting = "* OK hello"
-	}
-	if d.caps == "" {
-		d.caps = "IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN IDLE ESEARCH ENABLE CONDSTORE QRESYNC UIDPLUS MOVE"
-	}
+	d.prepare().addr = l.Addr().String()
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			t.Cleanup(func() { c.Close() })
 			go d.serve(c)
 		}
 	}()
@@ -65,8 +71,7 @@ func (d *double) start(t testing.TB) *double {
 
 func (d *double) serve(c net.Conn) {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	w := bufio.NewWriter(c)
+	w := bufio.NewWriterSize(c, 1<<20) // an answer is one write
 	fmt.Fprintf(w, "%s\r\n", d.greeting)
 	w.Flush()
 	r := wire.NewCommandReader(c, wire.Limits{})

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"letterlock.org/letterlock/imapd"
 	"letterlock.org/letterlock/imapd/index"
@@ -143,7 +142,7 @@ func corpusKeys(t *testing.T, dir string) (keys []*pgp.Key, shelf corpusShelf) {
 
 // withKeys gives the bridge's account a library with these keys.
 func withKeys(t *testing.T, keys []*pgp.Key, shelf corpusShelf) func(*imapd.Config, *imapd.Account) {
-	return func(c *imapd.Config, a *imapd.Account) {
+	return func(_ *imapd.Config, a *imapd.Account) {
 		st, err := store.OpenMemory(index.Schema)
 		if err != nil {
 			t.Fatal(err)
@@ -158,7 +157,6 @@ func withKeys(t *testing.T, keys []*pgp.Key, shelf corpusShelf) func(*imapd.Conf
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.KeepAlive = time.Hour
 	}
 }
 

@@ -386,9 +386,8 @@ func differential(t *testing.T, d twins) {
 			c.cmd("LOGOUT")
 		}
 	}
-	d.bridge = startBridge(t, d.addr, peer.Alice, peer.AlicePassword, func(c *imapd.Config, a *imapd.Account) {
+	d.bridge = startBridge(t, d.addr, peer.Alice, peer.AlicePassword, func(_ *imapd.Config, a *imapd.Account) {
 		a.Append = imapd.AppendNone
-		c.KeepAlive = time.Hour // it comes when the server is slow
 	})
 	sessions := *differentialSessions
 	if d.asked {

@@ -25,7 +25,7 @@ func (c *client) drain(command string) (n int) {
 	tag := fmt.Sprintf("t%d ", c.n)
 	c.send(tag + command + "\r\n")
 	for {
-		_ = c.conn.SetReadDeadline(time.Now().Add(time.Minute))
+		_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
 			c.t.Fatal(err)

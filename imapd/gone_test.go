@@ -23,7 +23,9 @@ func TestAnAccountThatIsGone(t *testing.T) {
 	defer up.Close()
 	var gone atomic.Bool
 	b := startBridge(t, up.IMAPAddr, user, "pw", func(_ *imapd.Config, a *imapd.Account) { a.Gone = gone.Load })
-	idle, piped, leaving := login(t, b.addr, user, password), login(t, b.addr, user, password), login(t, b.addr, user, password)
+	idle, piped := login(t, b.addr, user, password), login(t, b.addr, user, password)
+	leaving, _ := dialPipe(t, b) // so that it is known to have been heard to the middle of a command
+	leaving.ok("LOGIN " + user + " " + password)
 	for _, c := range []*client{idle, piped, leaving} {
 		c.ok("SELECT INBOX")
 	}
@@ -86,7 +88,9 @@ func TestAnAccountThatIsGoneFromSomebodyWhoWaits(t *testing.T) {
 		c.TLS, a.Gone = &tls.Config{Certificates: web.TLS.Certificates}, gone.Load
 	})
 	fresh, secure := dial(t, b.addr), dial(t, b.addr)
-	plain, half, literal := login(t, b.addr, user, password), login(t, b.addr, user, password), login(t, b.addr, user, password)
+	plain, literal := login(t, b.addr, user, password), login(t, b.addr, user, password)
+	half, _ := dialPipe(t, b) // so that it is known to have been heard
+	half.ok("LOGIN " + user + " " + password)
 	secure.response()
 	secure.ok("STARTTLS")
 	secure.conn = tls.Client(secure.conn, &tls.Config{InsecureSkipVerify: true})

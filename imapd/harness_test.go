@@ -23,6 +23,20 @@ import (
 
 const user, password = "alice@example.test", "local-pw"
 
+// patience is how long something may take that is to happen, on a machine that has
+// much else to do. What comes to its end is over before, however long that takes.
+const patience = 5 * time.Minute
+
+// eventually waits until something is so of which nobody tells.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in %v: %s", patience, what)
+		}
+	}
+}
+
 // noCertificates knows nobody.
 type noCertificates struct{ own []*pgp.Certificate }
 
@@ -60,7 +74,8 @@ var testKey = func() func(t testing.TB) *pgp.Key {
 	}
 }()
 
-// startBridge starts a bridge before the server at upstream.
+// startBridge starts a bridge before the server at upstream. It says nothing to a
+// client that waits, whose answers are compared, unless change has it say something.
 func startBridge(t testing.TB, upstream, upUser, upPassword string, change func(*imapd.Config, *imapd.Account)) *bridge {
 	t.Helper()
 	st, err := store.OpenMemory(index.Schema)
@@ -95,7 +110,8 @@ func startBridge(t testing.TB, upstream, upUser, upPassword string, change func(
 		Spool: message.SpoolOptions{Dir: t.TempDir()},
 	}
 	c := imapd.Config{
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		KeepAlive: time.Hour,
+		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Login: func(_ context.Context, _ net.Addr, u, p string) (*imapd.Account, string, error) {
 			if u != user || p != password {
 				return nil, "", imapd.ErrRefused
@@ -116,7 +132,7 @@ func startBridge(t testing.TB, upstream, upUser, upPassword string, change func(
 	done := make(chan struct{})
 	go func() { defer close(done); _ = b.server.Serve(ctx, l, false) }()
 	t.Cleanup(func() {
-		stop, end := context.WithTimeout(context.Background(), 5*time.Second)
+		stop, end := context.WithTimeout(context.Background(), patience)
 		defer end()
 		if err := b.server.Shutdown(stop); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -170,7 +186,7 @@ func (c *client) response() string {
 }
 
 func (c *client) tryResponse() (string, error) {
-	_ = c.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 	var b bytes.Buffer
 	for {
 		line, err := c.r.ReadString('\n')
@@ -201,12 +217,19 @@ func (c *client) tryResponse() (string, error) {
 func (c *client) send(s string) {
 	c.t.Helper()
 	c.rest = ""
+	_ = c.conn.SetWriteDeadline(time.Now().Add(patience))
 	if at := strings.Index(s, "+}\r\n"); at >= 0 && c.asked {
 		s, c.rest = s[:at]+"}\r\n", s[at+len("+}\r\n"):]
 	}
 	if _, err := io.WriteString(c.conn, s); err != nil {
 		c.t.Fatalf("sending: %v", err)
 	}
+}
+
+// hurl sends what the server need not read to its end, nor need the test wait for
+// that.
+func (c *client) hurl(s string) {
+	go func() { _, _ = io.WriteString(c.conn, s) }()
 }
 
 // cmd sends a command and gives all responses up to its own.

@@ -59,7 +59,7 @@ func TestCommandsBehindIdle(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := login(t, b.addr, user, password)
-			go c.send(tt.send)
+			c.hurl(tt.send)
 			talk(t, c, tt.want)
 		})
 	}

@@ -203,18 +203,23 @@ func (r *relay) keepAlive() {
 			return
 		case <-tick.C:
 		}
-		r.mu.Lock()
-		waiting := len(r.queue) > 0 && !r.queue[0].complete && r.queue[0].continued == nil || r.working.Load() > 0
-		since := time.Since(r.busy)
-		r.mu.Unlock()
-		last := time.Unix(0, r.s.out.last.Load())
-		if !waiting || since < r.s.srv.c.KeepAlive || time.Since(last) < r.s.srv.c.KeepAlive {
+		if !r.waitsLong() || !r.s.out.TryLock() {
 			continue
 		}
-		if r.s.out.TryLock() {
+		if r.waitsLong() { // the answer may have come meanwhile
 			_, _ = r.s.out.w.WriteString("* OK still working\r\n")
 			_ = r.s.out.w.Flush()
-			r.s.out.Unlock()
 		}
+		r.s.out.Unlock()
 	}
+}
+
+// waitsLong tells whether the client has waited for an answer and heard nothing for
+// as long as it may.
+func (r *relay) waitsLong() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	waiting := len(r.queue) > 0 && !r.queue[0].complete && r.queue[0].continued == nil || r.working.Load() > 0
+	last := time.Unix(0, r.s.out.last.Load())
+	return waiting && time.Since(r.busy) >= r.s.srv.c.KeepAlive && time.Since(last) >= r.s.srv.c.KeepAlive
 }

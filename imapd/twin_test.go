@@ -9,9 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"letterlock.org/letterlock/imapd"
 	"letterlock.org/letterlock/internal/mailtest/peer"
 	"letterlock.org/letterlock/internal/mailtest/twin"
 	"letterlock.org/letterlock/internal/message"
@@ -315,7 +313,7 @@ func TestTwins(t *testing.T) {
 func testTwins(t *testing.T, how twin.How) {
 	const other, otherPassword = "twin@example.test", "twin-pw"
 	d := peer.StartDovecot(t, peer.DovecotOptions{Users: map[string]string{peer.Alice: peer.AlicePassword, other: otherPassword}})
-	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = time.Hour })
+	b := startBridge(t, d.Addr, peer.Alice, peer.AlicePassword, nil)
 	fillTwins(t, d.Addr, b, how, other, otherPassword)
 	sessions := (*differentialSessions + 1) / 2 // there are three kinds of twins
 	if testing.Short() {

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"letterlock.org/letterlock/imapd/wire"
 )
@@ -73,12 +72,8 @@ func TestAllVanishAtOnce(t *testing.T) {
 				v.uids[i] = uint32(i) + 1
 			}
 		}
-		start := time.Now()
 		if got := v.vanish(wire.Set{{First: 1, Last: 1<<32 - 1}}); len(got) != maxMessages || v.len() != 0 {
 			t.Errorf("%d vanished, %d are left", len(got), v.len())
-		}
-		if took := time.Since(start); took > 20*time.Second {
-			t.Errorf("it took %s", took)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func dial(t testing.TB, addr, user, password string) *rawClient {
 // response reads one response with its literals.
 func (c *rawClient) response() []byte {
 	c.t.Helper()
-	c.c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.c.SetDeadline(time.Now().Add(10 * time.Minute))
 	var all []byte
 	for {
 		line, err := c.r.ReadBytes('\n')

@@ -45,7 +45,7 @@ func (d *twin) run(command *wire.Out) []byte {
 		b.Write(p.Bytes)
 	}
 	b.WriteString("\r\n")
-	d.c.SetDeadline(time.Now().Add(30 * time.Second))
+	d.c.SetDeadline(time.Now().Add(10 * time.Minute))
 	if _, err := d.c.Write(b.Bytes()); err != nil {
 		d.t.Fatal(err)
 	}
