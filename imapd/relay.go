@@ -84,12 +84,13 @@ func (r *relay) beforeRead() {
 	_ = r.s.out.flush()
 }
 
-// patience is how long the upstream may say nothing.
+// patience is how long the upstream may say nothing: where it was asked nothing,
+// longer than the client may, whose silence is why.
 func (r *relay) patience() time.Duration {
 	if p := r.head(); p != nil && p.continued == nil {
 		return r.s.srv.c.IOTimeout
 	}
-	return r.s.srv.c.IdleTimeout
+	return r.s.srv.c.IdleTimeout + r.s.srv.c.IOTimeout
 }
 
 // hold begins a response to the client.
