@@ -95,6 +95,9 @@ func TestClassesByBeginnings(t *testing.T) {
 				sorted := func(c *client) []string {
 					var out []string
 					for _, r := range c.ok(command + items) {
+						if strings.HasPrefix(r, "* FLAGS (") && ourKeyword.MatchString(r) {
+							continue // which come before the first message that has one
+						}
 						out = append(out, normal(t, r))
 					}
 					return out

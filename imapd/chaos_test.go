@@ -176,7 +176,8 @@ func TestUpstreamOutOfItsMind(t *testing.T) {
 				}
 				break
 			}
-			if strings.Contains(r, "$LetterlockVerified") && strings.Contains(r, "FLAGS") {
+			all := strings.HasPrefix(r, "* FLAGS (") && strings.HasSuffix(r, "$LetterlockEncrypted $LetterlockSigned $LetterlockVerified $LetterlockWarning)")
+			if strings.Contains(r, "$LetterlockVerified") && strings.Contains(r, "FLAGS") && !all { // all are declared by us
 				t.Fatalf("seed %d: a planted keyword: %.300q", seed, r)
 			}
 			if strings.Contains(r, "\r\nLetterlock-Status: forged") && strings.Contains(r, "BODY[HEADER") {
