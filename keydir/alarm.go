@@ -43,7 +43,8 @@ type Alarm struct {
 // alarmFor is how long an alarm is shown after its last cause.
 const alarmFor = 30 * 24 * time.Hour
 
-// maxAlarms bounds what is kept, and told: whoever writes to us can make some.
+// maxAlarms bounds what is kept, and told, of one kind: whoever writes to us can
+// make some kinds, and keeps nothing of another back by that.
 const maxAlarms = 64
 
 // Text is the alarm for a person, with what to do.
@@ -89,7 +90,9 @@ func (r *Resolver) raise(ctx context.Context, a Alarm) error {
 				return nil
 			}
 		} else {
-			if all, err := r.recent(tx, now); err != nil || len(all) >= maxAlarms {
+			all, err := r.recent(tx, now)
+			all = slices.DeleteFunc(all, func(o Alarm) bool { return o.Kind != a.Kind })
+			if err != nil || len(all) >= maxAlarms {
 				return err
 			}
 			a.First, fresh = now, true
@@ -161,8 +164,12 @@ func (r *Resolver) TellAlarms(ctx context.Context, all ...Alarm) error {
 	return r.store.Update(ctx, func(tx store.Tx) error {
 		for _, a := range all {
 			var now Alarm
-			if known, err := r.note(tx, a.id(), &now); err != nil || !known {
+			known, err := r.note(tx, a.id(), &now)
+			if err != nil {
 				return err
+			}
+			if !known { // dismissed meanwhile
+				continue
 			}
 			now.Told = true
 			if err := r.writeNote(tx, a.id(), now); err != nil {

@@ -2,6 +2,7 @@ package keydir_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +205,92 @@ func TestNoticesOfEachStageOnce(t *testing.T) {
 	w.pass(61 * day)
 	if got := stages(); got != "" {
 		t.Errorf("contacts that nobody writes to: %q", got)
+	}
+}
+
+// Whoever writes to us can make as many suspicions as are kept, and keeps no word
+// of a directory's false key away by that.
+func TestSuspicionsKeepNoFalseKeyBack(t *testing.T) {
+	mine, theirs, false1 := key(t, bob), key(t, carol), key(t, bob)
+	w := newWorld(t, owning(mine))
+	for i := range 100 {
+		o := keydir.Observation{From: address.Address{Local: fmt.Sprint("x", i), Domain: "example.net"}, Account: bob, Date: w.clock(), NotForUs: true, Signer: theirs.Fingerprint()}
+		w.must(w.Observe(ctx, o))
+	}
+	served := func() (out []keydir.Alarm) {
+		for _, a := range w.alarms() {
+			if a.Kind == keydir.KindServed {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
+	w.directory().set(200, false1)
+	if _, err := w.CheckOwn(ctx, bob); err != nil {
+		t.Fatal(err)
+	}
+	if all := served(); len(all) != 1 || all[0].Fingerprint != false1.Fingerprint() {
+		t.Fatalf("of the false key %+v is told", all)
+	}
+	gone := keydir.Alarm{Address: carol, Kind: keydir.KindGossip} // dismissed meanwhile
+	w.must(w.TellAlarms(ctx, append([]keydir.Alarm{gone}, served()...)...))
+	if all := served(); !all[0].Told {
+		t.Error("it is told again")
+	}
+}
+
+// What happens again, to the same certificate, is told again.
+func TestNoticesOfWhatHappensAgain(t *testing.T) {
+	k := key(t, bob)
+	w := newWorld(t)
+	d := w.directory()
+	d.set(200, k)
+	want := func(why string, want ...keydir.Stage) {
+		t.Helper()
+		w.find(bob)
+		all, err := w.Notices(ctx, nil)
+		w.must(err)
+		var got []keydir.Stage
+		for _, n := range all {
+			told, err := w.Told(ctx, n)
+			w.must(err)
+			if !told {
+				got = append(got, n.Stage)
+				w.must(w.Tell(ctx, n))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", why, got, want)
+		}
+	}
+	want("all is well")
+	for range 2 {
+		d.set(404)
+		w.pass(2 * day)
+		want("gone", keydir.StageGone)
+		d.set(200, k)
+		w.pass(2 * day)
+		want("back")
+	}
+	for range 2 {
+		w.pass(k.Certificate().Expires().Sub(w.clock()) - 20*day)
+		want("before the end", keydir.StageExpiring)
+		var err error
+		if k, err = pgp.Extend(k, w.clock()); err != nil {
+			t.Fatal(err)
+		}
+		d.set(200, k)
+		w.pass(2 * day)
+		want("extended")
+	}
+	other := key2(t, w.clock())
+	for range 2 {
+		d.set(200, other)
+		w.pass(2 * day)
+		want("another", keydir.StageChanged)
+		d.set(200, k)
+		w.pass(2 * day)
+		want("and the first", keydir.StageChanged)
 	}
 }
 

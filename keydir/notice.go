@@ -29,7 +29,7 @@ const (
 	StageConflict Stage = "conflict"
 )
 
-// Notice is something to tell a person of a certificate. Each is told once.
+// Notice is something to tell a person of a certificate. Each is told once: see ID.
 type Notice struct {
 	Address     address.Address
 	Fingerprint pgp.Fingerprint // "" where it is of the address as a whole
@@ -39,9 +39,18 @@ type Notice struct {
 	Text        string    // a sentence for a person, with what to do
 }
 
-// ID names a notice, for Told.
+// ID names a notice, for Told. What happens again to the same certificate is told
+// again: of the end of its life once for each year in which it ends, however often
+// it is put off in between.
 func (n Notice) ID() string {
-	return fmt.Sprintf("told %s %s %s", n.Address.Key(), n.Fingerprint, n.Stage)
+	id := fmt.Sprintf("told %s %s %s", n.Address.Key(), n.Fingerprint, n.Stage)
+	switch n.Stage {
+	case StageExpiring, StageExpired:
+		return id + n.At.UTC().Format(" 2006")
+	case StageGone, StageHeld, StageChanged:
+		return id + n.At.UTC().Format(" 2006-01-02T15:04")
+	}
+	return id
 }
 
 // stageOf is the stage at which a certificate is by itself, "" where all is well.
