@@ -72,3 +72,26 @@ func serialized(t *testing.T, p *packet.OpaquePacket) []byte {
 	}
 	return b.Bytes()
 }
+
+// What a person declined stays so, however many other certificates come by mail in
+// the same name.
+func TestWhatWasDeclinedIsNotCrowdedOut(t *testing.T) {
+	w := newWorld(t)
+	d := w.directory()
+	k, other := key(t, bob), key(t, bob)
+	d.set(200, k)
+	w.find(bob)
+	w.signs(k, 3)
+	d.set(200, other)
+	w.pass(2 * day)
+	w.finds("the directory contradicts", bob, keydir.Found, keydir.ProblemConflict, pgp.Conflict)
+	w.must(w.Accept(ctx, bob, k.Fingerprint()))
+	w.pass(8 * day)
+	w.finds("declined", bob, keydir.Found, "", pgp.Directory, k)
+	for range 12 {
+		w.pass(time.Hour)
+		w.sees(key(t, bob))
+	}
+	w.pass(8 * day)
+	w.finds("declined before", bob, keydir.Found, "", pgp.Directory, k)
+}

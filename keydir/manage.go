@@ -102,7 +102,7 @@ func (p *peer) adopt(b Binding, why string, r *Resolver) {
 			p.Candidates = append(p.Candidates, pin)
 		}
 	}
-	p.Candidates = p.Candidates[max(0, len(p.Candidates)-maxBindings):]
+	p.crowded()
 	p.Pins = []Binding{b}
 	p.Former = slices.DeleteFunc(p.Former, func(c Binding) bool { return c.Fingerprint == b.Fingerprint })
 	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Binding) bool { return c.Fingerprint == b.Fingerprint })

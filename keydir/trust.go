@@ -231,7 +231,30 @@ func (p *peer) candidate(c *pgp.Certificate, b Binding, now time.Time) {
 		return
 	}
 	p.Candidates = append(p.Candidates, b)
-	p.Candidates = p.Candidates[max(0, len(p.Candidates)-maxBindings):]
+	p.crowded()
+}
+
+// crowded drops candidates where there are too many: the oldest of those that
+// anybody can make first, and last what a person declined.
+func (p *peer) crowded() {
+	weight := func(b Binding) int {
+		switch {
+		case b.Declined:
+			return 2
+		case b.Source == sourceAutocrypt || b.Source == sourceGossip:
+			return 0
+		}
+		return 1
+	}
+	for len(p.Candidates) > maxBindings {
+		least := 0
+		for i, b := range p.Candidates {
+			if weight(b) < weight(p.Candidates[least]) {
+				least = i
+			}
+		}
+		p.Candidates = slices.Delete(p.Candidates, least, least+1)
+	}
 }
 
 // drop takes certificates off the candidates.
