@@ -42,7 +42,7 @@ func (c *caInit) runLocal(_ context.Context, e *env, root *cli) error {
 	if err := c.elsewhere(root, a.Domain); err != nil {
 		return err
 	}
-	pass, err := e.secret(c.PassphraseFile, "passphrase to lock the authority's key with")
+	pass, err := e.newSecret(c.PassphraseFile, "passphrase to lock the authority's key with")
 	if err != nil {
 		return err
 	}

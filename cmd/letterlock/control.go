@@ -28,6 +28,7 @@ type ask struct {
 	Stderr   []byte `json:"stderr,omitempty"`
 	Read     string `json:"read,omitempty"`
 	Password string `json:"password,omitempty"` // the prompt
+	Twice    bool   `json:"twice,omitempty"`    // of Password
 	Exit     *int   `json:"exit,omitempty"`
 }
 
@@ -148,7 +149,7 @@ func respond(e *env, a ask, args []string) (r answer) {
 	switch {
 	case a.Password != "":
 		var s string
-		s, err = e.files.Password(a.Password)
+		s, err = e.files.Password(a.Password, a.Twice)
 		r.Data = []byte(s)
 	case !names(args, a.Read):
 		err = fmt.Errorf("serve asked for %s, which the command line does not name", a.Read)
@@ -221,7 +222,7 @@ func (r *remote) Read(name string) ([]byte, error) {
 	return a.Data, err
 }
 
-func (r *remote) Password(prompt string) (string, error) {
-	a, err := r.ask(ask{Password: prompt})
+func (r *remote) Password(prompt string, twice bool) (string, error) {
+	a, err := r.ask(ask{Password: prompt, Twice: twice})
 	return string(a.Data), err
 }

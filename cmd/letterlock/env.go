@@ -56,8 +56,9 @@ func (o *output) failed() error {
 type files interface {
 	// Read reads a file; "-" is standard input.
 	Read(name string) ([]byte, error)
-	// Password asks a person, without showing what is typed.
-	Password(prompt string) (string, error)
+	// Password asks a person, without showing what is typed; twice where that is so,
+	// and what nothing else would tell to be mistyped.
+	Password(prompt string, twice bool) (string, error)
 }
 
 // path is a folder that the command line names, wherever the command runs.
@@ -115,8 +116,18 @@ func (e *env) printf(format string, args ...any) { fmt.Fprintf(e.stdout, format,
 // secret is a password or passphrase: from a file where one is named, else asked
 // for. One line end is cut off.
 func (e *env) secret(file, prompt string) (string, error) {
+	return e.secretOf(file, prompt, false)
+}
+
+// newSecret is secret for one that is chosen now: a mistake would be found out when
+// it is too late.
+func (e *env) newSecret(file, prompt string) (string, error) {
+	return e.secretOf(file, prompt, true)
+}
+
+func (e *env) secretOf(file, prompt string, twice bool) (string, error) {
 	if file == "" {
-		return e.files.Password(prompt)
+		return e.files.Password(prompt, twice)
 	}
 	b, err := e.files.Read(file)
 	if err != nil {
@@ -124,7 +135,7 @@ func (e *env) secret(file, prompt string) (string, error) {
 	}
 	s := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
 	if s == "" {
-		return "", fmt.Errorf("%s is empty, where %s belongs", file, prompt)
+		return "", fmt.Errorf("%s is empty, where the %s belongs", file, prompt)
 	}
 	return s, nil
 }
@@ -189,7 +200,20 @@ func (l *localFiles) Read(name string) ([]byte, error) {
 	return b, err
 }
 
-func (l *localFiles) Password(prompt string) (string, error) {
+func (l *localFiles) Password(prompt string, twice bool) (string, error) {
+	p, hidden, err := l.password(prompt)
+	if err != nil || !hidden || !twice {
+		return p, err
+	}
+	again, _, err := l.password("the same again")
+	if err == nil && again != p {
+		err = fmt.Errorf("the %s was not typed the same twice", prompt)
+	}
+	return p, err
+}
+
+// password asks once; hidden tells that a person typed it unseen.
+func (l *localFiles) password(prompt string) (text string, hidden bool, err error) {
 	if f, ok := l.stdin.(*os.File); ok {
 		if old, err := unix.IoctlGetTermios(int(f.Fd()), getTermios); err == nil {
 			quiet := *old
@@ -197,13 +221,14 @@ func (l *localFiles) Password(prompt string) (string, error) {
 			if err := unix.IoctlSetTermios(int(f.Fd()), setTermios, &quiet); err == nil {
 				defer unix.IoctlSetTermios(int(f.Fd()), setTermios, old)
 				defer fmt.Fprintln(l.stderr)
+				hidden = true
 			}
 			fmt.Fprintf(l.stderr, "%s: ", prompt) // last: who types at once is not shown either
 		}
 	}
 	s, err := l.input().ReadString('\n')
 	if err != nil && (err != io.EOF || s == "") {
-		return "", fmt.Errorf("reading %s from standard input: %w (give it there, or in a file)", prompt, err)
+		return "", hidden, fmt.Errorf("reading the %s from standard input: %w (give it there, or in a file)", prompt, err)
 	}
-	return strings.TrimRight(s, "\r\n"), nil
+	return strings.TrimRight(s, "\r\n"), hidden, nil
 }

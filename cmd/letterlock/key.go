@@ -137,7 +137,7 @@ func (c *keyExport) runState(ctx context.Context, e *env, s *state) error {
 		}
 		return writeCertificate(e, cert, c.Binary)
 	}
-	pass, err := e.secret(c.PassphraseFile, "passphrase to lock the key with")
+	pass, err := e.newSecret(c.PassphraseFile, "passphrase to lock the key with")
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ type passwordSet struct {
 }
 
 func (c *passwordSet) runState(ctx context.Context, e *env, s *state) error {
-	text, err := e.secret(c.PasswordFile, "password agreed with "+c.Address.String())
+	text, err := e.newSecret(c.PasswordFile, "password agreed with "+c.Address.String())
 	if err != nil {
 		return err
 	}

@@ -107,6 +107,35 @@ func (x *terminal) ends(want int) {
 	}
 }
 
+// TestANewSecretIsTypedTwice: a copy of a key under a mistyped passphrase is none.
+func TestANewSecretIsTypedTwice(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "l.toml")
+	text := "state_dir = \"" + filepath.Join(dir, "s") + "\"\nunlock = \"key-file:" + filepath.Join(dir, "key") + "\"\n"
+	if err := errors.Join(os.WriteFile(config, []byte(text), 0o600), os.WriteFile(filepath.Join(dir, "key"), []byte(strings.Repeat("5a", 32)), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	x := onTerminal(t, config, "key", "generate", "alice@example.org")
+	x.ends(0)
+	for _, second := range []string{"a long passphrase", "a lung passphrase"} {
+		x := onTerminal(t, config, "key", "export", "alice@example.org", "--secret")
+		x.await("passphrase to lock the key with: ")
+		x.types("a long passphrase\n")
+		x.await("the same again: ")
+		x.types(second + "\n")
+		if second == "a long passphrase" {
+			x.await("END PGP PRIVATE KEY BLOCK")
+			x.ends(0)
+		} else {
+			x.await("the passphrase to lock the key with was not typed the same twice")
+			x.ends(1)
+		}
+		if strings.Contains(x.screen(), "a long") {
+			t.Errorf("the passphrase is shown: %q", x.screen())
+		}
+	}
+}
+
 // What a person types at the password's prompt is not shown, and Ctrl-C ends the
 // command there; setup, which runs other commands, is no exception.
 func TestPasswordsAtATerminal(t *testing.T) {
