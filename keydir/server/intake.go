@@ -160,6 +160,8 @@ func (i *Intake) reason(err error) (int, string) {
 		return http.StatusBadRequest, "THIS IS A SECRET KEY. It was not kept, but it has left your device: revoke it, make another, and submit only what `gpg --export` gives"
 	case errors.Is(err, pgp.ErrExpired):
 		return http.StatusBadRequest, "this certificate has expired; extend it first"
+	case errors.Is(err, pgp.ErrRevoked):
+		return http.StatusBadRequest, "what this certificate has to encrypt to is revoked; add another encryption key to it first"
 	case errors.Is(err, pgp.ErrWeak):
 		return http.StatusBadRequest, "this certificate relies on an algorithm that is no longer safe (SHA-1, or a short key); make a new one"
 	case errors.Is(err, ErrForeign), errors.Is(err, ErrUserID):

@@ -35,7 +35,7 @@ func (i *Intake) faultOf(err error) (int, *fault) {
 		f.Title, f.Hint = "This certificate has expired", "Extend it in your own program, then upload it again: the fingerprint stays the same."
 		f.Text = "Nobody could use it."
 	case errors.Is(err, pgp.ErrRevoked):
-		f.Title, f.Text = "This certificate is revoked", "Nobody should use it any more, so it isn't published anew."
+		f.Title, f.Text = "This certificate is revoked", "Nobody should use it any more, or the key in it that is encrypted to, so it isn't published anew."
 	case errors.Is(err, ErrForeign), errors.Is(err, ErrUserID):
 		f.Title, f.Text = "No address of ours", "This certificate has no valid user ID with an address that is published here."
 		f.Hint = "Add your address to it as a user ID, in your own program, and upload it again; or publish it where your own domain does."

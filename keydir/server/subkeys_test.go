@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -234,4 +235,70 @@ func opaquePrimary(t *testing.T, c *pgp.Certificate) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// A newer state of what is published is taken though nobody could encrypt to it:
+// its owner said so. Otherwise such a certificate is refused, with its reason.
+func TestAnOwnersEndOfAKeyIsTaken(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(e *openpgp.Entity, at *packet.Config) error
+		want error
+	}{
+		{"its only encryption subkey revoked", func(e *openpgp.Entity, at *packet.Config) error {
+			return e.Subkeys[0].Revoke(packet.KeyCompromised, "", at)
+		}, pgp.ErrRevoked},
+		{"its life cut short", func(e *openpgp.Entity, at *packet.Config) error {
+			at.KeyLifetimeSecs = 3600
+			for _, i := range e.Identities {
+				sig := *i.SelfCertifications[0].Packet
+				sig.CreationTime, sig.KeyLifetimeSecs = at.Now(), &at.KeyLifetimeSecs
+				if err := sig.SignUserId(i.UserId.Id, e.PrimaryKey, e.PrivateKey, at); err != nil {
+					return err
+				}
+				i.SelfCertifications = append(i.SelfCertifications, packet.NewVerifiableSig(&sig))
+			}
+			return nil
+		}, pgp.ErrExpired},
+	} {
+		k := key(t, "joe.doe@example.org")
+		a := addr(t, "joe.doe@example.org")
+		e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(k.Marshal())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tt.end(e, &packet.Config{Time: func() time.Time { return today.Add(2 * time.Hour) }, Algorithm: packet.PubKeyAlgoEdDSA}); err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := e.Serialize(&b); err != nil {
+			t.Fatal(err)
+		}
+		d, _ := directory(t)
+		now := today.Add(3 * time.Hour)
+		d.Now = func() time.Time { return now }
+		if err := d.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		o := newOffice(t, d)
+		upload := func() int {
+			code, _ := o.do("POST", "/vks/v1/upload", "application/pgp-keys", b.String())
+			return code
+		}
+		if code := upload(); code != 400 {
+			t.Errorf("%s: of a stranger's %d, want 400", tt.name, code)
+		}
+		if err := d.Add(ctx, a, k.Certificate()); err != nil {
+			t.Fatal(err)
+		}
+		if err := served(t, d)[0].CheckEncrypt(now); err != nil {
+			t.Fatal(tt.name, err)
+		}
+		if code := upload(); code != 200 {
+			t.Errorf("%s: of what is published %d, want 200", tt.name, code)
+		}
+		if err := served(t, d)[0].CheckEncrypt(now); !errors.Is(err, tt.want) {
+			t.Errorf("%s: it is answered, and can be used: %v", tt.name, err)
+		}
+	}
 }

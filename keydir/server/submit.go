@@ -40,8 +40,10 @@ type Offer struct {
 // Offers reads what somebody submits, binary or armored: one or several
 // certificates that people could be encrypted to, or revoked ones. Secret keys
 // are pgp.ErrSecretKey and nothing of them is kept; what nobody should use is
-// refused with its reason: pgp.ErrExpired, ErrWeak, ErrUnusable, ErrMalformed,
-// [ErrTooLarge], [ErrForeign].
+// refused with its reason: pgp.ErrExpired, ErrRevoked (of all that could be
+// encrypted to), ErrWeak, ErrUnusable, ErrMalformed, [ErrTooLarge], [ErrForeign].
+// But of a certificate that is answered its owner's word that nobody shall use it
+// any more is an offer for the addresses of that.
 func (d *Directory) Offers(b []byte, domains func(string) bool) ([]Offer, error) {
 	certs, err := pgp.ParseCertificates(b)
 	if err != nil {
@@ -72,12 +74,10 @@ func (d *Directory) offer(c *pgp.Certificate, domains func(string) bool) (Offer,
 	if r, ok := c.RevocationOnly(); ok {
 		return Offer{Certificate: r, Revoked: r, Given: c}, nil
 	}
-	if err := c.CheckEncrypt(now); err != nil {
-		return Offer{}, err
-	}
+	unfit := c.CheckEncrypt(now)
 	o := Offer{Given: c}
 	for _, a := range addressesOf(c) {
-		if !domains(a.Domain) || len(o.Addresses) == maxOfferAddresses {
+		if !domains(a.Domain) || len(o.Addresses) == maxOfferAddresses || unfit != nil && !d.answers(a, c.Fingerprint()) {
 			continue
 		}
 		m, err := d.minimal(c, a)
@@ -92,12 +92,25 @@ func (d *Directory) offer(c *pgp.Certificate, domains func(string) bool) (Offer,
 		o.Certificate, o.Addresses = m, append(o.Addresses, a)
 	}
 	switch {
+	case len(o.Addresses) == 0 && unfit != nil:
+		return Offer{}, unfit
 	case len(o.Addresses) == 0:
 		return Offer{}, ErrForeign
 	case len(o.Certificate.Bytes()) > MaxCertificate:
 		return Offer{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(o.Certificate.Bytes()), MaxCertificate)
 	}
 	return o, nil
+}
+
+// answers tells whether that certificate is what is answered for a.
+func (d *Directory) answers(a address.Address, f pgp.Fingerprint) bool {
+	k, ok := d.key(a.Domain, hashOfAddress(a))
+	if !ok {
+		return false
+	}
+	body, _, _ := d.table.get(k, nil)
+	certs, _ := pgp.ParseCertificates(body) // what can't be read is not that one
+	return len(certs) > 0 && certs[0].Fingerprint() == f
 }
 
 // Take does at once what needs no confirmation, since the key's own signature
