@@ -34,7 +34,7 @@ type Prober struct {
 type probedUpstream struct {
 	Upstream
 	caps *Capabilities // nil before the first answer
-	gone bool          // the last attempt failed
+	gone error         // of the last attempt; nil if it answered
 }
 
 // Replace has others asked from now on, at once. It may be called while Run runs,
@@ -101,7 +101,7 @@ func (p *Prober) round(ctx context.Context, asked []probedUpstream) time.Duratio
 	for i, u := range asked {
 		caps, err := Probe(ctx, u.Upstream, p.Timeouts)
 		p.mu.Lock()
-		asked[i].gone = err != nil
+		asked[i].gone = err
 		if err == nil {
 			asked[i].caps = &caps
 		}
@@ -134,14 +134,16 @@ func (p *Prober) Capabilities() Capabilities {
 	return all
 }
 
-// Gone is how many upstreams could not be reached when they were last asked.
-func (p *Prober) Gone() (n int) {
+// Gone is why upstreams could not be reached when they were last asked, by their
+// names.
+func (p *Prober) Gone() map[string]error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	gone := map[string]error{}
 	for _, u := range p.asked {
-		if u.gone {
-			n++
+		if u.gone != nil {
+			gone[u.Name] = u.gone
 		}
 	}
-	return n
+	return gone
 }

@@ -144,7 +144,7 @@ func (s *state) checks(r *roles) []metrics.Check {
 		}},
 		{Name: "upstream", Ok: func(context.Context) error {
 			for _, p := range r.probers {
-				if n := p.Gone(); n > 0 {
+				if n := len(p.Gone()); n > 0 {
 					return fmt.Errorf("%d mail servers can't be reached; the log has more", n)
 				}
 			}

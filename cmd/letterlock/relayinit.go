@@ -187,7 +187,10 @@ func (c *relayInit) policy() string {
 // next tells what is left to do. Postfix must send nothing around in circles: the
 // listener behind the relay has no content_filter.
 func (c *relayInit) next(e *env, file string, cfg *config.Config) {
-	at := cfg.Relay.Addresses[0]
+	at, named := cfg.Relay.Addresses[0], ""
+	if found, err := config.Find(""); err != nil || found != file { // it isn't found without being named
+		named = " --config " + shellWord(file)
+	}
 	e.printf("\n1. Start it:  letterlock serve --config %s\n", shellWord(file))
 	if up := cfg.Relay.Server; up.Security == endpoint.Cleartext {
 		e.printf("\n2. Postfix sends all its mail through it. In main.cf:\n\n    content_filter = smtp:[%s]:%d\n    smtp_send_xforward_command = yes\n"+
@@ -199,9 +202,9 @@ func (c *relayInit) next(e *env, file string, cfg *config.Config) {
 	}
 	e.printf("\n   then:  postfix check && postfix reload\n")
 	if !cfg.Relay.Signing.IsZero() {
-		e.printf("\n   Publish the certificate of %s, so that others can check its signatures:\n   letterlock key export %[1]s\n", cfg.Relay.Signing)
+		e.printf("\n   Publish the certificate of %s, so that others can check its signatures:\n   letterlock key export %[1]s%[2]s\n", cfg.Relay.Signing, named)
 	}
-	e.printf("\n3. Look what it would do:  letterlock explain --from you@%s --to partner@example.com\n", c.Domain[0])
+	e.printf("\n3. Look what it would do:  letterlock explain --from you@%s --to partner@example.com%s\n", c.Domain[0], named)
 	if cfg.Policy.DryRun {
 		e.printf("\nIt is a dry run: mail passes unchanged, and the log says what would have happened.\nTake dry_run out of %s when you are content, and: kill -HUP the running serve.\n", file)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,16 @@ type opened struct {
 	net.Listener
 	at       endpoint.Address // as configured: port 0 where one was picked
 	accounts []address.Address
+}
+
+// gone is why submission servers could not be reached when they were last asked, by
+// their names.
+func (r *roles) gone() map[string]error {
+	all := map[string]error{}
+	for _, p := range r.probers {
+		maps.Copy(all, p.Gone())
+	}
+	return all
 }
 
 // start opens every listener, then serves on them; if one can't be opened, none

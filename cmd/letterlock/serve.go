@@ -63,7 +63,7 @@ func (s *state) serve(ctx context.Context, ready readyWriter) error {
 	if err != nil {
 		return errors.Join(err, r.stop(ctx))
 	}
-	s.served, s.ready = true, r.ready
+	s.served, s.ready, s.gone = true, r.ready, r.gone
 	s.reload = func() error { return s.reloadFrom(ctx, cfg.File) }
 	var background sync.WaitGroup
 	inner, cancel := context.WithCancel(ctx)

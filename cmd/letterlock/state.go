@@ -71,6 +71,7 @@ type state struct {
 	gate   *gate                         // nil without [relay]
 	retell chan struct{}                 // what holds has changed; see keepTold
 	faults func() map[string]smtpd.Fault // of submission servers; nil without
+	gone   func() map[string]error       // those servers that could not be reached; nil without
 	mended func(account string)          // that one of those is gone
 	reload func() error
 }

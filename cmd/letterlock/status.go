@@ -182,6 +182,12 @@ func (s *state) status(ctx context.Context, now time.Time) (*statusJSON, error) 
 // operations adds what is wrong with mail servers, and how the audit keeps up.
 func (s *state) operations(j *statusJSON) {
 	j.Faults = []faultStatus{}
+	if s.gone != nil {
+		all := s.gone()
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			j.problem("the mail server %s could not be reached when it was last asked: %v", name, all[name])
+		}
+	}
 	if s.faults != nil {
 		all := s.faults()
 		for _, account := range slices.Sorted(maps.Keys(all)) {
