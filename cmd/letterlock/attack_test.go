@@ -140,7 +140,7 @@ func TestWickedUpstream(t *testing.T) {
 // delivered makes sure that what was accepted has arrived or is in the queue.
 func (w *world) delivered(b *bridge, up *mailtest.Wicked, id string, rcpts []string, where string) {
 	w.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		got, missing := copies(up.Delivered()), ""
 		for _, to := range rcpts {
 			if got[id+" "+to] == 0 {
@@ -258,8 +258,14 @@ func TestKilledWhileAppending(t *testing.T) {
 	secret := newCanary("append")
 	acked, tried, kills := map[string]bool{}, 0, 0
 	for end := time.Now().Add(*soak); time.Now().Before(end); kills++ {
-		timer := time.AfterFunc(50*time.Millisecond+rand.N(500*time.Millisecond), func() { a.process.Process.Kill() })
-		for {
+		kill := func() *time.Timer {
+			return time.AfterFunc(50*time.Millisecond+rand.N(500*time.Millisecond), func() { a.process.Process.Kill() })
+		}
+		var timer *time.Timer
+		for round := 0; ; round++ {
+			if round == kills%2 { // every other time one upload is sure to be answered, however long it takes
+				timer = kill()
+			}
 			tried++
 			raw := attackMessage(fmt.Sprintf("append%d", tried), secret, []int{1, 1_000, 300_000}[tried%3])
 			if appendDraft(a.imap, raw) != nil {
@@ -267,7 +273,9 @@ func TestKilledWhileAppending(t *testing.T) {
 			}
 			acked[string(raw)] = true
 		}
-		timer.Stop()
+		if timer != nil {
+			timer.Stop()
+		}
 		a.kill()
 		a.again()
 	}

@@ -68,7 +68,7 @@ func port(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
 // arrival waits for the first message in the inbox.
 func arrival(t *testing.T, b *bridge) mailtest.Message {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		got, err := mailtest.Fetch(b.imap, "INBOX")
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestServeTellsSystemd(t *testing.T) {
 	w := newWorld(t, up)
 	heard := func() string {
 		b := make([]byte, 200)
-		notify.SetReadDeadline(time.Now().Add(20 * time.Second))
+		notify.SetReadDeadline(time.Now().Add(patience))
 		n, err := notify.Read(b)
 		if err != nil {
 			t.Fatal(err)

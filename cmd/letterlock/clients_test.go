@@ -213,7 +213,7 @@ func compare(t *testing.T, what string, want, got [][]byte) {
 // run runs a client that must succeed.
 func runClient(t *testing.T, stdin []byte, name string, args ...string) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = bytes.NewReader(stdin)
@@ -265,7 +265,7 @@ var searchAnswer = regexp.MustCompile(`\* SEARCH([ \d]*)`)
 
 func curlFetch(t *testing.T, p place, mailbox string) (all [][]byte) {
 	t.Helper()
-	login := []string{"-sS", "--max-time", "60", "-u", p.user + ":" + p.password}
+	login := []string{"-sS", "--max-time", "300", "-u", p.user + ":" + p.password}
 	m := searchAnswer.FindSubmatch(runClient(t, nil, "curl", append(login, p.url(mailbox), "-X", "UID SEARCH ALL")...))
 	if m == nil {
 		t.Fatal("no answer to SEARCH")
@@ -282,7 +282,7 @@ func curlUpload(t *testing.T, p place, mailbox string, raw []byte) {
 	if err := os.WriteFile(f, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runClient(t, nil, "curl", "-sS", "--max-time", "60", "-u", p.user+":"+p.password, "-T", f, p.url(mailbox))
+	runClient(t, nil, "curl", "-sS", "--max-time", "300", "-u", p.user+":"+p.password, "-T", f, p.url(mailbox))
 }
 
 const imaplibScript = `

@@ -129,9 +129,9 @@ func (d *onDisk) traffic(stop chan struct{}) *sync.WaitGroup {
 		all.Go(func() {
 			for {
 				id, to := d.id([]string{"bridge", "relay"}[c%2]), crowd[:1+4*rand.IntN(2)]
-				for end := time.Now().Add(time.Minute); !d.hand(id, to); time.Sleep(50 * time.Millisecond) {
+				for end := time.Now().Add(patience); !d.hand(id, to); time.Sleep(50 * time.Millisecond) {
 					if time.Now().After(end) {
-						d.t.Errorf("%s had no last word in a minute", id)
+						d.t.Errorf("%s had no last word in %v", id, patience)
 						break
 					}
 				}
@@ -151,7 +151,7 @@ func (d *onDisk) judge() {
 	d.t.Helper()
 	var n map[string]int
 	missing, reported := "", map[string]bool{}
-	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		n, missing = map[string]int{}, ""
 		for who, k := range copies(append(d.up.Delivered(), d.sink.Received()...)) {
 			if id, ok := strings.CutSuffix(who, " "+alice); ok { // a report on one or several

@@ -13,7 +13,7 @@ import (
 
 func fetch(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := (&http.Client{Timeout: 20 * time.Second}).Get(url)
+	resp, err := (&http.Client{Timeout: patience}).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestNotReadyWithoutUpstream(t *testing.T) {
 	w.smtp = `listen = "127.0.0.1:0", upstream = "smtp+insecure://127.0.0.1:1"`
 	w.more, w.lines = "[metrics]\nlisten = \"127.0.0.1:0\"\n", 1
 	web := "http://" + w.bridge(alice, "upstream-alice").ready[2].Listen
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		code, text := fetch(t, web+"/readyz")
 		if code == 503 && strings.Contains(text, `"upstream":"1 mail servers can't be reached`) {
 			break

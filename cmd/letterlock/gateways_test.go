@@ -50,7 +50,7 @@ func TestGatewaysAreLookedUpBeside(t *testing.T) {
 			if g.Local != "gateway" || g.Domain != a.Domain {
 				t.Errorf("%s: %s is looked up", who, g)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%s: no gateway is looked up", who)
 		}
 	}
@@ -68,7 +68,7 @@ func TestGatewaysAreLookedUpBeside(t *testing.T) {
 	go func() { ended <- end() }()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the end waits for a lookup")
 	}
 }

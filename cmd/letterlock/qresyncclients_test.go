@@ -80,7 +80,7 @@ func imapflowWatches(t *testing.T, d *peer.DovecotServer, through place, encrypt
 	if err != nil {
 		t.Fatal(err)
 	}
-	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	late := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	defer late.Stop()
 	lines := bufio.NewScanner(out)
 	expect := func(want string) {

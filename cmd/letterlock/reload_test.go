@@ -28,7 +28,7 @@ func openInbox(t *testing.T, at, user, password string) reader {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(patience))
 	r := reader{&dialogue{t, c, bufio.NewReader(c)}}
 	r.hears("* OK")
 	r.says("a LOGIN "+user+" "+password, "a OK")
@@ -105,7 +105,7 @@ func TestMailThatIsTakenAway(t *testing.T) {
 	}
 	w.configure("both", account(alice)+account(bob))
 	both.command("reload")
-	for end := time.Now().Add(30 * time.Second); logins() == before; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); logins() == before; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("Alice's mail isn't indexed any more")
 		}
@@ -143,7 +143,7 @@ func TestAReloadChangesAnAccount(t *testing.T) {
 	heard := func(up *mailtest.Upstream, what string) int { return bytes.Count(up.Heard(), []byte(what)) }
 	wait := func(what string, is func() bool) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal(what)
 			}
@@ -188,7 +188,7 @@ func TestAReloadChangesTheMailServer(t *testing.T) {
 	b.serve(1)
 	offers := func(want string, wanted bool) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 			d := talk(t, b.ready[0].Listen)
 			fmt.Fprint(d.conn, "EHLO x\r\nQUIT\r\n")
 			all, _ := io.ReadAll(d.r)

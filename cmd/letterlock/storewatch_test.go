@@ -81,7 +81,7 @@ func TestAStateDirectoryThatIsTakenAway(t *testing.T) {
 		go func() { a.process.Wait(); close(ended) }()
 		select {
 		case <-ended:
-		case <-time.After(40 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("without %s serve runs on", tt.name)
 		}
 		log, _ := os.ReadFile(a.log)

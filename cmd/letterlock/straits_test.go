@@ -70,8 +70,9 @@ func (s *straits) store(m map[string]bool, raw []byte, ok bool) {
 }
 
 // use does what a person and a mail program do, over a session that was there
-// before and over new ones, and returns what failed.
-func (s *straits) use(c *imapclient.Client) (failed []string) {
+// before and over new ones, and returns what failed. A command may take as long as
+// patience says.
+func (s *straits) use(c *imapclient.Client, patience time.Duration) (failed []string) {
 	s.t.Helper()
 	note := func(what string, err error) {
 		if err != nil {
@@ -91,7 +92,7 @@ func (s *straits) use(c *imapclient.Client) (failed []string) {
 		note("a new session", err)
 	}
 	for _, args := range [][]string{{"status"}, {"reload"}, {"key", "generate", "a.liddell@example.org", "--replace"}, {"audit", "export"}} {
-		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 		cmd := exec.CommandContext(ctx, "letterlock", args...)
 		cmd.Env = s.a.env
 		out, err := cmd.CombinedOutput()
@@ -237,7 +238,7 @@ func TestNothingIsTakenForGranted(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, f := range s.use(c) {
+			for _, f := range s.use(c, 5*time.Second) {
 				t.Logf("%s: %.250s", tt.name, f)
 			}
 			tt.end()
@@ -245,7 +246,7 @@ func TestNothingIsTakenForGranted(t *testing.T) {
 			if c, err = mailtest.Dial(s.a.imap); err != nil {
 				t.Fatalf("after %s: %v", tt.name, err)
 			}
-			for _, f := range s.use(c) {
+			for _, f := range s.use(c, patience) {
 				t.Errorf("after %s still %s", tt.name, f)
 			}
 			c.Close()

@@ -45,7 +45,7 @@ func TestThunderbird(t *testing.T) {
 	if b, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, b)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	script, err := filepath.Abs("testdata/thunderbird.py")
 	if err != nil {

@@ -184,12 +184,16 @@ func (b *bridge) serve(lines int) {
 	}
 }
 
+// patience is how long something may take that is to happen, on a machine that has
+// much else to do.
+const patience = 3 * time.Minute
+
 // stop ends every serve in order and returns what they logged.
 func (w *world) stop() (logs []byte) {
 	w.t.Helper()
 	for _, b := range w.running {
 		b.process.Process.Signal(os.Interrupt)
-		kill := time.AfterFunc(30*time.Second, func() { b.process.Process.Kill() })
+		kill := time.AfterFunc(patience, func() { b.process.Process.Kill() })
 		if err := b.process.Wait(); err != nil {
 			w.t.Errorf("serve of %s: %v", b.name, err)
 		}

@@ -2,6 +2,9 @@ package mailtest_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -66,5 +69,26 @@ func TestFaultAfterDeliveryLosesTheReply(t *testing.T) {
 	}
 	if got, err := u.Stored(bob, "INBOX"); err != nil || len(got) != 1 {
 		t.Errorf("Bob has %d messages, %v; want the one that was taken", len(got), err)
+	}
+}
+
+func TestHalfAMessageIsNotStored(t *testing.T) {
+	u := start(t, mailtest.Options{})
+	for _, half := range []string{"", "From: alice@"} {
+		c, err := net.Dial("tcp", u.IMAPAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "a LOGIN %s b\r\nb APPEND INBOX {100+}\r\n%s", bob, half)
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c); err != nil { // to its end
+			t.Error(err)
+		}
+		c.Close()
+	}
+	if got, err := u.Stored(bob, "INBOX"); err != nil || len(got) != 0 {
+		t.Errorf("Bob has %+v, %v", got, err)
 	}
 }
