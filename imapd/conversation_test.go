@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"letterlock.org/letterlock/imapd"
 	"letterlock.org/letterlock/imapd/index"
 	"letterlock.org/letterlock/imapd/wire"
+	"letterlock.org/letterlock/internal/store"
 )
 
 // double is an upstream that does as it is told.
@@ -569,6 +571,43 @@ func TestKeepAlive(t *testing.T) {
 	}
 	close(release)
 	c.until("x")
+}
+
+// TestKeepAliveOfOurOwnWork checks that a client hears from us, too, while nothing is
+// asked of the upstream: here a search has classified what nobody knew, and the store
+// is slow to take it.
+func TestKeepAliveOfOurOwnWork(t *testing.T) {
+	o := odd{uids: []uint32{11, 12, 14, 17, 20, 21}}
+	d := o.double().start(t)
+	b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = 20 * time.Millisecond })
+	o.mail, _ = oddMail(t, b)
+	c := login(t, b.addr, user, password)
+	c.ok("SELECT INBOX")
+	busy, release, freed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	go func() {
+		freed <- b.store.Update(t.Context(), func(store.Tx) error {
+			once.Do(func() { close(busy) })
+			<-release
+			return nil
+		})
+	}()
+	<-busy
+	c.send("x UID SEARCH TEXT secret\r\n")
+	for heard := 0; heard < 3; {
+		if r := c.response(); r == "* OK still working" {
+			heard++
+		} else if !strings.HasPrefix(r, "* ") {
+			t.Fatal(r)
+		}
+	}
+	close(release)
+	if err := <-freed; err != nil {
+		t.Fatal(err)
+	}
+	if got := c.until("x"); !slices.Contains(got, "* SEARCH 12 20") {
+		t.Errorf("found %q", got)
+	}
 }
 
 // TestHeaderThatChanges checks that an upstream cannot show a clean header while

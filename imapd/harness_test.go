@@ -55,6 +55,7 @@ type bridge struct {
 	key     *pgp.Key
 	library *index.Library
 	server  *imapd.Server
+	store   store.Store
 }
 
 var testKey = func() func(t testing.TB) *pgp.Key {
@@ -97,7 +98,7 @@ func startBridge(t testing.TB, upstream, upUser, upPassword string, change func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bridge{key: key, library: lib}
+	b := &bridge{key: key, library: lib, store: st}
 	b.account = &imapd.Account{
 		Name: own.Key(), User: upUser, Library: lib, SearchUpstream: true,
 		Dial: func(ctx context.Context) (net.Conn, error) {

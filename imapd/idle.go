@@ -22,6 +22,7 @@ func (s *session) idle(c *wire.Command) error {
 	if err := s.relay.barrier(); err != nil {
 		return err
 	}
+	s.relay.begun.Store(0) // from here on the client waits for news
 	i := &idling{s: s, box: s.selected()}
 	if err := i.begin(true); err != nil {
 		return err

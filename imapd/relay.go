@@ -31,6 +31,7 @@ type relay struct {
 
 	opening atomic.Pointer[fetchJob] // the barrier that has workers, or nil
 	working atomic.Int64             // messages being opened for the client
+	begun   atomic.Int64             // Unix nanoseconds since when a command of the client's is carried out; 0: none
 
 	holding bool      // of the responder: it holds the output
 	flags   []byte    // of the responder: FLAGS of the response under way

@@ -215,11 +215,15 @@ func (r *relay) keepAlive() {
 }
 
 // waitsLong tells whether the client has waited for an answer and heard nothing for
-// as long as it may.
+// as long as it may. A command of its own may be many of ours.
 func (r *relay) waitsLong() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	waiting := len(r.queue) > 0 && !r.queue[0].complete && r.queue[0].continued == nil || r.working.Load() > 0
+	since := r.busy
+	if begun := r.begun.Load(); begun != 0 {
+		waiting, since = true, time.Unix(0, begun)
+	}
 	last := time.Unix(0, r.s.out.last.Load())
-	return waiting && time.Since(r.busy) >= r.s.srv.c.KeepAlive && time.Since(last) >= r.s.srv.c.KeepAlive
+	return waiting && time.Since(since) >= r.s.srv.c.KeepAlive && time.Since(last) >= r.s.srv.c.KeepAlive
 }

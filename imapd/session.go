@@ -230,6 +230,8 @@ func (s *session) command(c *wire.Command) error {
 	if s.relay == nil {
 		return s.beforeLogin(c)
 	}
+	s.relay.begun.Store(time.Now().UnixNano())
+	defer s.relay.begun.Store(0)
 	return s.afterLogin(c)
 }
 
