@@ -375,6 +375,7 @@ func TestPasswords(t *testing.T) {
 	for in, want := range map[string]string{
 		"correct horse battery":           "correct horse battery",
 		"  Mu\u0308nchen im Winter \n":    "M\u00fcnchen im Winter",
+		"\ufeffcorrect horse battery\r\n": "correct horse battery", // a file of Notepad's; page.js leaves U+FEFF out too
 		"short":                           "",
 		"aaaaaaaaaaaaaaaaaaaa":            "",
 		"with a\ttab in its middle":       "",

@@ -69,7 +69,7 @@ const (
 // it doesn't count, and characters that look alike in Unicode are made alike
 // (NFC), as they come differently from different keyboards.
 func Agreed(s string) (Password, error) {
-	s = norm.NFC.String(strings.TrimSpace(s))
+	s = norm.NFC.String(strings.TrimFunc(s, aroundIt))
 	distinct := map[rune]bool{}
 	for _, r := range s {
 		if unicode.IsControl(r) || r == utf8.RuneError {
@@ -85,6 +85,10 @@ func Agreed(s string) (Password, error) {
 	}
 	return Password{text: s}, nil
 }
+
+// aroundIt is what page.js takes off what is typed, too: U+FEFF, with which some
+// editors begin a file, is white space to a browser.
+func aroundIt(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' }
 
 // IsZero tells whether there is no password.
 func (p Password) IsZero() bool { return p.text == "" }
