@@ -75,6 +75,11 @@ func (c *explainCmd) runState(ctx context.Context, e *env, s *state) error {
 	if err != nil {
 		return err
 	}
+	if _, err := s.find(from); err != nil && s.cfg.Load().Relay == nil {
+		if _, alias := s.aliasOf(from); !alias {
+			fmt.Fprintf(e.stderr, "letterlock: no account here has the address %s; this is what would happen if one had\n", from)
+		}
+	}
 	m, err := c.message(from)
 	if err != nil {
 		return err

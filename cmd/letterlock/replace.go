@@ -32,6 +32,9 @@ func (c *keyGenerate) replace(ctx context.Context, e *env, s *state, old *pgp.Ce
 	default:
 		e.printf("Our own directory has it from now on.\n")
 	}
+	if old.Revoked(e.now()) {
+		return nil
+	}
 	e.printf("When all devices have it: letterlock key revoke %s %s --reason superseded --yes\n", a, old.Fingerprint())
 	return nil
 }
