@@ -64,6 +64,18 @@ func TestStorage(t *testing.T) {
 		if err := s.Lock(short, "l"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a second lock: %v", err)
 		}
+		// Whoever had a clock that was a year ahead, and died, locks nobody out for a year.
+		if err := st.Update(ctx, func(tx store.Tx) error {
+			_, err := tx.Exec("UPDATE acme_lock SET ends = ?", time.Now().AddDate(1, 0, 0))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		soon, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if err := s.Lock(soon, "l"); err != nil {
+			t.Errorf("a lock from a wrong clock: %v", err)
+		}
 		if err := errors.Join(s.Unlock(ctx, "l"), s.Lock(ctx, "l")); err != nil {
 			t.Errorf("unlocked and locked: %v", err)
 		}
