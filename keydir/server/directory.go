@@ -71,6 +71,9 @@ var Schema = store.Schema{Name: "keydirserver", Steps: []string{
 	ALTER TABLE keydirserver_pending ADD COLUMN due INTEGER NOT NULL DEFAULT 0;
 	CREATE INDEX keydirserver_pending_client ON keydirserver_pending (client) WHERE client <> '';
 	CREATE INDEX keydirserver_pending_due ON keydirserver_pending (due) WHERE due > 0`,
+	// To count what waits without reading it.
+	`-- additive
+	CREATE INDEX keydirserver_pending_way ON keydirserver_pending (way, client)`,
 }}
 
 // These separate the MACs of our rows.

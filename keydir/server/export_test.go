@@ -77,3 +77,9 @@ func (d *Directory) Fill(ctx context.Context, n int, domain string, body func(i 
 func Letters(from, to address.Address, c *pgp.Certificate, link string, now time.Time) []Mail {
 	return []Mail{linkMail(from, to, c, link, now), removalMail(from, to, c, link, now)}
 }
+
+// BeginFrom is Begin for whoever is at a remote address.
+func (d *Directory) BeginFrom(ctx context.Context, way Way, a address.Address, c *pgp.Certificate, remote string) error {
+	_, err := d.beginFor(ctx, way, a, c, d.client(remote))
+	return err
+}

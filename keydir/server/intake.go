@@ -33,7 +33,8 @@ type IntakeConfig struct {
 	Logger *slog.Logger     // discards if nil
 	Now    func() time.Time // time.Now if nil
 	// Rate is how many submissions a second one client may make for long; 0 means
-	// one in five seconds. Ten at once are let through.
+	// one in five seconds. Ten at once are let through; and of all clients of an IPv6
+	// /48 ten times as many.
 	Rate float64
 }
 
@@ -45,9 +46,16 @@ type IntakeConfig struct {
 type Intake struct {
 	c       IntakeConfig
 	domains map[string]bool
-	clients *limiter
+	clients *clientsAndSites
 	now     func() time.Time
 	log     *slog.Logger
+}
+
+// clientsAndSites limits clients, and all of a site together.
+type clientsAndSites struct{ clients, sites limiter }
+
+func (l *clientsAndSites) allow(remote string) bool {
+	return l.clients.allow(remote) && l.sites.allow(remote)
 }
 
 // NewIntake makes an Intake.
@@ -63,7 +71,9 @@ func NewIntake(c IntakeConfig) *Intake {
 		c.Rate = 0.2
 	}
 	i.c.URL = strings.TrimSuffix(c.URL, "/")
-	i.clients = &limiter{rate: c.Rate, burst: max(10, 10*c.Rate), now: i.now}
+	burst := max(10, 10*c.Rate)
+	i.clients = &clientsAndSites{limiter{rate: c.Rate, burst: burst, now: i.now},
+		limiter{rate: perSite * c.Rate, burst: perSite * burst, now: i.now, of: sitePrefix}}
 	domains, _ := foldDomains(c.Domains) // New tells of those that are none
 	for _, d := range domains {
 		i.domains[d] = true

@@ -13,6 +13,8 @@ const maxClients = 10_000
 type limiter struct {
 	rate, burst float64
 	now         func() time.Time
+	// of is what counts as one; clientPrefix if nil.
+	of func(remote string) (netip.Prefix, bool)
 
 	mu      sync.Mutex // guards buckets
 	buckets map[netip.Prefix]bucket
@@ -26,7 +28,11 @@ type bucket struct {
 // allow takes a token of the client at remote, "ip:port". Who has no IP address
 // (a Unix socket) and who is on loopback is not limited.
 func (l *limiter) allow(remote string) bool {
-	client, ok := clientPrefix(remote)
+	of := l.of
+	if of == nil {
+		of = clientPrefix
+	}
+	client, ok := of(remote)
 	if !ok {
 		return true
 	}
@@ -55,15 +61,20 @@ func (l *limiter) allow(remote string) bool {
 
 // clientPrefix is what one client has of the address space: an IPv4 address, or a
 // /64 of IPv6. It is false of who has no IP address, and of loopback.
-func clientPrefix(remote string) (netip.Prefix, bool) {
+func clientPrefix(remote string) (netip.Prefix, bool) { return prefixOf(remote, 64) }
+
+// sitePrefix is what one site has: an IPv4 address, or a /48 of IPv6 (RFC 6177).
+func sitePrefix(remote string) (netip.Prefix, bool) { return prefixOf(remote, 48) }
+
+func prefixOf(remote string, bits int) (netip.Prefix, bool) {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil || ap.Addr().Unmap().IsLoopback() {
 		return netip.Prefix{}, false
 	}
-	bits := 32
-	if ap.Addr().Unmap().Is6() {
-		bits = 64
+	ip := ap.Addr().Unmap().WithZone("")
+	if ip.Is4() {
+		bits = 32
 	}
-	client, err := ap.Addr().Unmap().WithZone("").Prefix(bits)
+	client, err := ip.Prefix(bits)
 	return client, err == nil
 }

@@ -23,6 +23,7 @@ const (
 	perAddressOthers = 1   // by Web Key Service mails that come from another address
 	perClient        = 100 // mails that one client asks for in a day, to whatever addresses
 	perClientUploads = 50  // of one client that it asked nobody about yet
+	perSite          = 10  // times as many by all clients of a site: an IPv6 /48, which is given away free
 	maxUploads       = 5_000
 	maxPending       = 100_000
 )
@@ -35,13 +36,24 @@ type asker string
 // keyClient makes the hashes of those who ask.
 const keyClient = "keydirserver/client v1"
 
-// client is the asker at a remote "ip:port".
+// client is the asker at a remote "ip:port": half of it tells the site, by which
+// those of one are found.
 func (d *Directory) client(remote string) asker {
 	p, ok := clientPrefix(remote)
 	if !ok {
 		return ""
 	}
-	return d.asker("client", p.String())
+	site, _ := sitePrefix(remote)
+	return d.asker("site", site.String())[:siteDigits] + d.asker("client", p.String())[siteDigits:]
+}
+
+// siteDigits is how much of an asker is its site.
+const siteDigits = 16
+
+// site is from which to before which the askers of a's site are.
+func (a asker) site() (from, to string) {
+	from = string(a[:min(len(a), siteDigits)])
+	return from, from + "g" // behind every hex digit
 }
 
 func (d *Directory) asker(kind, who string) asker {
@@ -56,22 +68,50 @@ func (d *Directory) limit(tx store.Tx, p pending) error {
 	if way := Way(p.way); way == ByInvite || way == byNonce {
 		return nil // the operator's, and owners' who have proved it: nobody else's number stops them
 	}
-	var uploads, own, mails int
-	err := tx.Row(`SELECT COUNT(CASE WHEN way = ? THEN 1 END), COUNT(CASE WHEN way = ? AND client = ? THEN 1 END),
-		COUNT(CASE WHEN way NOT IN (?, ?) THEN 1 END) FROM keydirserver_pending`,
-		[]any{string(ByUpload), string(ByUpload), string(p.client), string(ByUpload), string(byNonce)}, &uploads, &own, &mails)
+	if p.way == string(ByUpload) { // anybody makes them, and they are gone soon
+		return limitUploads(tx, p)
+	}
+	var all, others int
+	err := errors.Join(tx.Row("SELECT COUNT(*) FROM keydirserver_pending", nil, &all),
+		tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE way IN (?, ?)", []any{string(ByUpload), string(byNonce)}, &others))
 	switch {
 	case err != nil:
 		return err
-	case p.way == string(ByUpload): // anybody makes them, and they are gone soon
-		if uploads >= maxUploads || p.client != "" && own >= perClientUploads {
-			return ErrLimited
-		}
-		return nil
-	case mails >= maxPending:
+	case all-others >= maxPending:
 		return ErrLimited
 	}
 	return d.limitMails(tx, p)
+}
+
+// limitUploads bounds what nobody was asked about yet. It is answered by an index:
+// each may be as long as a certificate, and all wait for each other.
+func limitUploads(tx store.Tx, p pending) error {
+	count := func(where string, args ...any) (n int, err error) {
+		err = tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE way = ?"+where, append([]any{string(ByUpload)}, args...), &n)
+		return n, err
+	}
+	n, err := count("")
+	if err != nil || n >= maxUploads {
+		return errors.Join(err, limited(n >= maxUploads))
+	}
+	if p.client == "" {
+		return nil
+	}
+	from, to := p.client.site()
+	n, err = count(" AND client = ?", string(p.client))
+	if err != nil || n >= perClientUploads {
+		return errors.Join(err, limited(n >= perClientUploads))
+	}
+	n, err = count(" AND client >= ? AND client < ?", from, to)
+	return errors.Join(err, limited(n >= perSite*perClientUploads))
+}
+
+// limited is ErrLimited if there is too much.
+func limited(much bool) error {
+	if much {
+		return ErrLimited
+	}
+	return nil
 }
 
 // limitMails bounds the mails that an address gets, and that a client causes.
@@ -98,12 +138,12 @@ func (d *Directory) limitMails(tx store.Tx, p pending) error {
 	if p.client == "" {
 		return nil
 	}
-	err = tx.Row("SELECT COUNT(*) FROM keydirserver_pending WHERE client = ? AND made > ? AND way <> ? AND (used = 0 OR refused = 1)",
-		[]any{string(p.client), since, string(ByUpload)}, &client)
-	if err == nil && client >= perClient {
-		return ErrLimited
-	}
-	return err
+	from, to := p.client.site()
+	var site int
+	err = tx.Row(`SELECT COUNT(CASE WHEN client = ? THEN 1 END), COUNT(*) FROM keydirserver_pending
+		WHERE client <> '' AND client >= ? AND client < ? AND made > ? AND way <> ? AND (used = 0 OR refused = 1)`,
+		[]any{string(p.client), from, to, since, string(ByUpload)}, &client, &site)
+	return errors.Join(err, limited(client >= perClient || site >= perSite*perClient))
 }
 
 // Refuse forgets a request, for the one who got its mail: it is good for nothing

@@ -81,7 +81,7 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Site) serve(w http.ResponseWriter, r *http.Request, clients *limiter, serve http.HandlerFunc) {
+func (s *Site) serve(w http.ResponseWriter, r *http.Request, clients interface{ allow(remote string) bool }, serve http.HandlerFunc) {
 	switch {
 	case !clients.allow(clientOf(r)):
 		w.Header().Set("Retry-After", "60")
