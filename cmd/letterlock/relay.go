@@ -51,14 +51,8 @@ func newRelay(ctx context.Context, g *gate, c *config.Relay) (*relay, error) {
 	if r.password, err = r.c.ReadSmarthostPassword(); err != nil {
 		return nil, fmt.Errorf("%w: relay: %w", errConfig, err)
 	}
-	if k := r.c.DKIM; k != nil {
-		text, err := os.ReadFile(k.Key)
-		if err == nil {
-			r.dkim, err = smtpd.NewDKIM(k.Domain, k.Selector, text)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: relay.dkim: %w", errConfig, err)
-		}
+	if r.dkim, err = dkimOf(r.c); err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
 	}
 	if r.tls, err = r.serverTLS(); err != nil {
 		return nil, err
@@ -85,6 +79,22 @@ func hostname(c *config.Relay) string {
 func installation(a *endpoint.Authority) string {
 	sum := sha256.Sum256(a.PEM())
 	return hex.EncodeToString(sum[:8])
+}
+
+// dkimOf is how mail that we changed is signed for its domain; nil for not at all.
+func dkimOf(c *config.Relay) (*smtpd.DKIM, error) {
+	if c.DKIM == nil {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.DKIM.Key)
+	if err != nil {
+		return nil, fmt.Errorf("relay.dkim: %w", err)
+	}
+	signer, err := smtpd.NewDKIM(c.DKIM.Domain, c.DKIM.Selector, text)
+	if err != nil {
+		return nil, fmt.Errorf("relay.dkim: %w", err)
+	}
+	return signer, nil
 }
 
 // relayLogin checks the passwords of [relay] users, which are of our own making.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -103,6 +104,9 @@ func openState(ctx context.Context, cfg *config.Config, again int, log *slog.Log
 	exists := err == nil
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("looking for the store: %w (run the command as the user that runs serve)", err)
+	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, fmt.Errorf("%w: state_dir: %s is no folder", errConfig, cfg.StateDir)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("looking for the store: %w", err)
@@ -199,7 +203,7 @@ func newState(ctx context.Context, cfg *config.Config, st store.Store, log *slog
 	s.cfg.Store(cfg)
 	discovery, err := discoveryOf(cfg)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
 	}
 	if s.resolver, err = keydir.New(keydir.Config{
 		Store: st, Discovery: discovery,

@@ -1,10 +1,10 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -173,10 +173,8 @@ func (d *decoder) roles(c *Config, owners map[string]string) {
 		if b.TLSCertificate == "" {
 			continue
 		}
-		for _, f := range []string{b.TLSCertificate, b.TLSKey} {
-			if _, err := os.Stat(f); f != "" && err != nil {
-				d.add(fmt.Sprintf("bridge[%d].tls_certificate", i), "%v", err)
-			}
+		if _, err := tls.LoadX509KeyPair(b.TLSCertificate, b.TLSKey); err != nil && b.TLSKey != "" {
+			d.add(fmt.Sprintf("bridge[%d].tls_certificate", i), "%v", err)
 		}
 	}
 }

@@ -70,10 +70,13 @@ func (d *decoder) keydir(k *Keydir) {
 	for _, l := range k.Listen {
 		k.Addresses = append(k.Addresses, d.webAddress(l, k))
 	}
-	for _, name := range k.Domains {
-		if _, err := address.Parse("x@" + name); err != nil {
+	for i, name := range k.Domains {
+		domain, err := address.Domain(name)
+		if err != nil {
 			d.add("keydir.domains", `%q is no domain; write for example "example.org"`, name)
+			continue
 		}
+		k.Domains[i] = domain
 	}
 	if len(k.Domains) == 0 {
 		d.add("keydir.domains", `is missing; write domains = ["example.org"]`)

@@ -30,3 +30,17 @@ func TestKeydirSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestKeydirDomains: a domain is that of the addresses, however it is written.
+func TestKeydirDomains(t *testing.T) {
+	c, err := config.Parse("x.toml", "[keydir]\nlisten = \"https://127.0.0.1:8080\"\ndomains = [\"Example.ORG\", \"b\u00fccher.example\"]\nacme = {}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(c.Keydir.Domains, " "); got != "example.org xn--bcher-kva.example" {
+		t.Errorf("got %s", got)
+	}
+	if got := strings.Join(c.Keydir.ACME.Names, " "); got != "openpgpkey.example.org openpgpkey.xn--bcher-kva.example" {
+		t.Errorf("certificates are asked for %s", got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"os"
@@ -265,8 +266,11 @@ func (r *Relay) ReadSmarthostPassword() (string, error) {
 	if r.SmarthostPassword == "" {
 		return "", nil
 	}
-	p, _, err := (&Bridge{Address: "the smarthost", UpstreamPassword: r.SmarthostPassword}).ReadUpstreamPassword()
-	return p, err
+	p, _, err := (&Bridge{UpstreamPassword: r.SmarthostPassword}).ReadUpstreamPassword()
+	if err != nil {
+		return "", fmt.Errorf("smarthost_password: %w", errors.Unwrap(err))
+	}
+	return p, nil
 }
 
 func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
