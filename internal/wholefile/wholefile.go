@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Create makes a file that must not exist; if it does, the error is fs.ErrExist.
@@ -63,9 +64,7 @@ func Swap(file string, old, b []byte, mode fs.FileMode) error {
 		return err
 	}
 	defer dir.Close() // which ends the lock
-	// Some network file systems lock no folders. There the comparison alone is left.
-	for syscall.Flock(int(dir.Fd()), syscall.LOCK_EX) == syscall.EINTR {
-	}
+	lockSoon(dir)
 	now, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		now, err = nil, nil
@@ -77,6 +76,21 @@ func Swap(file string, old, b []byte, mode fs.FileMode) error {
 		return fmt.Errorf("%w: %s", ErrChanged, file)
 	}
 	return Replace(file, b, mode)
+}
+
+// patience is how long a folder's lock is waited for.
+var patience = 30 * time.Second
+
+// lockSoon locks a folder, which takes a moment at most where nobody means harm: who
+// may look into it can keep it locked. Then, and on network file systems that lock no
+// folders, what Swap compares is all that is left.
+func lockSoon(dir *os.File) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {
+			return
+		}
+	}
 }
 
 // write writes to a temporary file beside file, and has place give it its name.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"letterlock.org/letterlock/internal/wholefile"
 )
@@ -114,6 +115,24 @@ func TestSwapReplacesOnlyWhatWasRead(t *testing.T) {
 	swap("", "three", nil)
 	swap("", "four", wholefile.ErrChanged)
 	holds(t, file, "three", 0o600)
+}
+
+// Who keeps the folder locked, as everybody may who can look into it, stops nobody.
+func TestSwapInALockedFolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	defer wholefile.Patience(50 * time.Millisecond)()
+	if err := wholefile.Swap(file, nil, []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, file, "new", 0o600)
 }
 
 func TestSwapsAtOnceLoseNothing(t *testing.T) {
