@@ -118,7 +118,7 @@ func (r *run) next() time.Duration {
 	select {
 	case d := <-r.waiting:
 		return d
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		r.t.Fatal("the indexer does not come to an end")
 		return 0
 	}

@@ -57,7 +57,7 @@ func TestAPanicOverOneMessage(t *testing.T) {
 	f := newFixture(t)
 	poisoned(f)
 	m := f.mailbox("INBOX", 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for range 2 {
 		_, err := m.Open(ctx, 1, message.Bytes(letter("<1@x>", "POISON")))

@@ -27,7 +27,7 @@ type Login struct {
 
 // connect opens the connection; starttls tells whether it is yet to be upgraded.
 func (l Login) connect() (c net.Conn, starttls bool, err error) {
-	d := &net.Dialer{Timeout: 10 * time.Second}
+	d := &net.Dialer{Timeout: time.Minute}
 	if l.Implicit {
 		c, err = tls.DialWithDialer(d, "tcp", l.Addr, l.TLS)
 	} else {
@@ -40,7 +40,7 @@ func (l Login) connect() (c net.Conn, starttls bool, err error) {
 }
 
 // patience is how long a conversation may take in all.
-const patience = 2 * time.Minute
+const patience = 10 * time.Minute
 
 // Submit sends a message as a mail program does.
 func Submit(l Login, from string, to []string, raw []byte) error {

@@ -113,7 +113,7 @@ func (w *Wicked) serve(c net.Conn) {
 		delete(w.conns, c)
 		w.mu.Unlock()
 	}()
-	c.SetDeadline(time.Now().Add(5 * time.Minute))
+	c.SetDeadline(time.Now().Add(20 * time.Minute))
 	x := &wicked{w: w, c: c, r: bufio.NewReaderSize(io.TeeReader(c, w), 64<<10)}
 	for ok := x.answer("connect", "220 wicked.example ESMTP\r\n"); ok; {
 		line, err := x.r.ReadString('\n')

@@ -43,11 +43,11 @@ func StartCyrus(t testing.TB, users map[string]string) *CyrusServer {
 	run(t, dir+"/out", "/usr/sbin/cyrmaster", "-C", dir+"/imapd.conf", "-M", dir+"/cyrus.conf", "-p", dir+"/conf/pid", "-D")
 	await(t, "Cyrus", []string{dir + "/out"}, func() error {
 		for u, p := range users {
-			conn, err := net.DialTimeout("tcp", c.Addr, time.Second)
+			conn, err := net.DialTimeout("tcp", c.Addr, 10*time.Second)
 			if err != nil {
 				return err
 			}
-			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			conn.SetDeadline(time.Now().Add(time.Minute))
 			ic := imapclient.New(conn, nil)
 			err = ic.Login(u, p).Wait()
 			ic.Close()

@@ -87,11 +87,11 @@ func StartDovecot(t testing.TB, o DovecotOptions) *DovecotServer {
 // ready logs every user in once.
 func (d *DovecotServer) ready() error {
 	for u, p := range d.Users {
-		c, err := net.DialTimeout("tcp", d.Addr, time.Second)
+		c, err := net.DialTimeout("tcp", d.Addr, 10*time.Second)
 		if err != nil {
 			return err
 		}
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		ic := imapclient.New(c, nil)
 		err = ic.Login(u, p).Wait()
 		ic.Close()

@@ -182,7 +182,7 @@ func run(t testing.TB, log string, name string, args ...string) *exec.Cmd {
 func await(t testing.TB, what string, logs []string, f func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}

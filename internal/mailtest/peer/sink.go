@@ -63,7 +63,7 @@ func (s *Sink) Received() []mailtest.Delivery {
 // Await waits until n messages have come, and returns them.
 func (s *Sink) Await(t testing.TB, n int) []mailtest.Delivery {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if all := s.Received(); len(all) >= n {
 			return all
 		}
