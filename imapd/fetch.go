@@ -277,6 +277,7 @@ func (j *fetchJob) encryptedOnly() []string {
 func (s *session) finish(tag string, quiet bool, line []byte) {
 	s.out.Lock()
 	defer s.out.Unlock()
+	s.relay.answered(s.relay.begun.Load())
 	if !quiet {
 		s.announceGone(s.out)
 	}

@@ -58,6 +58,7 @@ type pending struct {
 	// responder.
 	tagged func(line []byte) []byte
 
+	begun    int64         // relay.begun when it was sent, or its answer made
 	cont     chan struct{} // a continuation request came
 	finished chan struct{} // closed when its tagged response came
 	answer   []byte        // of a local answer, or a tagged response held back
@@ -219,6 +220,7 @@ func (r *relay) enqueue(p *pending) error {
 	p.upTag = "L" + strconv.Itoa(r.tags)
 	p.finished = make(chan struct{})
 	p.cont = make(chan struct{}, 1)
+	p.begun = r.begun.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.room(); err != nil {
@@ -262,14 +264,23 @@ func (r *relay) local(answer string) {
 		return // what it would come behind is not answered either
 	}
 	if len(r.queue) > 0 {
-		r.queue = append(r.queue, &pending{complete: true, answer: []byte(answer)})
+		r.queue = append(r.queue, &pending{complete: true, answer: []byte(answer), begun: r.begun.Load()})
 		r.mu.Unlock()
 		return
 	}
 	r.mu.Unlock()
 	r.s.out.Lock()
 	defer r.s.out.Unlock()
+	r.answered(r.begun.Load())
 	_, _ = r.s.out.w.WriteString(answer)
+}
+
+// answered notes that a command of the client's has its answer, which nothing is to
+// follow that is for somebody who waits. The caller holds the output.
+func (r *relay) answered(begun int64) {
+	if begun != 0 {
+		r.begun.CompareAndSwap(begun, 0)
+	}
 }
 
 // barrier waits until nothing is under way.

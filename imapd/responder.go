@@ -177,6 +177,7 @@ func (r *relay) advance(p *pending) error {
 		if len(q.answer) == 0 {
 			continue
 		}
+		r.answered(q.begun)
 		if q.tag != "" && !q.quiet {
 			r.s.announceGone(o)
 		}
