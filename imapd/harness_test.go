@@ -153,6 +153,9 @@ type client struct {
 	// rest is of a command that the server asks for, where it has no LITERAL+.
 	rest  string
 	asked bool // literals wait for the server
+	// waits tells that it passes over what is said to somebody who waits, which may come
+	// before any answer.
+	waits bool
 }
 
 func dial(t testing.TB, addr string) *client {
@@ -196,6 +199,10 @@ func (c *client) tryResponse() (string, error) {
 			return b.String(), err
 		}
 		line = strings.TrimSuffix(line, "\r\n")
+		if c.waits && line == "* OK still working" {
+			b.Reset()
+			continue
+		}
 		if c.rest != "" && strings.HasPrefix(line, "+") {
 			c.send(c.rest)
 			b.Reset()

@@ -71,6 +71,7 @@ func TestIdleThatTheUpstreamEnds(t *testing.T) {
 			}}).start(t)
 			b := startBridge(t, d.addr, "up", "pw", func(c *imapd.Config, _ *imapd.Account) { c.KeepAlive = tt.keep })
 			c := login(t, b.addr, user, password)
+			c.waits = true
 			c.ok("SELECT INBOX")
 			talk(t, c, tt.want)
 		})
