@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"letterlock.org/letterlock/internal/message"
 	"letterlock.org/letterlock/policy"
 	"letterlock.org/letterlock/smtpd/queue"
 )
@@ -199,23 +200,24 @@ func (d *delivery) done(ctx context.Context) error {
 	return answer(250, "2.0.0", "sent")
 }
 
-// toldClear notes the Message-ID of what was sent readable by anyone. Without
-// the note answers are refused that might go: no reason to fail now. What is
-// forwarded as it came (RFC 5322, Section 3.6.6) has the ID that somebody else gave
-// it, who may have taken one of our letters'.
+// toldClear notes what of this was sent readable by anyone.
 func (d *delivery) toldClear(ctx context.Context) {
-	rec, ok := d.s.account.Opened.(ClearRecord)
-	if !ok || resent(d.sub.root.Header) {
+	if slices.ContainsFunc(d.open, func(f *flight) bool { return f.entry.Clear && f.out() }) {
+		d.s.account.toldClear(ctx, d.sub.root.Header, d.s.log)
+	}
+}
+
+// toldClear notes the Message-ID of what was sent readable by anyone: not of what only
+// waits to be, since that may be sealed yet. Without the note answers are refused that
+// might go: no reason to fail now. What is forwarded as it came (RFC 5322, Section
+// 3.6.6) has the ID that somebody else gave it, who may have taken one of our letters'.
+func (a *Account) toldClear(ctx context.Context, h message.Header, log *slog.Logger) {
+	rec, ok := a.Opened.(ClearRecord)
+	if !ok || resent(h) {
 		return
 	}
-	for _, f := range append(d.open[:len(d.open):len(d.open)], d.later...) {
-		clear := f.g.action == policy.SendClear || f.g.action == policy.SignOnly
-		if clear && f.entry.State != queue.Failed {
-			if err := rec.SentClear(ctx, ownIDs(d.sub.root.Header)...); err != nil {
-				d.s.log.Warn("not noted what was sent in clear", "err", err)
-			}
-			return
-		}
+	if err := rec.SentClear(ctx, ownIDs(h)...); err != nil {
+		log.Warn("not noted what was sent in clear", "err", err)
 	}
 }
 

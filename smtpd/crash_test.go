@@ -255,6 +255,13 @@ func TestCrashChild(t *testing.T) {
 	defer st.Close()
 	b := newBridgeOn(t, &upstream{ln: fixed{addr: os.Getenv("LETTERLOCK_CRASH_UPSTREAM")}}, st, func(c *smtpd.Config, a *smtpd.Account, q *queue.Config) {
 		q.Lease = time.Second
+		if ahead, err := time.ParseDuration(os.Getenv("LETTERLOCK_CRASH_AHEAD")); err == nil {
+			q.Now = func() time.Time { return time.Now().Add(ahead) }
+		}
+		if who := os.Getenv("LETTERLOCK_CRASH_KNOWS"); who != "" {
+			a.Find = directory{t: t, has: strings.Split(who, " ")}
+			a.Rules = func() *policy.Rules { return rules(t, splitting) }
+		}
 		if os.Getenv("LETTERLOCK_CRASH_HOLD") != "" {
 			a.Rules = func() *policy.Rules { return rules(t, holdAll) }
 		}

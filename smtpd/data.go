@@ -24,6 +24,12 @@ type submission struct {
 	// others have the same message, by another transaction, or by this one before
 	// some of it was held.
 	others []heldOther
+	// waited: src is of a copy that the rules had let go in clear and that has waited
+	// since, see Review; then word is what was taken off its subject, "" for nothing,
+	// and size that of what the client gave, 0 if unknown.
+	waited bool
+	word   string
+	size   int64
 }
 
 // data is DATA: it reads the message and sends it.

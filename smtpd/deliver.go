@@ -171,6 +171,7 @@ func (d *delivery) relate() {
 // will need them.
 func (d *delivery) changes() (cs []queue.Change) {
 	for _, f := range d.open {
+		d.s.keepFacts(&f.entry, d.sub, f.g)
 		c := queue.Change{Entry: f.entry, Bare: true, Known: true}
 		if f.entry.State == queue.Waiting {
 			c.Body = f.g.body
@@ -178,6 +179,7 @@ func (d *delivery) changes() (cs []queue.Change) {
 		cs = append(cs, c)
 	}
 	for _, f := range d.later {
+		d.s.keepFacts(&f.entry, d.sub, f.g)
 		c := queue.Change{Entry: f.entry, Body: f.body, Known: true}
 		if f.entry.State == queue.Held {
 			c.Notice = queue.NoticeHeld

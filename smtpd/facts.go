@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"cmp"
 	"strings"
 
 	"letterlock.org/letterlock/internal/message"
@@ -9,11 +10,14 @@ import (
 
 // facts are what rules may look for in a message.
 func (sub submission) facts(rules *policy.Rules) policy.Message {
-	m := policy.Message{From: sub.from, Size: sub.src.Size(), Attachment: hasAttachment(sub.root), Headers: map[string][]string{}}
+	m := policy.Message{From: sub.from, Size: cmp.Or(sub.size, sub.src.Size()), Attachment: hasAttachment(sub.root), Headers: map[string][]string{}}
 	for _, name := range rules.Headers() {
 		for _, f := range sub.root.Header.All(name) {
 			m.Headers[name] = append(m.Headers[name], f.Text())
 		}
+	}
+	if sub.word != "" {
+		m.Headers["subject"] = append(m.Headers["subject"], sub.word)
 	}
 	return m
 }

@@ -22,6 +22,9 @@ type heldFacts struct {
 	Others []heldOther `json:"others,omitempty"`
 	// Proven is who the client of a relay had proved to be; "" for nobody.
 	Proven string `json:"proven,omitempty"`
+	// Open: it was to go in clear, and did to some, before the rules were asked again.
+	// What they got holds nobody back from a sealed copy.
+	Open bool `json:"open,omitempty"`
 }
 
 type heldOther struct {
@@ -44,6 +47,9 @@ func others(earlier []queue.Entry) (out []heldOther) {
 
 func isHeld(o heldOther) bool { return o.held }
 
+// wentClear: anybody can read the copy.
+func wentClear(o heldOther) bool { return !o.Sealed && !o.held }
+
 // sealedCopy tells whether only its reader can read what an action sends.
 func sealedCopy(a policy.Action) bool {
 	return a == policy.Encrypt || a == policy.PassSealed || a == policy.Password
@@ -56,14 +62,23 @@ func (s *session) heldEntry(sub submission, g *group) queue.Entry {
 	e.State = queue.Prepared
 	e.Expires = e.Created.Add(s.holdFor(g))
 	e.Next = e.Created.Add(time.Minute) // a certificate may come while we write this
-	facts := heldFacts{Others: slices.DeleteFunc(slices.Clone(sub.others), isHeld)}
-	held := map[string]bool{}
 	for i, r := range g.rcpts {
-		held[r.address.Key()] = true
 		e.Recipients[i].Text = s.env.named[r.named].Reason
 	}
+	e.Hold, _ = json.Marshal(s.heldFacts(sub, g))
+	e.LastError = e.Recipients[0].Text
+	return e
+}
+
+// heldFacts are the facts of a message for the recipients of a group.
+func (s *session) heldFacts(sub submission, g *group) heldFacts {
+	facts := heldFacts{Others: slices.DeleteFunc(slices.Clone(sub.others), isHeld), Open: sub.waited}
+	in := map[string]bool{}
+	for _, r := range g.rcpts {
+		in[r.address.Key()] = true
+	}
 	for _, r := range s.env.rcpts {
-		if !held[r.address.Key()] && !s.env.named[r.named].Served {
+		if !in[r.address.Key()] && !s.env.named[r.named].Served {
 			facts.Others = append(facts.Others, heldOther{Address: r.address.String(), Sealed: sealedCopy(s.env.named[r.named].Action)})
 		}
 	}
@@ -72,9 +87,7 @@ func (s *session) heldEntry(sub submission, g *group) queue.Entry {
 			facts.Proven = p.String()
 		}
 	}
-	e.Hold, _ = json.Marshal(facts)
-	e.LastError = e.Recipients[0].Text
-	return e
+	return facts
 }
 
 // holdFor is how long a copy is held: the shortest of what the rules say, else
@@ -160,6 +173,7 @@ func (s *Server) Decide(ctx context.Context, e queue.Entry, body message.Source,
 	for _, g := range groups {
 		next := again.entry(sub, g, queue.Waiting)
 		next.Queued, next.Created = true, e.Created
+		again.keepFacts(&next, sub, g)
 		v.Go = append(v.Go, queue.Change{Entry: next, Body: g.body})
 		if g.notice != nil {
 			told := again.noticeEntry(g)
@@ -229,7 +243,11 @@ func (s *Server) resume(ctx context.Context, e queue.Entry, body message.Source)
 	if err != nil {
 		return nil, sub, err
 	}
-	if err := again.served(append(facts.Others, slices.DeleteFunc(others(earlier), isHeld)...)); err != nil {
+	have := append(facts.Others, slices.DeleteFunc(others(earlier), isHeld)...)
+	if facts.Open {
+		have = slices.DeleteFunc(have, wentClear)
+	}
+	if err := again.served(have); err != nil {
 		return nil, sub, err
 	}
 	return again, sub, nil

@@ -173,7 +173,10 @@ func (s *session) judge(ctx context.Context, sub submission) ([]policy.Decision,
 	rules := s.account.Rules()
 	m := sub.facts(rules)
 	var err error
-	if m.AnswersDecrypted, err = answersDecrypted(ctx, s.account.Opened, sub.src, sub.root, s.account.Relay != nil); err != nil {
+	if !sub.waited { // of what has, it was known when it came
+		m.AnswersDecrypted, err = answersDecrypted(ctx, s.account.Opened, sub.src, sub.root, s.account.Relay != nil)
+	}
+	if err != nil {
 		return nil, s.fault("looking whether this answers an encrypted message", err)
 	}
 	sealed, err := pgp.IsSealedSubmission(sub.root, sub.src)

@@ -48,7 +48,27 @@ func (s *Server) sendOver(ctx context.Context, a *Account, e queue.Entry, body m
 	}
 	whole = true
 	s.pool.put(a.Upstream, c)
+	if e.Clear {
+		s.sentClear(ctx, a, e, rs, body)
+	}
 	return rs, nil
+}
+
+// sentClear notes that a copy went in clear which had waited.
+func (s *Server) sentClear(ctx context.Context, a *Account, e queue.Entry, rs []queue.Recipient, body message.Source) {
+	was := map[string]queue.State{}
+	for _, r := range e.Recipients {
+		was[r.Key] = r.State
+	}
+	gone := func(r queue.Recipient) bool {
+		return was[r.Key] == queue.Waiting && (r.State == queue.Sent || r.State == queue.Unknown)
+	}
+	if _, ok := a.Opened.(ClearRecord); !ok || !slices.ContainsFunc(rs, gone) {
+		return
+	}
+	if root, err := message.Parse(body, message.Limits{}); err == nil {
+		a.toldClear(ctx, root.Header, s.c.Logger)
+	}
 }
 
 // fresh is a connection that is known to be alive.

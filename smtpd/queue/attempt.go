@@ -27,9 +27,15 @@ func (q *Queue) attempt(ctx context.Context, s Sender, id string) (settled bool,
 	if ending && !errors.Is(err, errBegun) {
 		return false, err // it is as it was
 	}
+	if errors.Is(err, errReviewed) {
+		return e.State != Waiting, nil
+	}
 	if errors.Is(err, ErrLost) {
 		q.c.Logger.Warn("queue attempt given up", "entry", e.ID, "err", err)
 		return true, nil
+	}
+	if errors.Is(err, errUnwritten) {
+		return false, fmt.Errorf("%w: %w", ErrUpstream, err)
 	}
 	e.Attempts++
 	if e.Last || !start.Before(e.Expires) {
@@ -95,7 +101,14 @@ func (q *Queue) send(ctx context.Context, s Sender, r row) (Entry, error) {
 		e.Recipients = unasked(e.Recipients, err)
 		return e, nil
 	}
-	rs, err := q.give(ctx, s, e, body)
+	e, later, err := q.review(ctx, s, e, body)
+	if later || errors.Is(err, errReviewed) || errors.Is(err, errUnwritten) {
+		return e, err
+	}
+	var rs []Recipient
+	if err == nil {
+		rs, err = q.give(ctx, s, e, body)
+	}
 	if err != nil {
 		e.LastError = err.Error()
 		e.Recipients = unasked(e.Recipients, err)

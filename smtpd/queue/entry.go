@@ -76,7 +76,7 @@ type Entry struct {
 	// About is the entry whose password this one tells, "" for none. Only prepared
 	// when its node dies, it goes on its way if that entry may have.
 	About string `json:",omitempty"`
-	// Hold is for whoever decides again about a Held entry; the queue keeps it.
+	// Hold is for whoever decides again about an entry, Held or Clear; the queue keeps it.
 	Hold []byte `json:",omitempty"`
 }
 

@@ -37,7 +37,8 @@ type finished struct {
 }
 
 // Run sends what waits until ctx ends, and then waits for attempts under way.
-// A Sender that is a [Decider] as well decides about what is held.
+// A Sender that is a [Decider] as well decides about what is held, one that is a
+// [Reviewer] about what waits to go in clear.
 func (q *Queue) Run(ctx context.Context, s Sender) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
