@@ -95,6 +95,9 @@ type Account struct {
 	// their next command, and those that wait once Server.Recheck is called. nil means
 	// never. It is called concurrently, and does no I/O.
 	Gone func() bool
+	// Changed tells that the account is another now, such as at another upstream: its
+	// sessions end in the same way, and their clients are told to come again.
+	Changed func() bool
 }
 
 func (c Config) withDefaults() Config {

@@ -127,3 +127,57 @@ func TestAnAccountThatIsGoneFromSomebodyWhoWaits(t *testing.T) {
 	fresh.response()
 	fresh.ok("NOOP")
 }
+
+// TestAnAccountThatIsAnotherNow: who is told to come again finds what it is now; what
+// was begun has its answer, and sessions of other accounts stay.
+func TestAnAccountThatIsAnotherNow(t *testing.T) {
+	up, err := mailtest.Start(mailtest.Options{Users: map[string]string{user: "pw"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	var changed, gone atomic.Bool
+	b := startBridge(t, up.IMAPAddr, user, "pw", func(_ *imapd.Config, a *imapd.Account) { a.Changed, a.Gone = changed.Load, gone.Load })
+	idle, waiting, appending, last := login(t, b.addr, user, password), login(t, b.addr, user, password), login(t, b.addr, user, password), login(t, b.addr, user, password)
+	for _, c := range []*client{idle, waiting, appending, last} {
+		c.ok("SELECT INBOX")
+	}
+	idle.send("i IDLE\r\n")
+	idle.response()
+	appending.send("x APPEND INBOX {8}\r\n")
+	appending.response()
+	last.send("x APPEND INBOX {8}\r\n")
+	last.response()
+	b.server.Recheck()
+	waiting.ok("NOOP")
+	changed.Store(true)
+	b.server.Recheck()
+	appending.send("a: b\r\n\r\n\r\n")
+	if got := appending.until("x"); !strings.HasPrefix(got[len(got)-1], "x OK") {
+		t.Errorf("APPEND that was under way: %q", got)
+	}
+	appending.send("y NOOP\r\n")
+	ends := func(name string, c *client, bye string) {
+		t.Helper()
+		got, err := c.tryResponse()
+		for ; err == nil && !strings.HasPrefix(got, "* BYE "); got, err = c.tryResponse() {
+			if !strings.HasPrefix(got, "* ") {
+				t.Fatalf("%s: %q before BYE", name, got)
+			}
+		}
+		if err != nil || !strings.HasPrefix(got, "* BYE ["+bye+"]") {
+			t.Errorf("%s: %q, %v, want BYE [%s]", name, got, err, bye)
+		}
+		if got, err := c.tryResponse(); err == nil {
+			t.Errorf("%s: %q after BYE", name, got)
+		}
+	}
+	ends("in IDLE", idle, "UNAVAILABLE")
+	ends("between commands", waiting, "UNAVAILABLE")
+	ends("behind an APPEND", appending, "UNAVAILABLE")
+	gone.Store(true) // both: there is nothing to come again for
+	last.send("a: b\r\n\r\n\r\n")
+	last.until("x")
+	last.send("y NOOP\r\n")
+	ends("of an account that is gone", last, "CONTACTADMIN")
+}

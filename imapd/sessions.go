@@ -13,7 +13,7 @@ func (s *Server) Sessions() int {
 }
 
 // Recheck has sessions that wait, in IDLE or between commands, ask whether their
-// account is gone; others ask before their next command. It doesn't wait for them.
+// account is gone or has changed; others ask before their next command. It doesn't wait for them.
 func (s *Server) Recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,12 +37,17 @@ func (s *session) woken() error {
 	return nil
 }
 
-var errGone = errors.New("account is not served any more")
+// Why sessions end that did nothing wrong.
+var (
+	errGone    = errors.New("account is not served any more")
+	errChanged = errors.New("the settings of the account have changed")
+)
 
-// gone tells whether the session's account is not served any more. Only run by the
-// command goroutine.
+// gone tells whether the session's account is not served any more, or not as it was
+// when the client logged in. Only run by the command goroutine.
 func (s *session) gone() bool {
-	return s.account != nil && s.account.Gone != nil && s.account.Gone()
+	a := s.account
+	return a != nil && (a.Gone != nil && a.Gone() || a.Changed != nil && a.Changed())
 }
 
 // byeTime is how long BYE waits for a response that is under way.
@@ -54,10 +59,15 @@ func (s *session) dismiss() error {
 	return s.expel()
 }
 
-// expel tells the client that its account is gone, and ends the session.
+// expel tells the client that its account is gone, or another now, and ends the
+// session.
 func (s *session) expel() error {
-	s.byeBehind("CONTACTADMIN", "this account is not served here any more")
-	return errGone
+	if a := s.account; a.Gone != nil && a.Gone() {
+		s.byeBehind("CONTACTADMIN", "this account is not served here any more")
+		return errGone
+	}
+	s.byeBehind("UNAVAILABLE", "the settings of this account have changed, come again")
+	return errChanged
 }
 
 // byeBehind is bye behind whatever is being written to the client, which it waits

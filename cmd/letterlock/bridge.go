@@ -190,28 +190,12 @@ func (b *bridges) imap(account address.Address) (*imapd.Account, error) {
 		Name: br.Account.Key(), User: br.UpstreamUser, Dial: br.IMAP.Server.Dial,
 		Library: library, Append: imapd.AppendMode(br.Append), SearchUpstream: br.SearchUpstream, Spool: b.spool(),
 		Seal: func(ctx context.Context, w io.Writer, src message.Source) error { return b.seal(ctx, br, w, src) },
-		Gone: b.gone(account),
+		Gone: b.gone(account), Changed: b.changed(br),
 	}
 	if br.IMAP.Server.Security == endpoint.STARTTLS {
 		a.StartTLS = br.IMAP.Server.TLSConfig()
 	}
 	return a, nil
-}
-
-// gone is imapd.Account.Gone: it looks once after each reload.
-func (b *bridges) gone(account address.Address) func() bool {
-	var seen atomic.Pointer[config.Config]
-	return func() bool {
-		now := b.s.cfg.Load()
-		if now == seen.Load() {
-			return false
-		}
-		if !b.servesIMAP(account) {
-			return true
-		}
-		seen.Store(now)
-		return false
-	}
 }
 
 // servesIMAP tells whether the configuration that holds now has an account's mail
@@ -360,9 +344,13 @@ func (b *bridges) smtpLogin(at endpoint.Address) func(context.Context, net.Addr,
 			b.s.log.Warn("smtp login not possible", "error", err)
 			return nil, err
 		}
+		was, err := b.s.find(account)
+		if err != nil {
+			return nil, err
+		}
 		a, err := b.smtp(ctx, account, upstream)
 		if err == nil {
-			a.Now = b.standing(a, account)
+			a.Now = b.standing(a, was)
 		}
 		return a, err
 	}
@@ -420,19 +408,4 @@ func (b *bridges) certificates(cfg *config.Config) (map[int]*tls.Config, error) 
 		}
 	}
 	return byPort, nil
-}
-
-// standing tells what has become of an account: nothing where the configuration
-// doesn't have it any more.
-func (b *bridges) standing(a *smtpd.Account, account address.Address) func() *smtpd.Account {
-	seen := b.s.cfg.Load()
-	return func() *smtpd.Account { // of one session
-		if now := b.s.cfg.Load(); now != seen {
-			if br, err := b.s.find(account); err != nil || br.SMTP == nil {
-				return nil
-			}
-			seen = now
-		}
-		return a
-	}
 }

@@ -42,7 +42,7 @@ func newReviewing(t *testing.T, st func(store.Store) store.Store, review func(e 
 	}
 	w.run(r)
 	e := queue.Entry{ID: queue.NewID(), Account: "alice@example.org", From: "alice@example.org", MessageID: "<1@x>", State: queue.Waiting, Clear: true,
-		Created: w.time(), Next: w.time(), Expires: w.time().Add(48 * time.Hour), Size: 4,
+		Created: w.time(), Next: w.time(), Expires: w.time().Add(1_000_000 * time.Hour), Size: 4,
 		Recipients: []queue.Recipient{{Address: "bob@x", Key: "bob@x", State: queue.Waiting}, {Address: "carol@x", Key: "carol@x", State: queue.Waiting}}}
 	sealed := e
 	sealed.ID, sealed.Clear = queue.NewID(), false
