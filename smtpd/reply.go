@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"letterlock.org/letterlock/internal/message"
+	"letterlock.org/letterlock/internal/store"
 	"letterlock.org/letterlock/pgp"
 	"letterlock.org/letterlock/smtpd/queue"
 )
@@ -85,8 +87,15 @@ func (s *session) fault(doing string, err error) error {
 		return temporary("4.4.5", "the same message is being sent right now; try again in a minute")
 	case errors.Is(err, queue.ErrFull):
 		return answer(452, "4.3.1", "the queue has no room left; `letterlock queue list` shows what waits")
+	case diskFull(err): // RFC 5321, Section 4.2.3; RFC 3463, Section 3.4
+		return answer(452, "4.3.1", "the disk of this machine is full, so nothing was sent; try again when there is space")
 	}
 	return temporary("4.3.0", "internal error while "+doing+"; `letterlock status` tells more")
+}
+
+// diskFull tells of an error that passes when somebody makes room.
+func diskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, store.ErrNoSpace)
 }
 
 // rebuffed is the reply where the upstream lets us do nothing.

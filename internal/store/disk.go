@@ -12,6 +12,9 @@ import (
 // ErrDamaged means that the file is a store of ours, and not whole.
 var ErrDamaged = errors.New("the store is damaged")
 
+// ErrNoSpace means that the disk that the store is on is full.
+var ErrNoSpace = errors.New("the disk is full")
+
 // fullBelow is the free bytes at which a disk counts as full: a write of SQLite's
 // log may need that much.
 const fullBelow = 1 << 20
@@ -28,7 +31,7 @@ func ofDisk(path string, err error) error {
 	}
 	var st unix.Statfs_t
 	if unix.Statfs(filepath.Dir(path), &st) == nil && int64(st.Bavail)*int64(st.Bsize) < fullBelow {
-		return fmt.Errorf("the disk is full: %w", err)
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
 }
