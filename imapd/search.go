@@ -246,11 +246,17 @@ func (j *fetchJob) classResponse(seq uint32) error {
 
 // openResponse takes a message to be opened for the index.
 func (j *fetchJob) openResponse(seq uint32) error {
-	return j.each(seq, j.keepRaw, func(g *gathering) error {
-		if g.raw == nil || g.uid == 0 {
+	tooLarge := false
+	return j.each(seq, j.keepWhole(&tooLarge), func(g *gathering) error {
+		if g.raw == nil && !tooLarge || g.uid == 0 {
 			return nil
 		}
-		r, err := j.lib.Open(j.s.ctx, g.uid, g.raw)
+		r, err := j.lib.Rendering(j.s.ctx, g.uid, func(context.Context) (message.Source, error) {
+			if g.raw == nil {
+				return nil, message.ErrTooLarge // that is noted, and it isn't fetched again
+			}
+			return struct{ message.Source }{g.raw}, nil // g closes it
+		})
 		if err != nil {
 			j.failed(&g.kept, err)
 			return j.s.ctx.Err()
@@ -258,6 +264,15 @@ func (j *fetchJob) openResponse(seq uint32) error {
 		r.Close()
 		return nil
 	})
+}
+
+// keepWhole is keepRaw that tells of a message which no spool takes.
+func (j *fetchJob) keepWhole(tooLarge *bool) func(*wire.FetchReader, *gathering, wire.Item) error {
+	return func(f *wire.FetchReader, g *gathering, item wire.Item) error {
+		err := j.keepRaw(f, g, item)
+		*tooLarge = g.raw == nil && (*tooLarge || item.Literal && wire.EqualFold(item.Name, "BODY[]") && item.Size > j.s.spoolLimit())
+		return err
+	}
 }
 
 // each goes through a FETCH response that the client doesn't see; FLAGS in it
@@ -329,15 +344,20 @@ func (j *fetchJob) raw(uid uint32) (message.Source, error) {
 		return nil, err
 	}
 	var got *message.Spool
+	tooLarge := false
 	err := j.again([]uint32{uid}, "(UID BODY.PEEK[])", func(seq uint32) error {
-		return j.each(seq, j.keepRaw, func(g *gathering) error {
+		large := false
+		return j.each(seq, j.keepWhole(&large), func(g *gathering) error {
 			if g.uid == uid && got == nil {
-				got, g.raw = g.raw, nil
+				got, g.raw, tooLarge = g.raw, nil, large
 			}
 			return nil
 		})
 	})
-	if err == nil && got == nil {
+	switch {
+	case err == nil && got == nil && tooLarge:
+		err = message.ErrTooLarge
+	case err == nil && got == nil:
 		err = index.ErrNothing // or it is gone
 	}
 	if err != nil {
