@@ -48,6 +48,9 @@ type Config struct {
 	// IOTimeout is how long a single read or write in the middle of something
 	// may make no progress; 0 means 5 minutes.
 	IOTimeout time.Duration
+	// Grace is how long a session goes on when the server shuts down, for what its client
+	// has begun; 0 means 5 seconds.
+	Grace time.Duration
 	// MaxSessions bounds the sessions open at a time; 0 means 500.
 	MaxSessions int
 	// Logger gets outcomes, never content or credentials; nil means silence.
@@ -109,6 +112,7 @@ func (c Config) withDefaults() Config {
 	def(&c.KeepAlive, 10*time.Second)
 	def(&c.IdleTimeout, 35*time.Minute)
 	def(&c.IOTimeout, 5*time.Minute)
+	def(&c.Grace, 5*time.Second)
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 500
 	}

@@ -112,6 +112,7 @@ func startBridge(t testing.TB, upstream, upUser, upPassword string, change func(
 	}
 	c := imapd.Config{
 		KeepAlive: time.Hour,
+		Grace:     100 * time.Millisecond, // tests end in the middle of things
 		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Login: func(_ context.Context, _ net.Addr, u, p string) (*imapd.Account, string, error) {
 			if u != user || p != password {

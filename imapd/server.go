@@ -136,8 +136,9 @@ func (s *Server) isClosed() bool {
 	return s.closed
 }
 
-// Shutdown stops listening, says BYE to the clients and waits for their
-// sessions to end, until ctx does; then they are cut off.
+// Shutdown stops listening and says BYE to the clients, to those of which something is
+// under way when it is done, or after Config.Grace. It waits for their sessions to end,
+// until ctx does; then they are cut off.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -145,7 +146,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		_ = l.Close()
 	}
 	for ses := range s.sessions {
-		go ses.bye("UNAVAILABLE", "shutting down, come again")
+		go ses.depart()
 	}
 	s.mu.Unlock()
 	done := make(chan struct{})

@@ -46,7 +46,8 @@ type session struct {
 
 	expunges expungedOnes // of the responder
 
-	recheck chan struct{} // Server.Recheck was called
+	recheck   chan struct{} // there is reason to ask gone
+	departing atomic.Bool   // see depart
 
 	endOnce sync.Once
 	// listening is set while another goroutine waits for the end of IDLE: the
@@ -102,7 +103,7 @@ func (s *session) beforeRead() {
 
 // run serves the client to its end.
 func (s *session) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() { s.bye("UNAVAILABLE", "shutting down, come again") })
+	stop := context.AfterFunc(ctx, s.depart)
 	defer stop()
 	defer s.end()
 	defer func() {
@@ -267,11 +268,35 @@ func (s *session) farewell(lock func(*output) bool, code, text string) {
 			}
 			_, _ = out.w.WriteString("* BYE " + code + clean(text) + "\r\n")
 			_ = out.w.Flush()
+			s.linger(conn)
 			_ = conn.Close() // nothing comes after BYE
 			out.Unlock()
 		}
 		s.cut()
 	})
+}
+
+// lingerTime is how long a client has to take note of BYE.
+const lingerTime = time.Second
+
+// linger waits until the client has all that it was told, or lingerTime: where it has
+// said something meanwhile that nobody reads, a connection that is closed takes what is
+// still on its way with it (RFC 1122, Section 4.2.2.13). Nothing is carried out any more.
+func (s *session) linger(conn *patientConn) {
+	half, ok := conn.Conn.(interface{ CloseWrite() error })
+	if !ok || !s.loggedIn.Load() {
+		return
+	}
+	s.mu.Lock()
+	if s.up != nil {
+		_ = s.up.conn.Close()
+	}
+	s.mu.Unlock()
+	late := time.AfterFunc(lingerTime, func() { _ = conn.Close() })
+	defer late.Stop()
+	if half.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, conn.Conn)
+	}
 }
 
 // lost tells the client that the upstream is gone, once, behind what somebody else

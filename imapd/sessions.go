@@ -18,14 +18,41 @@ func (s *Server) Recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ses := range s.sessions {
-		select {
-		case ses.recheck <- struct{}{}:
-		default: // it is told already
-		}
-		ses.mu.Lock()
-		conn := ses.conn
-		ses.mu.Unlock()
-		conn.wake(ses.loggedIn.Load()) // before that, TLS may be under way, and the login looks itself
+		ses.rouse()
+	}
+}
+
+// rouse has the command goroutine ask gone, if it waits. It may be called at any time.
+func (s *session) rouse() {
+	select {
+	case s.recheck <- struct{}{}:
+	default: // it is told already
+	}
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	conn.wake(s.loggedIn.Load()) // before that, TLS may be under way, and the login looks itself
+}
+
+// depart ends the session because we do: what its client has begun may have its
+// answer, and a response that is being written its end, but not for longer than
+// Config.Grace. It may be called at any time, and returns when the session is over.
+func (s *session) depart() {
+	const why = "shutting down, come again"
+	if !s.loggedIn.Load() {
+		s.bye("UNAVAILABLE", why)
+		return
+	}
+	s.departing.Store(true)
+	s.rouse()
+	late := time.NewTimer(s.srv.c.Grace)
+	defer late.Stop()
+	select {
+	case <-late.C:
+		sure := time.AfterFunc(time.Second, s.cut) // somebody else may be saying BYE to nobody
+		defer sure.Stop()
+		s.bye("UNAVAILABLE", why)
+	case <-s.ctx.Done():
 	}
 }
 
@@ -43,11 +70,11 @@ var (
 	errChanged = errors.New("the settings of the account have changed")
 )
 
-// gone tells whether the session's account is not served any more, or not as it was
-// when the client logged in. Only run by the command goroutine.
+// gone tells whether the session's account is not served any more, not as it was when
+// the client logged in, or not by us. Only run by the command goroutine.
 func (s *session) gone() bool {
 	a := s.account
-	return a != nil && (a.Gone != nil && a.Gone() || a.Changed != nil && a.Changed())
+	return a != nil && (s.departing.Load() || a.Gone != nil && a.Gone() || a.Changed != nil && a.Changed())
 }
 
 // byeTime is how long BYE waits for a response that is under way.
@@ -59,12 +86,15 @@ func (s *session) dismiss() error {
 	return s.expel()
 }
 
-// expel tells the client that its account is gone, or another now, and ends the
-// session.
+// expel tells the client why it can't stay, and ends the session.
 func (s *session) expel() error {
-	if a := s.account; a.Gone != nil && a.Gone() {
+	switch a := s.account; {
+	case a.Gone != nil && a.Gone():
 		s.byeBehind("CONTACTADMIN", "this account is not served here any more")
 		return errGone
+	case s.departing.Load():
+		s.byeBehind("UNAVAILABLE", "shutting down, come again")
+		return ErrServerClosed
 	}
 	s.byeBehind("UNAVAILABLE", "the settings of this account have changed, come again")
 	return errChanged
