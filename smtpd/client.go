@@ -13,6 +13,7 @@ type client struct {
 	*link
 	caps      Capabilities
 	pipelines bool     // RFC 2920
+	sized     bool     // RFC 1870, whether or not it tells the most that it takes
 	auth      []string // mechanisms
 	starttls  bool
 	t         Timeouts

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"strconv"
 	"strings"
 
 	"letterlock.org/letterlock/smtpd/wire"
@@ -13,20 +14,25 @@ func (s *session) envelopeFrom() string {
 	return s.env.from.String()
 }
 
-func (s *session) params(eight bool) mailParams {
-	return mailParams{EightBit: eight, UTF8: s.env.opts.UTF8, Ret: s.env.opts.Return, Envid: s.env.opts.EnvelopeID}
+func (s *session) params(eight bool, size int64) mailParams {
+	return mailParams{EightBit: eight, Size: size, UTF8: s.env.opts.UTF8, Ret: s.env.opts.Return, Envid: s.env.opts.EnvelopeID}
 }
 
 // mailParams are the parameters of MAIL.
 type mailParams struct {
 	EightBit, UTF8 bool
 	Ret, Envid     string
+	Size           int64 // bytes of the message; 0 where that isn't known
 }
 
 // mailLine is a MAIL command. What the upstream can't keep is an error.
-func mailLine(from string, p mailParams, caps Capabilities) (string, error) {
+func (c *client) mailLine(from string, p mailParams) (string, error) {
 	var b strings.Builder
+	caps := c.caps
 	b.WriteString("MAIL FROM:<" + from + ">")
+	if c.sized && p.Size > 0 {
+		b.WriteString(" SIZE=" + strconv.FormatInt(p.Size, 10))
+	}
 	if p.EightBit && caps.EightBit {
 		b.WriteString(" BODY=8BITMIME")
 	}

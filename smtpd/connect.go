@@ -144,7 +144,7 @@ func wholeRecords(c *tls.Config) *tls.Config {
 }
 
 func (c *client) ehlo() error {
-	c.caps, c.pipelines, c.auth, c.starttls = Capabilities{}, false, nil, false
+	c.caps, c.pipelines, c.sized, c.auth, c.starttls = Capabilities{}, false, false, nil, false
 	if err := c.command("EHLO " + c.helo); err != nil {
 		return err
 	}
@@ -190,6 +190,7 @@ func (c *client) capability(words []string) {
 	case "DSN":
 		c.caps.DSN = true
 	case "SIZE":
+		c.sized = true
 		if len(words) > 1 {
 			c.caps.Size, _ = strconv.ParseInt(words[1], 10, 64)
 		}

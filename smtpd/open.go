@@ -24,7 +24,7 @@ func (s *session) open(ctx context.Context, g *group, first bool) (*client, erro
 		// It has hung up while the client was sending: once more from the start.
 	}
 	if first {
-		rs, err := s.begin(g.rcpts, g.eight)
+		rs, err := s.begin(g.rcpts, g.eight, g.body.Size())
 		if err == nil {
 			err = refusal(rs)
 		}
@@ -49,7 +49,7 @@ func (s *session) another(ctx context.Context, g *group) (*client, error) {
 			return nil, fmt.Errorf("%w: %w", errNoConnection, err)
 		}
 		reused := c.reused
-		rs, err := s.beginOn(c, g.rcpts, g.eight)
+		rs, err := s.beginOn(c, g.rcpts, g.eight, g.body.Size())
 		if err == nil {
 			if err = refusal(rs); err == nil {
 				if err = s.send(c, g); err == nil {

@@ -39,7 +39,7 @@ func (s *session) probeAll(rs []recipient) ([]reply, error) {
 	if s.env.shut != nil {
 		return nil, s.env.shut
 	}
-	answers, err := s.begin(rs, s.env.opts.Body == wire.Body8Bit)
+	answers, err := s.begin(rs, s.env.opts.Body == wire.Body8Bit, 0)
 	if err != nil {
 		reply := s.fault("asking the mail server", err)
 		if errors.Is(err, errNoConnection) {
@@ -87,7 +87,7 @@ func (s *session) turnedAway(a address.Address, never bool) {
 // begin starts a transaction on the session's own connection, on a fresh one
 // where that turns out to be dead, or to have had its fill. One that is broken is
 // never used again: a reply that came too late would be taken for the next one's.
-func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
+func (s *session) begin(rcpts []recipient, eight bool, size int64) ([]reply, error) {
 	for {
 		if s.up != nil && s.up.broken {
 			s.up.close()
@@ -101,7 +101,7 @@ func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 			}
 			s.up, fresh = c, !c.reused
 		}
-		rs, err := s.beginOn(s.up, rcpts, eight)
+		rs, err := s.beginOn(s.up, rcpts, eight, size)
 		if err == nil && rs[0].Code != 421 || !s.up.broken {
 			return rs, err
 		}
@@ -116,9 +116,14 @@ func (s *session) begin(rcpts []recipient, eight bool) ([]reply, error) {
 	}
 }
 
-// beginOn starts a transaction on a connection.
-func (s *session) beginOn(c *client, rcpts []recipient, eight bool) ([]reply, error) {
-	mail, err := mailLine(s.envelopeFrom(), s.params(eight), c.caps)
+// beginOn starts a transaction on a connection. size is that of the copy, 0 where it
+// isn't made yet: what is declared must be right (RFC 1870, Section 6.3, lets a server
+// refuse what is larger), and how long a copy gets is known only when it is. What the
+// client declares tells no more: whether its message will be encrypted is not known
+// before the last recipient is. The most that the upstream offers to take holds for it
+// all the same, see maxSize.
+func (s *session) beginOn(c *client, rcpts []recipient, eight bool, size int64) ([]reply, error) {
+	mail, err := c.mailLine(s.envelopeFrom(), s.params(eight, size))
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func (s *Server) notify(ctx context.Context, a *Account, e queue.Entry, body mes
 // answer, and the body goes to those that the upstream took. still tells, right
 // before the final dot, whether the entry is ours.
 func sendEntry(ctx context.Context, c *client, e queue.Entry, body message.Source, attempt queue.Attempt, still func() error) ([]queue.Recipient, error) {
-	mail, err := mailLine(e.From, mailParams{EightBit: e.EightBit, UTF8: e.UTF8, Ret: e.Ret, Envid: e.Envid}, c.caps)
+	mail, err := c.mailLine(e.From, mailParams{EightBit: e.EightBit, UTF8: e.UTF8, Ret: e.Ret, Envid: e.Envid, Size: body.Size()})
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -251,6 +252,9 @@ func (u *upstream) serve(c net.Conn) {
 				return
 			}
 			f := u.at("dot", strings.Join(now.rcpts, ","))
+			if _, size, declared := strings.Cut(now.mail, " SIZE="); declared && strings.Fields(size)[0] != strconv.Itoa(len(data)) {
+				u.t.Errorf("%s: the message has %d bytes", now.mail, len(data))
+			}
 			if f == (fault{}) || f.apply {
 				now.data = data
 				u.mu.Lock()
