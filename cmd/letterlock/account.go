@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"letterlock.org/letterlock/internal/address"
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/internal/endpoint"
 	"letterlock.org/letterlock/internal/login"
@@ -35,11 +36,7 @@ func (c *accountAdd) runState(ctx context.Context, e *env, s *state) error {
 		return err
 	}
 	for _, a := range addresses(b) {
-		_, err := s.keys.Certificate(ctx, a)
-		if errors.Is(err, keyring.ErrNoKey) {
-			_, err = s.keys.Generate(ctx, a, pgp.DefaultProfile)
-		}
-		if err != nil {
+		if _, err := s.firstKey(ctx, a); err != nil {
 			return fmt.Errorf("key of %s: %w", a, err)
 		}
 	}
@@ -53,6 +50,18 @@ func (c *accountAdd) runState(ctx context.Context, e *env, s *state) error {
 		}
 	}
 	return (&accountShow{Address: c.Address, JSON: c.JSON}).runState(ctx, e, s)
+}
+
+// firstKey is the certificate of the key of an address, which is made if there is none.
+func (s *state) firstKey(ctx context.Context, a address.Address) (*pgp.Certificate, error) {
+	cert, err := s.keys.Certificate(ctx, a)
+	if errors.Is(err, keyring.ErrNoKey) {
+		cert, err = s.keys.GenerateFirst(ctx, a, pgp.DefaultProfile)
+	}
+	if errors.Is(err, keyring.ErrHasKey) { // another command was faster
+		cert, err = s.keys.Certificate(ctx, a)
+	}
+	return cert, err
 }
 
 func loginOf(cfg *config.Config, b *config.Bridge) login.Account {

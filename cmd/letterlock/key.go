@@ -31,13 +31,15 @@ type keyGenerate struct {
 func (c *keyGenerate) runState(ctx context.Context, e *env, s *state) error {
 	a := c.Address.Address
 	old, err := s.keys.Certificate(ctx, a)
-	switch {
-	case err == nil && !c.Replace:
-		return fmt.Errorf("%s has a key already: %s (to make another that takes its place: --replace)", a, old.Fingerprint())
-	case err == nil:
+	if err == nil && c.Replace {
 		return c.replace(ctx, e, s, old)
 	}
-	cert, err := s.keys.Generate(ctx, a, c.Profile)
+	cert, err := s.keys.GenerateFirst(ctx, a, c.Profile)
+	if errors.Is(err, keyring.ErrHasKey) {
+		if old, err = s.keys.Certificate(ctx, a); err == nil {
+			err = fmt.Errorf("%s has a key already: %s (to make another that takes its place: --replace)", a, old.Fingerprint())
+		}
+	}
 	if err != nil {
 		return err
 	}

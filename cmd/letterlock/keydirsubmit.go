@@ -10,8 +10,6 @@ import (
 
 	"letterlock.org/letterlock/internal/config"
 	"letterlock.org/letterlock/keydir/server"
-	"letterlock.org/letterlock/pgp"
-	"letterlock.org/letterlock/pgp/keyring"
 )
 
 type keydirInit struct{}
@@ -23,10 +21,7 @@ func (c *keydirInit) runState(ctx context.Context, e *env, s *state) error {
 	if err != nil {
 		return err
 	}
-	cert, err := s.keys.Certificate(ctx, k.Sender)
-	if errors.Is(err, keyring.ErrNoKey) {
-		cert, err = s.keys.Generate(ctx, k.Sender, pgp.DefaultProfile)
-	}
+	cert, err := s.firstKey(ctx, k.Sender)
 	if err != nil {
 		return err
 	}

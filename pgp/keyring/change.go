@@ -23,6 +23,28 @@ func (r *Ring) Generate(ctx context.Context, a address.Address, p pgp.Profile) (
 	return k.Certificate(), nil
 }
 
+// GenerateFirst is Generate where there is no active key, else ErrHasKey: of two who
+// find none at once, one makes it.
+func (r *Ring) GenerateFirst(ctx context.Context, a address.Address, p pgp.Profile) (*pgp.Certificate, error) {
+	k, err := pgp.GenerateKey(a, p, r.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := r.putIf(ctx, a, []*pgp.Key{k}, k.Fingerprint(), noneActive); err != nil {
+		return nil, fmt.Errorf("storing a new key of %s: %w", a, err)
+	}
+	return k.Certificate(), nil
+}
+
+func noneActive(rows []row) error {
+	for _, w := range rows {
+		if w.active == 1 {
+			return ErrHasKey
+		}
+	}
+	return nil
+}
+
 // Replace is Generate where there is an active key, which names the new one its
 // successor: the programs of correspondents follow by themselves
 // ([pgp.Certificate.Succeeds]). named is why it doesn't, which is no fault: there

@@ -20,6 +20,9 @@ import (
 	"letterlock.org/letterlock/pgp"
 )
 
+// ErrHasKey means that an address has an active key.
+var ErrHasKey = errors.New("the address has a key already")
+
 // ErrNoKey means that an address has no key, or none that was asked for.
 var ErrNoKey = errors.New("no key for this address")
 

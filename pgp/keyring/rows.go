@@ -98,6 +98,11 @@ func (r *Ring) unpack(w row) (held, error) {
 // put stores keys in one transaction. If active is given, that key becomes the
 // active one and no other is.
 func (r *Ring) put(ctx context.Context, a address.Address, keys []*pgp.Key, active pgp.Fingerprint) error {
+	return r.putIf(ctx, a, keys, active, func([]row) error { return nil })
+}
+
+// putIf is put unless what is there already is an error.
+func (r *Ring) putIf(ctx context.Context, a address.Address, keys []*pgp.Key, active pgp.Fingerprint, may func([]row) error) error {
 	defer r.evict(a.Key())
 	return r.store.Update(ctx, func(tx store.Tx) error {
 		rows, err := read(tx, a.Key())
@@ -108,6 +113,9 @@ func (r *Ring) put(ctx context.Context, a address.Address, keys []*pgp.Key, acti
 			if !hmac.Equal(r.mac(w), w.mac) {
 				return store.ErrTampered
 			}
+		}
+		if err := may(rows); err != nil {
+			return err
 		}
 		for _, k := range keys {
 			rows, err = with(rows, k, row{address: a.Key(), fingerprint: string(k.Fingerprint()), added: r.now().UnixMicro()})
