@@ -212,7 +212,7 @@ func TestNoticesOfEachStageOnce(t *testing.T) {
 // of a directory's false key away by that.
 func TestSuspicionsKeepNoFalseKeyBack(t *testing.T) {
 	mine, theirs, false1 := key(t, bob), key(t, carol), key(t, bob)
-	w := newWorld(t, owning(mine))
+	w := newWorld(t, unhurried, owning(mine))
 	for i := range 100 {
 		o := keydir.Observation{From: address.Address{Local: fmt.Sprint("x", i), Domain: "example.net"}, Account: bob, Date: w.clock(), NotForUs: true, Signer: theirs.Fingerprint()}
 		w.must(w.Observe(ctx, o))
@@ -242,7 +242,7 @@ func TestSuspicionsKeepNoFalseKeyBack(t *testing.T) {
 // What happens again, to the same certificate, is told again.
 func TestNoticesOfWhatHappensAgain(t *testing.T) {
 	k := key(t, bob)
-	w := newWorld(t)
+	w := newWorld(t, unhurried)
 	d := w.directory()
 	d.set(200, k)
 	want := func(why string, want ...keydir.Stage) {

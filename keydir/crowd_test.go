@@ -18,7 +18,7 @@ import (
 // Certificates of strangers that have somebody's key among their subkeys, which
 // anybody can make, don't keep the one out that its signatures are verified by.
 func TestIssuersAreNotCrowdedOut(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, unhurried)
 	k := key(t, bob)
 	w.sees(k)
 	primary := &packet.OpaquePacket{Tag: 14, Contents: k.Certificate().PrimaryKey()}
@@ -76,7 +76,7 @@ func serialized(t *testing.T, p *packet.OpaquePacket) []byte {
 // What a person declined stays so, however many other certificates come by mail in
 // the same name.
 func TestWhatWasDeclinedIsNotCrowdedOut(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, unhurried)
 	d := w.directory()
 	k, other := key(t, bob), key(t, bob)
 	d.set(200, k)

@@ -13,6 +13,11 @@ import (
 	"letterlock.org/letterlock/pgp"
 )
 
+// unhurried has look-ups take what time they need: a busy machine's is no outcome.
+func unhurried(c *keydir.Config) {
+	c.Network.Timeout, c.Network.Refetch, c.Network.Grace = 5*time.Minute, 5*time.Minute, 5*time.Minute
+}
+
 // forged are n signatures that say they are a certificate's own revocation, no two
 // alike from one series to the next.
 func forged(t *testing.T, c *pgp.Certificate, series, n int) []byte {
@@ -34,7 +39,7 @@ func forged(t *testing.T, c *pgp.Certificate, series, n int) []byte {
 // they like, in mails in their name. It neither breaks what is pinned, nor hides
 // that it is revoked.
 func TestPoisonedCopiesChangeNothing(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, unhurried)
 	d := w.directory()
 	k := key(t, bob)
 	c := k.Certificate()
@@ -56,7 +61,7 @@ func TestPoisonedCopiesChangeNothing(t *testing.T) {
 
 // Nor do they fill it up, so that no room is left for a revocation.
 func TestStuffedCopiesKeepNoRevocationOut(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, unhurried)
 	d := w.directory()
 	k := key(t, bob)
 	d.set(200, k)
