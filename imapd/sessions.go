@@ -40,7 +40,7 @@ func (s *session) rouse() {
 func (s *session) depart() {
 	const why = "shutting down, come again"
 	if !s.loggedIn.Load() {
-		s.bye("UNAVAILABLE", why)
+		s.byeBehind("UNAVAILABLE", why) // whatever was said to it is short
 		return
 	}
 	s.departing.Store(true)

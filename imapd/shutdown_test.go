@@ -90,7 +90,7 @@ func shutdown(t *testing.T, b *bridge) (done chan struct{}) {
 	done = make(chan struct{})
 	go func() {
 		defer close(done)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := b.server.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
