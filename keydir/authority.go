@@ -31,6 +31,9 @@ func AuthorityAddress(domain string) address.Address {
 	return address.Address{Local: authorityLocal, Domain: domain}
 }
 
+// isAuthority tells of such an address, however it is spelled.
+func isAuthority(a address.Address) bool { return a.Equal(AuthorityAddress(a.Domain)) }
+
 // voucher is what an authority's word makes of a Binding.
 type voucher struct {
 	// CA is the authority that certified the certificate, "" for none; Below the
@@ -125,7 +128,7 @@ func (r *Resolver) stranger(tx store.Tx, f pgp.Fingerprint) (*pgp.Certificate, e
 // vouch brings the pins of an address up to date with what its domain's authority
 // certified.
 func (r *Resolver) vouch(tx store.Tx, a address.Address, p *peer) error {
-	if len(p.Pins) == 0 || a.Local == authorityLocal {
+	if len(p.Pins) == 0 || isAuthority(a) {
 		return nil
 	}
 	now := r.now()
@@ -161,7 +164,7 @@ func (r *Resolver) vouch(tx store.Tx, a address.Address, p *peer) error {
 func (r *Resolver) freshenAuthority(ctx context.Context, a address.Address) (wait func()) {
 	wait = func() {}
 	ca := AuthorityAddress(a.Domain)
-	if a.Local == authorityLocal {
+	if isAuthority(a) {
 		return wait
 	}
 	p, _, err := r.load(ctx, ca)

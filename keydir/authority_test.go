@@ -154,3 +154,12 @@ func TestAuthoritiesThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+// The authority's own address, in another spelling, doesn't wait for itself, nor
+// does an authority raise itself.
+func TestTheAuthorityItselfIsNobodysPeople(t *testing.T) {
+	authority := key(t, ca)
+	w := newWorld(t, trusting(authority), func(c *keydir.Config) { c.Network.Timeout, c.Network.Refetch = time.Minute, time.Minute })
+	w.people(map[string]*pgp.Certificate{"OpenPGP-CA": authority.Certificate()})
+	w.finds("in another spelling", address.Address{Local: "OpenPGP-CA", Domain: "example.org"}, keydir.Found, "", pgp.Directory, authority)
+}

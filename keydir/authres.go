@@ -113,11 +113,11 @@ type resultToken struct {
 func splitResults(s string) (groups [][]resultToken, ok bool) {
 	groups = [][]resultToken{nil}
 	add := func(t resultToken) { groups[len(groups)-1] = append(groups[len(groups)-1], t) }
-	word := ""
+	var word []byte // as it stands there, UTF-8 too (RFC 8601, Section 2.2)
 	flush := func() {
-		if word != "" {
-			add(resultToken{word, false})
-			word = ""
+		if len(word) > 0 {
+			add(resultToken{string(word), false})
+			word = nil
 		}
 	}
 	for i := 0; i < len(s); i++ {
@@ -131,11 +131,11 @@ func splitResults(s string) (groups [][]resultToken, ok bool) {
 			// "header.b=abc=" has no second pair in it: what follows the first is
 			// the value.
 			last := groups[len(groups)-1]
-			if word == "" && len(last) > 0 && last[len(last)-1].text == "=" {
+			if len(word) == 0 && len(last) > 0 && last[len(last)-1].text == "=" {
 				return nil, false
 			}
 			if len(last) > 0 && last[len(last)-1].text == "=" {
-				word += "="
+				word = append(word, '=')
 				continue
 			}
 			flush()
@@ -146,7 +146,7 @@ func splitResults(s string) (groups [][]resultToken, ok bool) {
 			}
 			flush()
 		case '"':
-			if word != "" {
+			if len(word) > 0 {
 				return nil, false
 			}
 			end, text := quotedText(s, i)
@@ -157,11 +157,11 @@ func splitResults(s string) (groups [][]resultToken, ok bool) {
 			// "a b"@example.org is one value.
 			for i+1 < len(s) && !strings.ContainsRune(" \t\r\n;=(\"", rune(s[i+1])) {
 				i++
-				text += string(s[i])
+				text += s[i : i+1]
 			}
 			add(resultToken{text, true})
 		default:
-			word += string(c)
+			word = append(word, c)
 		}
 	}
 	flush()

@@ -55,6 +55,10 @@ func TestVouched(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
+	// RFC 8601, Section 2.2: in an internationalized message names may be U-labels.
+	if !keydir.Vouched("mx.us.example", address.Address{Local: "bob", Domain: "xn--bcher-kva.example"}, "mx.us.example; dmarc=pass header.from=bücher.example") {
+		t.Error("a domain in its own letters doesn't vouch")
+	}
 	sub := bob
 	sub.Domain = "users.example.org"
 	if !keydir.Vouched("mx.us.example", sub, "mx.us.example; dkim=pass header.d=example.org") {
