@@ -75,6 +75,8 @@ folderfilter = lambda name: name == %[6]q
 	return unordered(t, filepath.Join(dir, "mail", mailbox))
 }
 
+// getmailFetch has each message written once getmail waits for that: a program that has
+// ended by then is waited for until it gives up (6.18.11).
 func getmailFetch(t *testing.T, p place, mailbox string) [][]byte {
 	t.Helper()
 	dir := t.TempDir()
@@ -89,7 +91,7 @@ mailboxes = (%q,)
 [destination]
 type = MDA_external
 path = /bin/sh
-arguments = ("-c", "cat >%s/mail/new/$$")
+arguments = ("-c", "until grep -q '^State:.S' /proc/$PPID/status; do :; done; cat >%s/mail/new/$$")
 allow_root_commands = true
 [options]
 read_all = true
