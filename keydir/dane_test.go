@@ -228,7 +228,7 @@ func TestDANE(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			z, addr := newZone(t, tt.set)
-			w := newWorld(t, dane(addr), func(c *keydir.Config) { c.Network.Timeout = 4 * time.Second })
+			w := newWorld(t, dane(addr), func(c *keydir.Config) { c.Network.Timeout = time.Minute })
 			f := w.find(bob)
 			if f.Outcome != tt.want || !strings.Contains(f.Detail, tt.says) {
 				t.Errorf("%q (%s), want %q (%s); asked %s", f.Outcome, f.Detail, tt.want, tt.says, z.queries())

@@ -168,7 +168,7 @@ func TestDANEByUnbound(t *testing.T) {
 
 		resolver := func(addr string) *world {
 			t.Helper()
-			return newWorld(t, dane(addr), func(c *keydir.Config) { c.Network = keydir.Network{Timeout: 20 * time.Second} })
+			return newWorld(t, dane(addr), func(c *keydir.Config) { c.Network = keydir.Network{Timeout: time.Minute} })
 		}
 		for _, tt := range []struct {
 			name string

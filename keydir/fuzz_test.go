@@ -24,7 +24,7 @@ func FuzzAutocrypt(f *testing.F) {
 		if err == nil && (len(value) > 10<<10 || !strings.Contains(value, "keydata")) {
 			t.Error("taken out of nothing")
 		}
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("took %s", took)
 		}
 	})

@@ -74,7 +74,7 @@ func slapd(t *testing.T, readers string, keys map[string]*pgp.Key) (plain, over 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for range 100 {
+	for range 1200 {
 		if c, err := net.Dial("tcp", over); err == nil {
 			c.Close()
 			return plain, over, ca

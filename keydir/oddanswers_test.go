@@ -83,7 +83,7 @@ func TestADrippingDirectoryIsLate(t *testing.T) {
 		{"in the header, somebody known", true, "HTTP/1.1 404 Not Found\r\nX-Long: " + strings.Repeat("x", 1<<10)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, func(c *keydir.Config) { c.Network.Timeout = 500 * time.Millisecond })
+			w := newWorld(t, func(c *keydir.Config) { c.Network.Timeout, c.Network.Refetch = 3*time.Second, 3*time.Second })
 			want, certs := keydir.Unavailable, 0
 			if tt.known {
 				w.must(w.Import(ctx, []*pgp.Certificate{k.Certificate()}, bob, pgp.Directory))
@@ -103,14 +103,18 @@ func TestADrippingDirectoryIsLate(t *testing.T) {
 					if _, err := io.WriteString(c, tt.raw[i:i+1]); err != nil {
 						return
 					}
-					time.Sleep(5 * time.Millisecond)
+					time.Sleep(20 * time.Millisecond)
 				}
 			})
 			f := w.find(bob)
 			if f.Outcome != want || len(f.Certificates) != certs {
 				t.Errorf("%q (%s) with %d certificates", f.Outcome, f.Detail, len(f.Certificates))
 			}
-			<-ended // the connection was given up
+			select {
+			case <-ended: // the connection was given up
+			case <-time.After(time.Minute):
+				t.Error("the connection is open still, or was never made")
+			}
 		})
 	}
 }

@@ -177,7 +177,11 @@ func TestOutcomes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *keydir.Config) { c.Network.Timeout = time.Second })
+			w := newWorld(t, func(c *keydir.Config) {
+				if tt.name == "the host says nothing" || tt.name == "the answer never ends" { // else who is slow is not late
+					c.Network.Timeout = time.Second
+				}
+			})
 			tt.set(w)
 			f := w.find(bob)
 			if f.Outcome != tt.want {

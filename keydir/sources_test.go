@@ -360,7 +360,7 @@ func TestKeyServersOfOurOwnNetwork(t *testing.T) {
 // Slow third parties delay nobody whose directory has answered.
 func TestSlowThirdParties(t *testing.T) {
 	k := key(t, bob)
-	w := newWorld(t, thirdParties("wkd"), func(c *keydir.Config) { c.Network.Timeout = 20 * time.Second })
+	w := newWorld(t, thirdParties("wkd"), func(c *keydir.Config) { c.Network.Timeout = 10 * time.Minute })
 	leave := make(chan struct{})
 	defer close(leave)
 	slow := func(http.ResponseWriter, *http.Request) { <-leave }
@@ -369,7 +369,7 @@ func TestSlowThirdParties(t *testing.T) {
 	w.web(hkpHost, hkpHost, slow)
 	began := time.Now()
 	f := w.finds("found", bob, keydir.Found, "", pgp.Directory, k)
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 5*time.Minute {
 		t.Errorf("waited %s", took)
 	}
 	for _, a := range f.Attempts {

@@ -65,7 +65,7 @@ func newWorld(t *testing.T, options ...func(*keydir.Config)) *world {
 	w := &world{t: t, store: s, ca: newAuthority(t), now: start, names: map[string]func() ([]netip.Addr, error){}, hosts: map[string]string{}}
 	w.conf = keydir.Config{
 		Store: s, Now: w.clock, Logger: slog.New(slog.NewTextHandler(locked{w}, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Network: keydir.Network{Lookup: w.lookup, Dial: w.dial, Roots: w.ca.pool, Timeout: 2 * time.Second, Refetch: 300 * time.Millisecond},
+		Network: keydir.Network{Lookup: w.lookup, Dial: w.dial, Roots: w.ca.pool, Timeout: time.Minute, Refetch: time.Minute},
 	}
 	for _, o := range options {
 		o(&w.conf)

@@ -192,7 +192,7 @@ func TestGuessesAtOnceCountLikeGuessesInARow(t *testing.T) {
 	}
 	defer memory.Close()
 	st, ctx, alice := &slow{Store: memory}, t.Context(), addr(t, "alice@example.org")
-	c := login.New(login.Config{Store: st, Accounts: []login.Account{{Address: alice, Mode: login.Passthrough}}})
+	c := login.New(login.Config{Store: st, Accounts: []login.Account{{Address: alice, Mode: login.Passthrough}}, Now: func() time.Time { return time.Unix(1_800_000_000, 0) }})
 	if err := c.SetVerifier(ctx, alice, "right"); err != nil {
 		t.Fatal(err)
 	}

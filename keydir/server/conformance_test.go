@@ -91,7 +91,7 @@ func TestAnotherNodeHears(t *testing.T) {
 		a, k := addr(t, "joe.doe@example.org"), key(t, "joe.doe@example.org")
 		await := func(what string, ok func([]*pgp.Certificate) bool) {
 			t.Helper()
-			for late := time.After(20 * time.Second); !ok(served(t, two)); {
+			for late := time.After(time.Minute); !ok(served(t, two)); {
 				select {
 				case err := <-heard:
 					if err != nil {

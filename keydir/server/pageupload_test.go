@@ -118,7 +118,7 @@ func TestTooLargeUploadsAreAnswered(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 		// As browsers do: all of it goes out before the answer is looked at.
 		if _, err := c.Write([]byte("POST /upload HTTP/1.1\r\nHost: k\r\nContent-Type: multipart/form-data; boundary=b\r\n" + head + strings.Repeat("x", size))); err != nil {
 			t.Errorf("%s: %v", name, err)

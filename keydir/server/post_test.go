@@ -307,7 +307,7 @@ func receive(t testing.TB, sent chan server.Mail) server.Mail {
 	select {
 	case m := <-sent:
 		return m
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no mail was sent")
 		panic("")
 	}
