@@ -289,10 +289,12 @@ func TestADiskThatIsFull(t *testing.T) {
 				t.Errorf("%s: status says %s", when, out)
 			}
 			d.jettison()
-			time.Sleep(1100 * time.Millisecond)
 			for i, id := range ids {
-				if !d.hand(id, crowd[:1+4*(i/2)]) {
-					t.Errorf("after %s: %s is still told to wait", when, id)
+				for end := time.Now().Add(patience); !d.hand(id, crowd[:1+4*(i/2)]); time.Sleep(200 * time.Millisecond) {
+					if time.Now().After(end) {
+						t.Errorf("after %s: %s is still told to wait", when, id)
+						break
+					}
 				}
 			}
 		}

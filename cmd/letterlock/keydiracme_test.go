@@ -46,7 +46,7 @@ func pebble(t *testing.T, w *world, port int) (directory, ca string, issuer func
 		t.Fatal(err)
 	}
 	start("pebble", "-config", w.file("pebble.json", string(text)), "-dnsserver", dns)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}}, Timeout: patience}
 	get := func(url string) []byte {
 		t.Helper()
 		for try := 0; ; try++ {
@@ -56,7 +56,7 @@ func pebble(t *testing.T, w *world, port int) (directory, ca string, issuer func
 				b, _ := io.ReadAll(r.Body)
 				return b
 			}
-			if try == 100 {
+			if try == 1200 {
 				t.Fatal(err)
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -80,7 +80,7 @@ func TestCertificateByACME(t *testing.T) {
 		port, directory, ca))
 	b.serve(1)
 	ask := func() error {
-		c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		c := &http.Client{Timeout: patience, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: root(), ServerName: "openpgpkey.example.org"}, DisableKeepAlives: true}}
 		r, err := c.Get("https://" + net.JoinHostPort("127.0.0.1", fmt.Sprint(port)) + "/.well-known/openpgpkey/example.org/policy")
 		if err != nil {
@@ -97,7 +97,7 @@ func TestCertificateByACME(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if try == 300 {
+		if try == 1200 {
 			log, _ := os.ReadFile(b.log)
 			t.Fatalf("%v\n%s", err, log)
 		}

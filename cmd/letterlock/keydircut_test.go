@@ -51,7 +51,7 @@ func TestADirectoryNodeThatIsCutOff(t *testing.T) {
 	eventually := func(what string, f func() bool) {
 		t.Helper()
 		for try := 0; !f(); try++ {
-			if try == 600 {
+			if try == 1200 {
 				t.Fatal(what)
 			}
 			time.Sleep(100 * time.Millisecond)

@@ -56,7 +56,7 @@ func TestKilledWhileConfirming(t *testing.T) {
 	w := newWorldOf(t, world{domain: "example.org"})
 	all := certificates(t, people)
 	b := w.configure("office", fmt.Sprintf(submissionSettings, `"127.0.0.1:0"`, sink.Addr, ""))
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	start := func() string {
 		t.Helper()
 		b.ready = nil

@@ -163,7 +163,7 @@ func TestDirectoryMailIsSentUnderVerifiedTLS(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPostOffice(t, tt.implicit, tt.starttls)
-			u := endpoint.Upstream{Protocol: endpoint.SMTP, Security: tt.security, Host: tt.host, Port: p.port, Roots: p.roots, DialTimeout: 3 * time.Second}
+			u := endpoint.Upstream{Protocol: endpoint.SMTP, Security: tt.security, Host: tt.host, Port: p.port, Roots: p.roots, DialTimeout: time.Minute}
 			if tt.strange {
 				u.Roots = x509.NewCertPool()
 			}

@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"letterlock.org/letterlock/internal/mailtest/peer"
 )
@@ -27,7 +26,7 @@ func TestPagesForPeople(t *testing.T) {
 	chain, tlsKey, pool := peer.Certificate(t, w.dir)
 	b := w.configure("office", fmt.Sprintf(submissionSettings, `"https://127.0.0.1:0"`, sink.Addr, fmt.Sprintf("tls_certificate = %q\ntls_key = %q", chain, tlsKey)))
 	b.serve(1)
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: 20 * time.Second}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: patience}
 	base := "https://" + b.ready[0].Listen
 	read := func(r *http.Response, err error) (int, string) {
 		t.Helper()

@@ -79,7 +79,7 @@ func TestSubmissionOverTLS(t *testing.T) {
 	if b.ready[0].Protocol != "https" {
 		t.Fatalf("ready: %v", b.ready)
 	}
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: 20 * time.Second}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: patience}
 	base := "https://" + b.ready[0].Listen
 	r, err := c.PostForm(base+"/pks/add", url.Values{"keytext": {armored}})
 	if err != nil || r.StatusCode != 200 {
@@ -162,7 +162,7 @@ func TestDirectoryNodesShareAStore(t *testing.T) {
 	r.Body.Close()
 	confirm(t, http.DefaultClient, base(two), string(sink.Await(t, 1)[0].Raw)) // at the other node
 	for try := 0; published(t, http.DefaultClient, base(one), "joe") == nil; try++ {
-		if try == 200 {
+		if try == 1200 {
 			t.Fatal("what is confirmed at one node is never served by the other")
 		}
 		time.Sleep(100 * time.Millisecond)

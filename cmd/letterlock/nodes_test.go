@@ -42,7 +42,7 @@ func TestTwoNodesShareAStore(t *testing.T) {
 			switch {
 			case err == nil:
 				return
-			case !errors.As(err, &r) || r.Code != 451 || try == 50: // 451: the other node is at it
+			case !errors.As(err, &r) || r.Code != 451 || try == 1200: // 451: the other node is at it
 				t.Fatalf("%s: %v", b.name, err)
 			}
 			time.Sleep(100 * time.Millisecond)

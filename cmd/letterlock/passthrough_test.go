@@ -107,7 +107,7 @@ func (l *liar) serve(c net.Conn) {
 // latter are what a line begins with. It gives the text of the last one.
 func converse(t *testing.T, addr, script string) (last string) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func TestABridgePublishesAtAKeyServer(t *testing.T) {
 		t.Errorf("said %s", out)
 	}
 	for try := 0; len(p.up.Delivered()) == 0; try++ {
-		if try == 300 {
+		if try == 1200 {
 			t.Fatal("no mail came")
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -138,7 +138,7 @@ func TestServeAnswersTheDirectory(t *testing.T) {
 	n := p.pass(0)
 	p.alice.serve(2)
 	for try := 0; len(p.up.Delivered()) == n; try++ {
-		if try == 300 {
+		if try == 1200 {
 			t.Fatal("the question is not answered")
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -132,7 +132,7 @@ func throughPostfix(t *testing.T, mta *peer.MTA, sink *peer.Sink) {
 		many = append(many, fmt.Sprintf("zoe%d@example.com", i))
 	}
 	send("ann@example.org", relayMail("ann@example.org", "list@example.org", ""), many...)
-	for end := time.Now().Add(30 * time.Second); countOf(sink, "zoe") < len(many) && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); countOf(sink, "zoe") < len(many) && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 	}
 	for _, m := range many {
 		if got := peer.To(sink.Received(), m); len(got) != 1 {

@@ -91,7 +91,7 @@ func TestNoMailWithoutItsRecord(t *testing.T) {
 						relay.command("queue", "retry", e.ID)
 					}
 				}
-				for end := time.Now().Add(10 * time.Second); len(peer.To(sink.Received(), unknown)) == 0; time.Sleep(20 * time.Millisecond) {
+				for end := time.Now().Add(patience); len(peer.To(sink.Received(), unknown)) == 0; time.Sleep(20 * time.Millisecond) {
 					if time.Now().After(end) {
 						t.Fatal("what waited for its record never left")
 					}

@@ -159,7 +159,7 @@ func TestXCLIENTMakesNoOpenRelay(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(patience))
 			r := bufio.NewReader(c)
 			answer := func() string {
 				for {

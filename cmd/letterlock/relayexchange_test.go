@@ -16,7 +16,7 @@ import (
 // what is offered.
 func (d *dialogue) offers(has string) string {
 	d.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		fmt.Fprintf(d.conn, "EHLO EX01.corp.example.org\r\n")
 		var all strings.Builder
 		for {

@@ -31,7 +31,7 @@ func TestNodesWithDifferentRulesAreTold(t *testing.T) {
 	differ := func(b *bridge, want bool) {
 		t.Helper()
 		var got string
-		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if got = b.command("status"); strings.Contains(got, "go by different rules; this one has ") == want {
 				return
 			}

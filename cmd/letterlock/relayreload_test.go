@@ -41,7 +41,7 @@ func talk(t testing.TB, at string) *dialogue {
 	}
 	t.Cleanup(func() { c.Close() })
 	d := &dialogue{t, c, bufio.NewReader(c)}
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(patience))
 	if got := d.answer(); !strings.HasPrefix(got, "220") {
 		t.Fatalf("greeting %q", got)
 	}

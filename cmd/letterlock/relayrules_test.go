@@ -137,7 +137,7 @@ func TestAGatewaysKeyIsFoundByWriting(t *testing.T) {
 	if err := handOver(in.ready[0].Listen, known, relayMail(known, "zoe@example.org", ""), "zoe@example.org"); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(in.command("cert", "list"), "gateway@example.org"); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); !strings.Contains(in.command("cert", "list"), "gateway@example.org"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the gateway's key was not looked up")
 		}
