@@ -70,13 +70,9 @@ func TestNobodyWaitsForHimself(t *testing.T) {
 		{"held", []string{"x@example.com"}, holdAll, "250 2.0.0 held"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newBridge(t, newUpstream(t), withRules(tt.rule), func(_ *smtpd.Config, _ *smtpd.Account, c *queue.Config) { c.Gather = 20 * time.Second })
-			start := time.Now()
+			b := newBridge(t, newUpstream(t), withRules(tt.rule), func(_ *smtpd.Config, _ *smtpd.Account, c *queue.Config) { c.Gather = time.Hour })
 			if got := b.login().submit(wired(letter("1", "bob@example.net")), tt.to...); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
-			}
-			if took := time.Since(start); took > 15*time.Second {
-				t.Errorf("it took %v", took)
 			}
 		})
 	}
@@ -152,7 +148,7 @@ func TestWhoNeverComesIsNotWaitedFor(t *testing.T) {
 		}
 	})()
 	u := newUpstream(t)
-	b := newBridge(t, u, func(_ *smtpd.Config, _ *smtpd.Account, q *queue.Config) { q.Gather = time.Minute })
+	b := newBridge(t, u, func(_ *smtpd.Config, _ *smtpd.Account, q *queue.Config) { q.Gather = time.Hour })
 	ends := func(t *testing.T, k *talk) {
 		t.Helper()
 		k.c.Close()
@@ -187,26 +183,18 @@ func TestWhoNeverComesIsNotWaitedFor(t *testing.T) {
 			ends(t, k)
 		})
 	}
-	start := time.Now()
 	if got := b.login().submit(wired(letter("2", "bob@example.net")), "bob@example.net"); !strings.HasPrefix(got, "250") {
 		t.Error(got)
-	}
-	if took := time.Since(start); took > 30*time.Second {
-		t.Errorf("the next message took %v", took)
 	}
 }
 
 // TestAStrangerIsNotWaitedFor: a chunk without a transaction, which anybody can begin,
 // is no message that is about to come.
 func TestAStrangerIsNotWaitedFor(t *testing.T) {
-	b := newBridge(t, newUpstream(t), func(_ *smtpd.Config, _ *smtpd.Account, q *queue.Config) { q.Gather = time.Minute })
+	b := newBridge(t, newUpstream(t), func(_ *smtpd.Config, _ *smtpd.Account, q *queue.Config) { q.Gather = time.Hour })
 	k := b.dial()
 	k.run("S: 220\nC: EHLO x\nS: 250\nC: BDAT 300\nC: a")
-	start := time.Now()
 	if got := b.login().submit(wired(letter("1", "bob@example.net")), "bob@example.net"); !strings.HasPrefix(got, "250") {
 		t.Error(got)
-	}
-	if took := time.Since(start); took > 30*time.Second {
-		t.Errorf("it took %v", took)
 	}
 }

@@ -66,8 +66,7 @@ func newBridgeOn(t testing.TB, u *upstream, st store.Store, opts ...option) *bri
 		t.Fatal(err)
 	}
 	c := smtpd.Config{
-		Logger:   logger,
-		Timeouts: smtpd.Timeouts{Final: 2 * time.Second, Command: 2 * time.Second, Connect: 2 * time.Second},
+		Logger: logger, // the timeouts are long: who is slow here isn't dead
 		Listeners: []smtpd.Listener{{Listener: ln, Login: func(_ context.Context, _ net.Addr, user, password string) (*smtpd.Account, error) {
 			if user != "alice@example.org" || password != "pw" {
 				return nil, smtpd.ErrCredentials
@@ -89,7 +88,7 @@ func newBridgeOn(t testing.TB, u *upstream, st store.Store, opts ...option) *bri
 	done := make(chan error, 1)
 	go func() { done <- b.server.Serve(context.Background()) }()
 	b.stop = sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := b.server.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -190,7 +189,7 @@ func (b *bridge) dial() *talk {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &talk{b.t, c, bufio.NewReader(c)}
 }
 
@@ -285,6 +284,7 @@ this is the %s.
 // wired is a message as it goes over the wire: dots doubled.
 func wired(msg string) string { return strings.ReplaceAll(msg, "\r\n.", "\r\n..") }
 
+// eventually waits for what must come about; only a failure waits for all of its time.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {

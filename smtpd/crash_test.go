@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -208,7 +209,7 @@ func (c *child) stop() {
 
 func (c *child) waitKilled(step string) {
 	c.t.Helper()
-	end := time.AfterFunc(20*time.Second, func() { c.cmd.Process.Kill() })
+	end := time.AfterFunc(2*time.Minute, func() { c.cmd.Process.Kill() })
 	io.Copy(io.Discard, c.out)
 	c.cmd.Wait()
 	c.done = true
@@ -242,8 +243,10 @@ func TestCrashChild(t *testing.T) {
 		}
 		if os.Getenv("LETTERLOCK_CRASH_SIGNAL") == "stop" {
 			once.Do(func() {
+				on := make(chan os.Signal, 1)
+				signal.Notify(on, syscall.SIGCONT)
 				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-				time.Sleep(50 * time.Millisecond) // until it has reached this thread too
+				<-on // this thread may go on for a while before it stands still too
 			})
 			return
 		}

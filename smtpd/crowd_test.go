@@ -33,7 +33,7 @@ func crowd(t *testing.T, n int) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(time.Minute))
+		c.SetDeadline(time.Now().Add(10 * time.Minute))
 		k := &talk{t, c, bufio.NewReaderSize(c, 16)}
 		k.run("S: 220\nC: EHLO x\nS: 250")
 	}

@@ -50,7 +50,7 @@ func TestThroughPostfix(t *testing.T) {
 		for name, args := range clients(t, b.addr) {
 			t.Run(string(mode)+"/"+name, func(t *testing.T) {
 				peer.Require(t, args[0])
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 				defer cancel()
 				if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
 					t.Fatalf("%v: %v\n%s", args, err, out)

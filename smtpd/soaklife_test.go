@@ -204,7 +204,7 @@ func (w *soak) begin(slot int) (*life, error) {
 		ln.Close()
 	}
 	l.mu.Unlock()
-	wait := 2 * time.Second
+	wait := time.Minute
 	if w.plan.Slow {
 		wait = 100 * time.Millisecond
 	}
@@ -230,7 +230,7 @@ func (l *life) end() error {
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := l.server.Shutdown(ctx); err != nil {
 		return err

@@ -50,7 +50,7 @@ func TestSTARTTLSAndImplicitTLSForClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(2 * time.Minute))
 		k := &talk{t, c, bufio.NewReader(c)}
 		if !implicit {
 			k.run("S: 220\nC: EHLO x\nS: 250")

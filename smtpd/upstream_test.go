@@ -21,12 +21,13 @@ import (
 // "auth", "mail", "rcpt", "data", "body" (after the first line of the message)
 // and "dot".
 type upstream struct {
-	start func() // see newUpstream
-	t     testing.TB
-	ln    net.Listener
-	caps  []string
-	tls   *tls.Config // STARTTLS
-	user  string      // demanded with password "secret"; "" demands nothing
+	start   func()           // see newUpstream
+	stalled func(c net.Conn) // called where a fault stalls; nil for nothing
+	t       testing.TB
+	ln      net.Listener
+	caps    []string
+	tls     *tls.Config // STARTTLS
+	user    string      // demanded with password "secret"; "" demands nothing
 
 	mu       sync.Mutex
 	fault    func(step string, n int, arg string) fault // n counts from 1 per step
@@ -157,6 +158,7 @@ func (u *upstream) serve(c net.Conn) {
 	step := func(name, arg, usual string) bool {
 		f := u.at(name, arg)
 		if f.stall {
+			u.silent(c)
 			return false
 		}
 		if f.reply != "" {
@@ -267,6 +269,9 @@ func (u *upstream) serve(c net.Conn) {
 			} else if !f.drop && !f.stall {
 				say("250 2.0.0 queued as 1")
 			}
+			if f.stall {
+				u.silent(c)
+			}
 			if f.drop {
 				c.Close()
 			}
@@ -282,6 +287,13 @@ func (u *upstream) serve(c net.Conn) {
 			u.t.Errorf("the upstream got the command %q", line)
 			say("500 5.5.2 what")
 		}
+	}
+}
+
+// silent tells that a fault stalls.
+func (u *upstream) silent(c net.Conn) {
+	if u.stalled != nil {
+		u.stalled(c)
 	}
 }
 

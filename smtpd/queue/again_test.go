@@ -55,7 +55,10 @@ func TestAReportWhoseAnswerIsLostGoesAgain(t *testing.T) {
 			// The clock must not pass before the letter was tried: its delay would be
 			// reported too.
 			w.until("given up", func() bool { return strings.Contains(w.list(), "failed bob@x=failed") })
-			w.until("reported", func() bool { w.advance(time.Hour); return d.tries.Load() >= tt.tries })
+			w.until("reported", func() bool { w.pass(); return d.tries.Load() >= tt.tries })
+			w.until("its answer is written down", func() bool {
+				return !strings.Contains(w.list(), "report waiting") && !strings.Contains(w.list(), "sending")
+			})
 			for range 20 {
 				w.advance(time.Hour)
 				time.Sleep(time.Millisecond)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,14 +139,15 @@ func TestAStoreThatFailsWhileOthersSync(t *testing.T) {
 // losing is a store that loses the answers to its commits, for a while.
 type losing struct {
 	store.Store
-	shared, lost bool
+	shared bool
+	lost   atomic.Bool
 }
 
 func (l *losing) Shared() bool { return l.shared }
 
 func (l *losing) Update(ctx context.Context, f func(store.Tx) error) error {
 	err := l.Store.Update(ctx, f)
-	if err == nil && l.lost {
+	if err == nil && l.lost.Load() {
 		return store.ErrUnsettled
 	}
 	return err
@@ -174,11 +176,11 @@ func TestWhatMayHaveBegunIsForgotten(t *testing.T) {
 			st := &losing{Store: j.st, shared: shared}
 			j.open(st)
 			e := j.letter("<1@x>")
-			st.lost = true
+			st.lost.Store(true)
 			if err := begin(j, e); !errors.Is(err, store.ErrUnsettled) {
 				t.Errorf("%s, shared %v: %v", name, shared, err)
 			}
-			st.lost = false
+			st.lost.Store(false)
 			j.send("<next@x>")
 			if err := j.q.Close(); err != nil {
 				t.Fatal(err)
@@ -199,11 +201,11 @@ func TestWhatMayBeHeldStays(t *testing.T) {
 	st := &losing{Store: j.st, shared: true}
 	j.open(st)
 	e := in(j.letter("<1@x>"), queue.Held, "")
-	st.lost = true
+	st.lost.Store(true)
 	if err := j.q.Begin([]queue.Change{{Entry: e, Body: message.Bytes([]byte("text"))}}); !errors.Is(err, store.ErrUnsettled) {
 		t.Error(err)
 	}
-	st.lost = false
+	st.lost.Store(false)
 	if err := j.q.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -262,7 +262,7 @@ func (m *model) life(todo map[string][]string, left int, after, shared bool) {
 	for range 8 {
 		m.later(2 * time.Hour)
 		q.Wake()
-		quiet(q)
+		m.quiet(q)
 	}
 	cancel()
 	<-done
@@ -276,9 +276,14 @@ func (m *model) later(d time.Duration) {
 	m.now = m.now.Add(d)
 }
 
-// quiet waits until the queue has nothing that is under way and due.
-func quiet(q *queue.Queue) {
-	for range 50 {
+// quiet waits until the queue has nothing that is under way and due: for a moment, since
+// the upstream may put it off; when that is calm, for as long as it takes.
+func (m *model) quiet(q *queue.Queue) {
+	polls := 50
+	if m.calm {
+		polls = 60_000
+	}
+	for range polls {
 		counts, err := q.Counts(context.Background())
 		if err != nil || counts[queue.Waiting].Entries+counts[queue.Sending].Entries == 0 {
 			return
