@@ -21,7 +21,7 @@ type Wicked struct {
 
 	mu        sync.Mutex // guards what follows
 	fault     func(step string) (reply string, end bool)
-	conns     map[net.Conn]bool
+	conns     map[net.Conn]*wickedState
 	heard     bytes.Buffer
 	delivered []Delivery
 }
@@ -37,7 +37,7 @@ func StartWicked() (*Wicked, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Wicked{Addr: l.Addr().String(), l: l, conns: map[net.Conn]bool{}}
+	w := &Wicked{Addr: l.Addr().String(), l: l, conns: map[net.Conn]*wickedState{}}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -45,9 +45,10 @@ func StartWicked() (*Wicked, error) {
 				return
 			}
 			w.mu.Lock()
-			w.conns[c] = true
+			st := &wickedState{}
+			w.conns[c] = st
 			w.mu.Unlock()
-			go w.serve(c)
+			go w.serve(c, st)
 		}
 	}()
 	return w, nil
@@ -61,19 +62,24 @@ func (w *Wicked) Fault(f func(step string) (reply string, end bool)) {
 	w.fault = f
 }
 
-// HangUp ends every connection, so that clients have to come again.
-func (w *Wicked) HangUp() {
+// HangUp ends every connection, so that clients have to come again; those in the
+// middle of a message behind it, which a client may have sent whole.
+func (w *Wicked) HangUp() { w.hangUp(false) }
+
+func (w *Wicked) hangUp(all bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for c := range w.conns {
-		c.Close()
+	for c, st := range w.conns {
+		if st.over = true; all || !st.inData {
+			c.Close()
+		}
 	}
 }
 
 // Close ends everything.
 func (w *Wicked) Close() error {
 	err := w.l.Close()
-	w.HangUp()
+	w.hangUp(true)
 	return err
 }
 
@@ -98,15 +104,22 @@ func (w *Wicked) Write(p []byte) (int, error) {
 	return w.heard.Write(p)
 }
 
-// wicked is one connection.
-type wicked struct {
-	w *Wicked
-	c net.Conn
-	r *bufio.Reader
-	d Delivery
+// wickedState is guarded by Wicked.mu.
+type wickedState struct {
+	inData bool // a message is coming
+	over   bool // HangUp was called
 }
 
-func (w *Wicked) serve(c net.Conn) {
+// wicked is one connection.
+type wicked struct {
+	w  *Wicked
+	c  net.Conn
+	st *wickedState
+	r  *bufio.Reader
+	d  Delivery
+}
+
+func (w *Wicked) serve(c net.Conn, st *wickedState) {
 	defer func() {
 		c.Close()
 		w.mu.Lock()
@@ -114,7 +127,7 @@ func (w *Wicked) serve(c net.Conn) {
 		w.mu.Unlock()
 	}()
 	c.SetDeadline(time.Now().Add(20 * time.Minute))
-	x := &wicked{w: w, c: c, r: bufio.NewReaderSize(io.TeeReader(c, w), 64<<10)}
+	x := &wicked{w: w, c: c, st: st, r: bufio.NewReaderSize(io.TeeReader(c, w), 64<<10)}
 	for ok := x.answer("connect", "220 wicked.example ESMTP\r\n"); ok; {
 		line, err := x.r.ReadString('\n')
 		if err != nil {
@@ -157,12 +170,21 @@ func (x *wicked) command(line string) bool {
 	case "RCPT":
 		x.d.To = append(x.d.To, path())
 	case "DATA":
-		return x.answer(verb, "354 go on\r\n") && x.data()
+		x.in(true)
+		return x.answer(verb, "354 go on\r\n") && x.data() && !x.in(false)
 	case "QUIT":
 		x.answer(verb, "221 bye\r\n")
 		return false
 	}
 	return x.answer(verb, "250 2.0.0 ok\r\n")
+}
+
+// in notes whether a message is coming, and tells whether HangUp was called.
+func (x *wicked) in(data bool) (over bool) {
+	x.w.mu.Lock()
+	defer x.w.mu.Unlock()
+	x.st.inData = data
+	return x.st.over
 }
 
 // data reads a message. A fault at "dot" that isn't a refusal comes after the
