@@ -188,8 +188,9 @@ func (c *child) line() string {
 
 // submit sends the message and returns the reply, or how the connection broke.
 func (c *child) submit(msg string, rcpts []string) string {
-	b := &bridge{t: c.t, addr: c.addr}
-	return b.login().submit(msg, rcpts...)
+	k := (&bridge{t: c.t, addr: c.addr}).login()
+	defer k.c.Close() // it may be asked again and again
+	return k.submit(msg, rcpts...)
 }
 
 func (c *child) settled() bool {
@@ -206,6 +207,10 @@ func (c *child) stop() {
 		c.t.Errorf("the bridge ended badly: %v", err)
 	}
 }
+
+// crashLease is after how long without a word a child is taken for dead: long enough
+// for one that gets little of the processor.
+const crashLease = 3 * time.Second
 
 func (c *child) waitKilled(step string) {
 	c.t.Helper()
@@ -257,7 +262,7 @@ func TestCrashChild(t *testing.T) {
 	st := openStore(t, dir)
 	defer st.Close()
 	b := newBridgeOn(t, &upstream{ln: fixed{addr: os.Getenv("LETTERLOCK_CRASH_UPSTREAM")}}, st, func(c *smtpd.Config, a *smtpd.Account, q *queue.Config) {
-		q.Lease = time.Second
+		q.Lease = crashLease
 		if ahead, err := time.ParseDuration(os.Getenv("LETTERLOCK_CRASH_AHEAD")); err == nil {
 			q.Now = func() time.Time { return time.Now().Add(ahead) }
 		}

@@ -54,16 +54,18 @@ func TestANodeStandsStillAndAnotherFinishes(t *testing.T) {
 					case answers = <-late: // it had answered before
 					default:
 						eventually(t, "the other node takes it for dead", func() bool {
+							pause := 100 * time.Millisecond
 							if !id { // the client can't be recognised: it is patient
-								time.Sleep(1500 * time.Millisecond)
+								pause = crashLease * 3 / 2
 							}
+							time.Sleep(pause)
 							answers = other.submit(msg, all[:tt.groups])
 							return !strings.Contains(answers, "right now")
 						})
 						again = true
 					}
 					if !again { // let it be taken for dead
-						time.Sleep(1500 * time.Millisecond)
+						time.Sleep(crashLease * 3 / 2)
 					}
 					sleeper.cmd.Process.Signal(syscall.SIGCONT)
 					if again {
