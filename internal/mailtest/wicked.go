@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -188,10 +189,12 @@ func (x *wicked) in(data bool) (over bool) {
 }
 
 // data reads a message. A fault at "dot" that isn't a refusal comes after the
-// message was taken, as when a reply is lost.
+// message was taken, as when a reply is lost. Who is told at "body" that it was taken,
+// before its end, and sends that all the same without having heard, is not deceived.
 func (x *wicked) data() bool {
 	var raw bytes.Buffer
-	for first := true; ; first = false {
+	first, early := true, false
+	for {
 		line, err := x.r.ReadString('\n')
 		if err != nil {
 			return false
@@ -201,12 +204,20 @@ func (x *wicked) data() bool {
 		}
 		raw.WriteString(strings.TrimPrefix(line, "."))
 		if first {
-			if x.stops("body") {
+			reply, end := x.stops("body")
+			if early = end && taken.MatchString(reply); end && !early {
 				return false
 			}
 		}
+		first = false
 	}
 	x.d.Raw = raw.Bytes()
+	if early {
+		x.w.mu.Lock()
+		defer x.w.mu.Unlock()
+		x.w.delivered = append(x.w.delivered, x.d)
+		return false
+	}
 	x.w.mu.Lock()
 	f := x.w.fault
 	x.w.mu.Unlock()
@@ -227,16 +238,18 @@ func (x *wicked) data() bool {
 }
 
 // stops asks the fault at a step that has no answer of its own.
-func (x *wicked) stops(step string) bool {
+func (x *wicked) stops(step string) (reply string, end bool) {
 	x.w.mu.Lock()
 	f := x.w.fault
 	x.w.mu.Unlock()
 	if f == nil {
-		return false
+		return "", false
 	}
-	reply, end := f(step)
-	if reply != "" {
+	if reply, end = f(step); reply != "" {
 		io.WriteString(x.c, reply)
 	}
-	return end
+	return reply, end
 }
+
+// taken is a reply that says so.
+var taken = regexp.MustCompile(`^2\d\d `)
