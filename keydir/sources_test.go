@@ -21,7 +21,7 @@ func thirdParties(sources ...string) func(*keydir.Config) {
 	return func(c *keydir.Config) {
 		c.Sources = append([]string{"vks", "hkp"}, sources...)
 		c.VKS, c.HKP = []string{"https://" + vksHost}, []string{"hkps://" + hkpHost}
-		c.Network.Grace = 100 * time.Millisecond
+		c.Network.Grace = time.Minute // who is slow is waited for
 	}
 }
 
@@ -360,7 +360,7 @@ func TestKeyServersOfOurOwnNetwork(t *testing.T) {
 // Slow third parties delay nobody whose directory has answered.
 func TestSlowThirdParties(t *testing.T) {
 	k := key(t, bob)
-	w := newWorld(t, thirdParties("wkd"), func(c *keydir.Config) { c.Network.Timeout = 10 * time.Minute })
+	w := newWorld(t, thirdParties("wkd"), func(c *keydir.Config) { c.Network.Timeout, c.Network.Grace = 10*time.Minute, 100*time.Millisecond })
 	leave := make(chan struct{})
 	defer close(leave)
 	slow := func(http.ResponseWriter, *http.Request) { <-leave }

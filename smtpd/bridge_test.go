@@ -287,7 +287,7 @@ func wired(msg string) string { return strings.ReplaceAll(msg, "\r\n.", "\r\n.."
 // eventually waits for what must come about; only a failure waits for all of its time.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}

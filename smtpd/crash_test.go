@@ -214,7 +214,7 @@ const crashLease = 3 * time.Second
 
 func (c *child) waitKilled(step string) {
 	c.t.Helper()
-	end := time.AfterFunc(2*time.Minute, func() { c.cmd.Process.Kill() })
+	end := time.AfterFunc(5*time.Minute, func() { c.cmd.Process.Kill() })
 	io.Copy(io.Discard, c.out)
 	c.cmd.Wait()
 	c.done = true
